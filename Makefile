@@ -1,0 +1,88 @@
+# One command per job; `make help` lists them. Everything lives in .venv and build/, nothing outside this folder
+# but Debian's redis-server, which the tests compare with.
+
+VENV := .venv
+PY := $(VENV)/bin/python
+LOG ?= quorum:./data
+PORT ?= 6379
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+PIP := $(PY) -m pip --disable-pip-version-check -q
+LOCK := $(VENV)/bin/pip-compile -q --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url \
+	--no-emit-trusted-host --no-emit-options --no-config
+
+.DEFAULT_GOAL := help
+.PHONY: help serve build pure test test-compiled test-pure lint format types bench lock redis clean
+
+help: ## list the targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
+
+serve: build ## start the server: LOG=quorum:./data PORT=6379
+	@exec $(VENV)/bin/eventdb serve --log "$(LOG)" --port "$(PORT)"
+
+build: $(VENV)/.run ## compile the hot rooms in place when a C compiler is there (EVENTDB_COMPILE=auto|0|1)
+	@$(PY) setup.py -q build_ext --inplace
+
+pure: ## remove every compiled module from the tree
+	@find eventdb backends replay -name '*.so' -delete
+	@rm -f build/compiled.sha256
+
+test: $(VENV)/.dev redis build ## run all tests, on the compiled build when it can be made
+	$(PY) -m pytest $(PYTEST_ARGS)
+
+test-compiled: export EVENTDB_COMPILE = 1
+test-compiled: $(VENV)/.dev redis ## run all tests on the compiled build, or fail
+	@$(MAKE) build
+	EVENTDB_BUILD=compiled $(PY) -m pytest $(PYTEST_ARGS)
+
+test-pure: $(VENV)/.dev redis pure ## run all tests on the pure Python build
+	EVENTDB_BUILD=pure $(PY) -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev ## ruff: rules and format
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+format: $(VENV)/.dev ## let ruff repair what it can
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+types: $(VENV)/.dev ## mypy, strict
+	$(VENV)/bin/mypy
+
+bench: $(VENV)/.dev redis build ## compare with a real redis-server: BENCH_ARGS="--quick --only set"
+	$(PY) -m benchmarks $(BENCH_ARGS)
+
+lock: $(VENV)/.dev ## pin the dependencies anew: requirements/*.txt
+	CUSTOM_COMPILE_COMMAND="make lock" $(LOCK) --upgrade -o requirements/run.txt pyproject.toml requirements/build.in
+	CUSTOM_COMPILE_COMMAND="make lock" $(LOCK) --upgrade -o requirements/dev.txt requirements/dev.in
+
+clean: pure ## remove what was built or cached; data/ stays
+	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+redis:
+	@command -v redis-server >/dev/null || { \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			echo "installing redis-server, which the tests compare with"; \
+			apt-get -q update >/dev/null && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
+				apt-get -q install -y --no-install-recommends redis-server >/dev/null; \
+		else \
+			echo "redis-server is not installed: tests that compare with it are skipped"; \
+		fi; }
+
+$(PY):
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed (set PYTHON=/path/to/it)"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "$(PYTHON) cannot make a virtual environment; on Debian: apt-get install python3-venv"; exit 1; }
+
+# An editable install: the tree is what runs. It is always made pure; `build` adds the compiled modules.
+$(VENV)/.run: requirements/run.txt pyproject.toml | $(PY)
+	$(PIP) install --require-hashes -r requirements/run.txt
+	EVENTDB_COMPILE=0 $(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.run
+	$(PIP) install --require-hashes -r requirements/dev.txt
+	@touch $@
