@@ -1,0 +1,217 @@
+"""A client: what one connection (or one embedded caller) has chosen, queued, watched and is still owed.
+
+It is the first argument of every command handler. Sans-IO: replies leave through `sink`, an object of the
+connection or the embedded API.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final, Protocol
+
+from eventdb.resp import error
+
+if TYPE_CHECKING:
+    from eventdb.commit import Batch
+    from eventdb.engine import Engine
+    from eventdb.keyspace import Db
+    from eventdb.registry import Command
+
+# Bits of Client.gate: why the next command needs more than a look-up before it may run.
+NEEDS_AUTH: Final = 1
+IN_MULTI: Final = 2
+SUBSCRIBED: Final = 4  # RESP2 with subscriptions: only a few commands are allowed
+FOLLOWING: Final = 8  # this node is a replica, or has not finished loading
+PAUSED: Final = 16
+
+
+class Sink(Protocol):
+    """Where a client's replies go."""
+
+    def write(self, data: bytes) -> None:
+        """Take bytes for the client; called at most once a loop turn per client."""
+
+    def resume(self) -> None:
+        """The client may run its next command: it is unblocked, or the commit pipeline has room again."""
+
+    def close(self) -> None:
+        """Close once everything written has left."""
+
+
+class Timer(Protocol):
+    """What `call_later` returns (asyncio.TimerHandle)."""
+
+    def cancel(self) -> None: ...
+
+
+class Segment:
+    """Replies that leave when their batch is durable."""
+
+    def __init__(self, batch: Batch, reply: bytes) -> None:
+        self.batch = batch
+        self.replies: list[bytes] = [reply]
+
+
+class Blocked:
+    """A blocking command that waits for one of its keys."""
+
+    def __init__(self, command: Command, argv: list[bytes], db: Db, keys: list[bytes], timeout_reply: bytes) -> None:
+        self.command = command
+        self.argv = argv
+        self.db = db
+        self.keys = keys
+        self.timeout_reply = timeout_reply
+        self.timer: Timer | None = None
+
+
+class Client:
+    """One client's state. `emit` is the only way in which a handler changes the keyspace."""
+
+    def __init__(self, engine: Engine, id: int, sink: Sink, address: str = "", local_address: str = "") -> None:
+        self.engine = engine
+        self.id = id
+        self.sink = sink
+        self.address = address
+        self.local_address = local_address
+        self.name = b""
+        self.library_name = b""
+        self.library_version = b""
+        self.user = b"default"
+        self.created_ms = engine.now_ms
+        self.active_ms = engine.now_ms
+        self.db: Db = engine.keyspace.dbs[0]
+        self.resp3 = False
+        self.gate = 0
+        self.origin = b""  # who: the encoded bulk string that each of its transactions carries
+        self.queue: list[tuple[Command, list[bytes]]] = []  # inside MULTI
+        self.queue_failed = False
+        self.watching: list[tuple[Db, bytes, bool]] = []  # key, and whether it was there and expired at WATCH
+        self.watch_broken = False
+        self.channels: dict[bytes, None] = {}
+        self.patterns: dict[bytes, None] = {}
+        self.blocked: Blocked | None = None
+        self.out: list[bytes] = []  # may leave now
+        self.held: deque[Segment] = deque()  # wait for their batches, oldest first
+        self.last_offset = 0  # of this client's last transaction
+        self.last_command: Command | None = None
+        self.reply_mode = 0  # CLIENT REPLY: 0 on, 1 off, 2 skip this one, 3 skip the next
+        self.no_evict = False
+        self.closing = False  # nothing more is run for it
+        self.readonly_mode = False  # READONLY of Redis Cluster
+        self.commands_run = 0
+        self.bytes_in = 0
+        self.set_origin()
+
+    def set_origin(self) -> None:
+        """Call again after the name or address changed."""
+        who = self.address.encode() or b"local"
+        if self.name:
+            who += b" " + self.name
+        self.origin = b"$%d\r\n%b\r\n" % (len(who), who)
+
+    # -- reading and changing keys: what handlers use
+
+    def lookup(self, key: bytes) -> object:
+        """The value to read, or None. An expired key is hidden, never deleted: a read does not write."""
+        db = self.db
+        engine = self.engine
+        value = db.values.get(key)
+        if value is not None and db.expires:
+            at_ms = db.expires.get(key)
+            if at_ms is not None and at_ms <= engine.now_ms:
+                value = None
+        if value is None:
+            engine.misses += 1
+        else:
+            engine.hits += 1
+        return value
+
+    def lookup_write(self, key: bytes) -> object:
+        """The value to change, or None. An expired key is deleted here, by an event, so that replay agrees."""
+        db = self.db
+        value = db.values.get(key)
+        if value is not None and db.expires:
+            at_ms = db.expires.get(key)
+            if at_ms is not None and at_ms <= self.engine.now_ms:
+                self.engine.expire(db, key)
+                return None
+        return value
+
+    def emit(self, argv: list[bytes]) -> None:
+        """Change the keyspace by one event in this client's database, and record it in the transaction."""
+        self.engine.emit(self.db, argv)
+
+    def block(self, argv: list[bytes], keys: list[bytes], timeout_ms: int, timeout_reply: bytes) -> bytes:
+        """A blocking handler found nothing: wait for one of `keys`, then the handler is run again.
+
+        Returns what the handler must return. timeout_ms 0 waits for ever. Inside MULTI the answer is
+        `timeout_reply` at once. On a further run `self.blocked` is set; a key of the wrong type must then be
+        treated as a key with nothing in it, as Redis does.
+        """
+        return self.engine.block(self, argv, keys, timeout_ms, timeout_reply)
+
+    # -- replies
+
+    def reply(self, data: bytes) -> None:
+        """Send after everything this client is still owed."""
+        if self.reply_mode:
+            if self.reply_mode < 3:
+                if self.reply_mode == 2:
+                    self.reply_mode = 0
+                return
+            self.reply_mode = 2
+            return
+        if self.held:
+            self.held[-1].replies.append(data)
+        else:
+            self.out.append(data)
+
+    def hold(self, batch: Batch, data: bytes) -> None:
+        """Send when `batch` is durable, and after everything this client is still owed."""
+        if batch.durable or self.reply_mode:
+            self.reply(data)
+            return
+        held = self.held
+        if held:
+            last = held[-1]
+            if last.batch is batch or last.batch.first_offset > batch.first_offset:
+                last.replies.append(data)
+                return
+        held.append(Segment(batch, data))
+        batch.clients.append(self)
+
+    def push(self, data: bytes, after: Batch | None = None) -> None:
+        """Send out-of-band data from outside this client's own command."""
+        if self.closing:
+            return
+        if after is not None and not after.durable:
+            self.hold(after, data)
+        elif self.held:
+            self.held[-1].replies.append(data)
+        else:
+            self.out.append(data)
+        self.engine.flush_later(self)
+
+    def release(self) -> None:
+        """Move the replies whose batch is durable to `out`."""
+        held = self.held
+        while held and held[0].batch.durable:
+            self.out.extend(held.popleft().replies)
+
+    def fail_held(self, text: str) -> None:
+        """Answer everything held with an error: its outcome is unknown."""
+        answer = error(text)
+        while self.held:
+            self.out.extend([answer] * len(self.held.popleft().replies))
+
+    def flush(self) -> None:
+        """Hand `out` to the sink."""
+        out = self.out
+        if out:
+            data = out[0] if len(out) == 1 else b"".join(out)
+            out.clear()
+            self.sink.write(data)
+
+    def pending_batch(self) -> Batch | None:
+        """The batch that this client's latest held reply waits for."""
+        return self.held[-1].batch if self.held else None

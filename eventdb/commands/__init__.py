@@ -1,0 +1,30 @@
+"""commands: what each command means. One module per group; importing the package fills the registry."""
+
+import importlib
+from typing import Final
+
+MODULES: Final = (
+    "keys",
+    "expiry",
+    "scan",
+    "strings",
+    "lists",
+    "lists_blocking",
+    "hashes",
+    "sets",
+    "zsets",
+    "zsets_range",
+    "zsets_combine",
+    "zsets_blocking",
+    "connection",
+    "clients",
+    "pubsub",
+    "transactions",
+    "introspection",
+    "config",
+    "info",
+    "eventdb",
+)
+
+for _name in MODULES:
+    importlib.import_module(f"eventdb.commands.{_name}")

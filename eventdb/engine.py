@@ -1,0 +1,474 @@
+"""The engine: runs commands against the keyspace and turns what they change into transactions. Sans-IO.
+
+One engine is one node's database. The server, the embedded API and the tests all drive it through
+`call(client, argv)`; the log is behind `commit`. Time is `now_ms`, set by the driver once per batch of input and
+frozen for a command, so that every event of a transaction sees one clock.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from eventdb.client import FOLLOWING, IN_MULTI, NEEDS_AUTH, SUBSCRIBED, Blocked, Client, Sink, Timer
+from eventdb.commit import Batch, Commit
+from eventdb.events import EVENTS, KEY_ALL, KEY_FIRST, KEY_FIRST_TWO, KEY_PAIRS, apply_transaction
+from eventdb.glob import glob_match
+from eventdb.keyspace import Db, Keyspace
+from eventdb.registry import (
+    COMMANDS,
+    IMMEDIATE,
+    NO_AUTH,
+    NO_MULTI,
+    PUBSUB,
+    WHOLE,
+    WRITE,
+    Command,
+)
+from eventdb.resp import NO_REPLY, QUEUED, ReplyError, bulk, error, push
+
+if TYPE_CHECKING:
+    from eventdb.config import Config
+
+log: Final = logging.getLogger("eventdb")
+
+EXPIRE_KEYS_MAX: Final = 2000  # deleted in one transaction of the expiry cycle
+
+
+def encode_event(argv: list[bytes]) -> bytes:
+    """An event as a RESP array of bulk strings."""
+    n = len(argv)
+    if n == 3:
+        a, b, c = argv[0], argv[1], argv[2]
+        return b"*3\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(a), a, len(b), b, len(c), c)
+    parts: list[bytes] = [b"*%d\r\n" % n]
+    for arg in argv:
+        parts.append(b"$%d\r\n%b\r\n" % (len(arg), arg))
+    return b"".join(parts)
+
+
+class Engine:
+    """Keyspace, commands, transaction in the making, clients and pub/sub of one node."""
+
+    def __init__(self, config: Config, commit: Commit, seed: int | None = None) -> None:
+        self.config = config
+        self.commit = commit
+        self.keyspace = Keyspace(config.limits)
+        self.rng = random.Random(seed)
+        self.now_ms = int(time.time() * 1000)
+        self.started_ms = self.now_ms
+        self.commands: dict[bytes, Command] = {}
+        for name, command in COMMANDS.items():
+            self.commands[name] = command
+            self.commands[name.lower()] = command
+        # the transaction in the making
+        self.events: list[bytes] = []
+        self.event_db = 0
+        self.event_size = 0
+        self.in_exec = False
+        # who watches or waits for a key: (database index, key)
+        self.watchers: dict[tuple[int, bytes], list[Client]] = {}
+        self.waiters: dict[tuple[int, bytes], list[Client]] = {}
+        self.ready: list[tuple[int, bytes]] = []
+        self.clients: dict[int, Client] = {}
+        self.next_client_id = 1
+        self.channels: dict[bytes, dict[Client, None]] = {}
+        self.patterns: dict[bytes, dict[Client, None]] = {}
+        self.to_flush: dict[Client, None] = {}
+        self.call_later: Callable[[float, Callable[[], None]], Timer] | None = None  # seconds; set by the driver
+        self.gate = 0  # FOLLOWING while this node may not write
+        self.gate_error = ""  # what a refused command is told
+        # counters
+        self.hits = 0
+        self.misses = 0
+        self.expired_keys = 0
+        self.commands_run = 0
+        self.errors_sent = 0
+        self.connections_received = 0
+        self.slowlog_add: Callable[[Client, list[bytes], int], None] | None = None
+        self.slow_usec = 10_000
+
+    # -- clients
+
+    def connect(self, sink: Sink, address: str = "", local_address: str = "") -> Client:
+        client = Client(self, self.next_client_id, sink, address, local_address)
+        self.next_client_id += 1
+        self.connections_received += 1
+        self.clients[client.id] = client
+        if self.config.requirepass:
+            client.gate |= NEEDS_AUTH
+        return client
+
+    def disconnect(self, client: Client) -> None:
+        """Forget a client; what it had queued is dropped, what it had committed stays."""
+        client.closing = True
+        self.unblock(client)
+        self.unwatch(client)
+        for channel in list(client.channels):
+            self._leave(self.channels, channel, client)
+        for pattern in list(client.patterns):
+            self._leave(self.patterns, pattern, client)
+        client.channels.clear()
+        client.patterns.clear()
+        self.to_flush.pop(client, None)
+        self.clients.pop(client.id, None)
+
+    def _leave(self, table: dict[bytes, dict[Client, None]], name: bytes, client: Client) -> None:
+        members = table.get(name)
+        if members is not None:
+            members.pop(client, None)
+            if not members:
+                del table[name]
+
+    def flush_later(self, client: Client) -> None:
+        """Write a client's replies at the end of this turn; the driver calls `flush_clients`."""
+        if not self.to_flush:
+            self.commit.schedule(self.flush_clients)
+        self.to_flush[client] = None
+
+    def flush_clients(self) -> None:
+        clients, self.to_flush = self.to_flush, {}
+        for client in clients:
+            client.flush()
+
+    # -- running commands
+
+    def call(self, client: Client, argv: list[bytes]) -> None:
+        """Run one command; its reply goes to the client, now or when it is durable. Never raises."""
+        self.commands_run += 1
+        command = self.commands.get(argv[0])
+        if command is None:
+            command = self.commands.get(argv[0].upper())
+            if command is None:
+                self.refuse(client, unknown_command(argv))
+                return
+        arity = command.arity
+        n = len(argv)
+        if n != arity if arity >= 0 else n < -arity:
+            command.rejected_calls += 1
+            self.refuse(client, f"ERR wrong number of arguments for '{command.name}' command")
+            return
+        if command.handler is None or client.gate or self.gate:
+            checked = self._gates(client, command, argv)
+            if checked is None:
+                return
+            command = checked
+        client.last_command = command
+        self.run(client, command, argv)
+
+    def run(self, client: Client, command: Command, argv: list[bytes]) -> None:
+        """Run a command that passed all checks, and settle its reply and its transaction."""
+        start = time.perf_counter()
+        reply = self.invoke(client, command, argv)
+        usec = (time.perf_counter() - start) * 1e6
+        command.usec += usec
+        if usec >= self.slow_usec and self.slowlog_add is not None and self.slow_usec >= 0:
+            self.slowlog_add(client, argv, int(usec))
+        if self.events:
+            self._commit(client, reply)
+            if self.ready:
+                self.serve_blocked()
+        elif len(reply):
+            if self.commit.pending:
+                self._reply_when_clean(client, command, argv, reply)
+            else:
+                client.reply(reply)
+
+    def invoke(self, client: Client, command: Command, argv: list[bytes]) -> bytes:
+        """Call the handler; errors become replies. EXEC uses it for each queued command."""
+        command.calls += 1
+        try:
+            return command.handler(client, argv)  # type: ignore[misc]
+        except ReplyError as failure:
+            command.failed_calls += 1
+            self.errors_sent += 1
+            return error(failure.text)
+        except Exception:
+            command.failed_calls += 1
+            self.errors_sent += 1
+            log.exception("internal error in '%s'", command.name)
+            return error(f"ERR internal error in '{command.name}'; please report it, the server's log has the details")
+
+    def _commit(self, client: Client, reply: bytes) -> None:
+        """Close the transaction; its reply waits until it is durable."""
+        batch = self.commit.add(client.origin, self.events, self.event_size, self.now_ms)
+        self.events = []
+        self.event_db = 0
+        self.event_size = 0
+        client.last_offset = self.commit.offset
+        if len(reply):
+            client.hold(batch, reply)
+
+    def _reply_when_clean(self, client: Client, command: Command, argv: list[bytes], reply: bytes) -> None:
+        """Send a reply that changed nothing, after every pending batch it could tell of."""
+        batch: Batch | None = None
+        if command.bits & WHOLE:
+            batch = self.commit.pending[-1]
+        elif command.first_key or command.find_keys is not None:
+            for key in command.keys(argv):
+                found = self.commit.newest_touching(key)
+                if found is not None and (batch is None or found.first_offset > batch.first_offset):
+                    batch = found
+        if batch is None:
+            client.reply(reply)
+        else:
+            client.hold(batch, reply)
+
+    def refuse(self, client: Client, text: str) -> None:
+        """Answer with an error without running anything; inside MULTI, the transaction is spoiled."""
+        self.errors_sent += 1
+        if client.gate & IN_MULTI:
+            client.queue_failed = True
+        client.reply(error(text))
+
+    def _gates(self, client: Client, command: Command, argv: list[bytes]) -> Command | None:
+        """The rare checks: subcommand, authentication, role, subscriber mode, MULTI. None: answered already."""
+        if command.handler is None:
+            found = self.subcommand(command, argv)
+            if isinstance(found, str):
+                command.rejected_calls += 1
+                self.refuse(client, found)
+                return None
+            command = found
+        gate = client.gate
+        text = ""
+        if gate & NEEDS_AUTH and not command.bits & NO_AUTH:
+            text = "NOAUTH Authentication required."
+        elif self.gate & FOLLOWING and command.bits & WRITE:
+            text = self.gate_error
+        elif gate & SUBSCRIBED and not client.resp3 and not command.bits & PUBSUB and not _allowed_subscribed(command):
+            name = command.name
+            text = (
+                f"ERR Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET"
+                " are allowed in this context"
+            )
+        elif gate & IN_MULTI and command.bits & NO_MULTI and not command.bits & IMMEDIATE:
+            text = "ERR Command not allowed inside a transaction"
+        if text:
+            command.rejected_calls += 1
+            self.refuse(client, text)
+            return None
+        if gate & IN_MULTI and not command.bits & IMMEDIATE:
+            client.queue.append((command, argv))
+            client.reply(QUEUED)
+            return None
+        return command
+
+    def subcommand(self, command: Command, argv: list[bytes]) -> Command | str:
+        """The subcommand that argv names, or the text of the error."""
+        found = command.subcommands.get(argv[1].upper())
+        if found is None:
+            shown = argv[1].decode("utf-8", "replace")[:128]
+            return f"ERR unknown subcommand '{shown}'. Try {command.name.upper()} HELP."
+        n = len(argv)
+        if n != found.arity if found.arity >= 0 else n < -found.arity:
+            return f"ERR wrong number of arguments for '{found.name}' command"
+        return found
+
+    # -- changing the keyspace
+
+    def emit(self, db: Db, argv: list[bytes]) -> None:
+        """Apply one event and record it in the open transaction."""
+        event = EVENTS[argv[0]]
+        event.apply(db, argv)
+        if db.index != self.event_db:
+            self.event_db = db.index
+            self.events.append(encode_event([b"SELECT", b"%d" % db.index]))
+        data = encode_event(argv)
+        self.events.append(data)
+        self.event_size += len(data)
+        keys = event.keys
+        if keys == KEY_FIRST:
+            self.commit.open.dirty.add(argv[1])
+            if self.watchers or self.waiters:
+                self.touch(db, argv[1])
+        else:
+            self._touch_many(db, argv, keys)
+
+    def _touch_many(self, db: Db, argv: list[bytes], keys: int) -> None:
+        touched: list[bytes]
+        if keys == KEY_ALL:
+            touched = argv[1:]
+        elif keys == KEY_FIRST_TWO:
+            touched = argv[1:3]
+        elif keys == KEY_PAIRS:
+            touched = argv[1::2]
+        else:
+            self.commit.open.whole = True
+            for index, key in list(self.watchers) + list(self.waiters):
+                self.touch(self.keyspace.dbs[index], key)
+            return
+        self.commit.open.dirty.update(touched)
+        if self.watchers or self.waiters:
+            for key in touched:
+                self.touch(db, key)
+                if argv[0] == b"COPY":
+                    self.touch(self.keyspace.dbs[int(argv[4])], key)
+
+    def touch(self, db: Db, key: bytes) -> None:
+        """A watched key has changed; a key somebody waits for may be ready."""
+        place = (db.index, key)
+        watching = self.watchers.get(place)
+        if watching is not None:
+            for client in watching:
+                client.watch_broken = True
+        if place in self.waiters:
+            self.ready.append(place)
+
+    def expire(self, db: Db, key: bytes) -> None:
+        """Delete a key whose deadline has passed."""
+        self.expired_keys += 1
+        self.emit(db, [b"DEL", key])
+
+    def expire_cycle(self) -> None:
+        """Delete what has expired, in one transaction; the driver calls it ten times a second on a primary."""
+        if self.gate & FOLLOWING or self.commit.full:
+            return
+        left = EXPIRE_KEYS_MAX
+        for db in self.keyspace.dbs:
+            if db.deadlines and left > 0 and db.deadlines[0][0] <= self.now_ms:
+                keys = list(dict.fromkeys(db.expired_keys(self.now_ms, left)))
+                if keys:
+                    left -= len(keys)
+                    self.expired_keys += len(keys)
+                    self.emit(db, [b"DEL", *keys])
+        if self.events:
+            self.commit.add(b"$6\r\nexpiry\r\n", self.events, self.event_size, self.now_ms)
+            self.events = []
+            self.event_db = 0
+            self.event_size = 0
+            if self.ready:
+                self.serve_blocked()
+
+    # -- watching and blocking
+
+    def watch(self, client: Client, key: bytes) -> None:
+        db = client.db
+        for watched_db, watched, _ in client.watching:
+            if watched_db is db and watched == key:
+                return
+        at_ms = db.expires.get(key)
+        client.watching.append((db, key, at_ms is not None and at_ms <= self.now_ms))
+        self.watchers.setdefault((db.index, key), []).append(client)
+
+    def unwatch(self, client: Client) -> None:
+        for db, key, _ in client.watching:
+            place = (db.index, key)
+            clients = self.watchers.get(place)
+            if clients is not None:
+                clients.remove(client)
+                if not clients:
+                    del self.watchers[place]
+        client.watching = []
+        client.watch_broken = False
+
+    def block(
+        self, client: Client, argv: list[bytes], keys: list[bytes], timeout_ms: int, timeout_reply: bytes
+    ) -> bytes:
+        if client.blocked is not None:  # run again and still nothing
+            return NO_REPLY
+        if self.in_exec:
+            return timeout_reply
+        assert client.last_command is not None
+        blocked = Blocked(client.last_command, argv, client.db, keys, timeout_reply)
+        client.blocked = blocked
+        for key in keys:
+            clients = self.waiters.setdefault((client.db.index, key), [])
+            if client not in clients:
+                clients.append(client)
+        if timeout_ms > 0 and self.call_later is not None:
+            blocked.timer = self.call_later(timeout_ms / 1000, lambda: self.block_ends(client, blocked.timeout_reply))
+        return NO_REPLY
+
+    def unblock(self, client: Client) -> None:
+        blocked = client.blocked
+        if blocked is None:
+            return
+        client.blocked = None
+        if blocked.timer is not None:
+            blocked.timer.cancel()
+        for key in blocked.keys:
+            place = (blocked.db.index, key)
+            clients = self.waiters.get(place)
+            if clients is not None and client in clients:
+                clients.remove(client)
+                if not clients:
+                    del self.waiters[place]
+
+    def block_ends(self, client: Client, reply: bytes) -> None:
+        """Unblock with this reply: the time is up, or CLIENT UNBLOCK said so."""
+        if client.blocked is None:
+            return
+        self.unblock(client)
+        client.reply(reply)
+        self.flush_later(client)
+        client.sink.resume()
+
+    def serve_blocked(self) -> None:
+        """Run the blocked commands whose keys changed, first come first served, each as its own transaction."""
+        while self.ready:
+            places, self.ready = list(dict.fromkeys(self.ready)), []
+            for place in places:
+                for client in list(self.waiters.get(place, ())):
+                    self._serve(client)
+
+    def _serve(self, client: Client) -> None:
+        blocked = client.blocked
+        if blocked is None:
+            return
+        reply = self.invoke(client, blocked.command, blocked.argv)
+        if len(reply) == 0:
+            return  # still nothing for it
+        self.unblock(client)
+        if self.events:
+            self._commit(client, reply)
+        else:
+            self._reply_when_clean(client, blocked.command, blocked.argv, reply)
+        self.flush_later(client)
+        client.sink.resume()
+
+    # -- pub/sub
+
+    def publish(self, channel: bytes, message: bytes, after: Batch | None) -> int:
+        """Deliver to all subscribers, not before `after` is durable; return how many there were."""
+        count = 0
+        members = self.channels.get(channel)
+        if members is not None:
+            for client in members:
+                client.push(push([b"$7\r\nmessage\r\n", bulk(channel), bulk(message)], client.resp3), after)
+            count = len(members)
+        for pattern, listeners in self.patterns.items():
+            if glob_match(pattern, channel):
+                items = [b"$8\r\npmessage\r\n", bulk(pattern), bulk(channel), bulk(message)]
+                for client in listeners:
+                    client.push(push(items, client.resp3), after)
+                count += len(listeners)
+        return count
+
+    # -- replay
+
+    def apply(self, transactions: list[list[bytes | list[bytes]]]) -> int:
+        """Apply transactions read from the log; return the number of events in them."""
+        keyspace = self.keyspace
+        count = 0
+        for transaction in transactions:
+            count += apply_transaction(keyspace, transaction, 1)  # type: ignore[arg-type]
+        return count
+
+
+def _allowed_subscribed(command: Command) -> bool:
+    return command.name in ("ping", "quit", "reset")
+
+
+def unknown_command(argv: list[bytes]) -> str:
+    """The text of redis src/server.c for a command that is not there."""
+    name = argv[0].decode("utf-8", "replace")[:128]
+    shown = ""
+    for arg in argv[1:]:
+        if len(shown) >= 128:
+            break
+        shown += "'" + arg.decode("utf-8", "replace")[: 128 - len(shown)] + "' "
+    return f"ERR unknown command '{name}', with args beginning with: {shown}"

@@ -1,0 +1,193 @@
+"""RESP2 and RESP3 replies, and the numbers inside commands: bytes in, bytes out, no socket.
+
+Handlers return replies already encoded, so a reply is typed by the handler and never guessed from its content.
+Whatever differs between the protocol versions takes `resp3`, the client's choice by HELLO.
+Source: https://redis.io/docs/latest/develop/reference/protocol-spec/ (RESP2, RESP3), redis src/networking.c.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+INT64_MAX: Final = 2**63 - 1
+INT64_MIN: Final = -(2**63)
+
+OK: Final = b"+OK\r\n"
+QUEUED: Final = b"+QUEUED\r\n"
+PONG: Final = b"+PONG\r\n"
+ZERO: Final = b":0\r\n"
+ONE: Final = b":1\r\n"
+NULL_BULK: Final = b"$-1\r\n"
+NULL_ARRAY: Final = b"*-1\r\n"
+NULL3: Final = b"_\r\n"
+EMPTY_ARRAY: Final = b"*0\r\n"
+EMPTY_BULK: Final = b"$0\r\n\r\n"
+NO_REPLY: Final = b""  # the handler replies later (blocked) or has replied itself (subscriptions)
+
+SMALL_INTEGERS: Final = [b":%d\r\n" % n for n in range(1024)]
+
+
+class ReplyError(Exception):
+    """An error reply. The text starts with its code: "ERR syntax error". Raise before anything is emitted."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+
+# Redis's texts that more than one command uses (redis src/server.c, createSharedObjects).
+WRONGTYPE: Final = "WRONGTYPE Operation against a key holding the wrong kind of value"
+SYNTAX: Final = "ERR syntax error"
+NOT_INTEGER: Final = "ERR value is not an integer or out of range"
+NOT_FLOAT: Final = "ERR value is not a valid float"
+NO_SUCH_KEY: Final = "ERR no such key"
+OUT_OF_RANGE: Final = "ERR index out of range"
+SAME_OBJECT: Final = "ERR source and destination objects are the same"
+
+
+def wrong_type() -> ReplyError:
+    return ReplyError(WRONGTYPE)
+
+
+def syntax_error() -> ReplyError:
+    return ReplyError(SYNTAX)
+
+
+def error(text: str) -> bytes:
+    """Encode an error reply; a line break inside the text would end it early, so it becomes a space."""
+    return b"-%b\r\n" % text.replace("\r", " ").replace("\n", " ").encode("utf-8", "surrogateescape")
+
+
+def simple(text: bytes) -> bytes:
+    return b"+%b\r\n" % text
+
+
+def integer(n: int) -> bytes:
+    if 0 <= n < 1024:
+        return SMALL_INTEGERS[n]
+    return b":%d\r\n" % n
+
+
+def bulk(value: bytes) -> bytes:
+    return b"$%d\r\n%b\r\n" % (len(value), value)
+
+
+def bulk_or_null(value: bytes | None, resp3: bool) -> bytes:
+    if value is None:
+        return NULL3 if resp3 else NULL_BULK
+    return b"$%d\r\n%b\r\n" % (len(value), value)
+
+
+def null(resp3: bool) -> bytes:
+    """Nothing, where a bulk string could have been."""
+    return NULL3 if resp3 else NULL_BULK
+
+
+def null_array(resp3: bool) -> bytes:
+    """Nothing, where an array could have been."""
+    return NULL3 if resp3 else NULL_ARRAY
+
+
+def array(items: list[bytes]) -> bytes:
+    """An array of replies that are encoded already."""
+    return b"*%d\r\n%b" % (len(items), b"".join(items))
+
+
+def bulks(values: list[bytes]) -> bytes:
+    """An array of bulk strings."""
+    parts: list[bytes] = [b"*%d\r\n" % len(values)]
+    for value in values:
+        parts.append(b"$%d\r\n%b\r\n" % (len(value), value))
+    return b"".join(parts)
+
+
+def bulk_set(values: list[bytes], resp3: bool) -> bytes:
+    """A set of bulk strings; an array in RESP2."""
+    encoded = bulks(values)
+    return b"~" + encoded[1:] if resp3 else encoded
+
+
+def mapping(items: list[bytes], resp3: bool) -> bytes:
+    """A map from encoded keys and values in turn; a flat array in RESP2."""
+    if resp3:
+        return b"%%%d\r\n%b" % (len(items) // 2, b"".join(items))
+    return array(items)
+
+
+def push(items: list[bytes], resp3: bool) -> bytes:
+    """Out-of-band data, such as a published message; an array in RESP2."""
+    head = b">" if resp3 else b"*"
+    return b"%b%d\r\n%b" % (head, len(items), b"".join(items))
+
+
+def boolean(value: bool, resp3: bool) -> bytes:
+    if resp3:
+        return b"#t\r\n" if value else b"#f\r\n"
+    return ONE if value else ZERO
+
+
+def double(value: float, resp3: bool) -> bytes:
+    """A score: `,1.5` in RESP3, a bulk string in RESP2."""
+    text = format_double(value)
+    return b",%b\r\n" % text if resp3 else bulk(text)
+
+
+def verbatim(text: bytes, resp3: bool) -> bytes:
+    """Text meant for a person (INFO, CLIENT LIST)."""
+    return b"=%d\r\ntxt:%b\r\n" % (len(text) + 4, text) if resp3 else bulk(text)
+
+
+def format_double(value: float) -> bytes:
+    """Print a score as Redis 7.0 does: 17 significant digits at most, no trailing ".0", inf and -inf by name.
+
+    Source: redis src/networking.c addReplyDouble, src/util.c (fpconv/`%.17g`).
+    """
+    if value != value:
+        return b"nan"
+    if math.isinf(value):
+        return b"inf" if value > 0 else b"-inf"
+    if value == math.floor(value) and abs(value) < 1e17:
+        if value == 0:
+            return b"-0" if math.copysign(1.0, value) < 0 else b"0"
+        return b"%d" % int(value)
+    return b"%.17g" % value
+
+
+def parse_int(text: bytes, message: str = NOT_INTEGER) -> int:
+    """Read a signed 64-bit integer as strictly as redis string2ll: no spaces, no plus, no leading zeros."""
+    n = len(text)
+    if n == 0 or n > 20:
+        raise ReplyError(message)
+    first = text[0]
+    start = 1 if first == 45 else 0
+    if start == n:
+        raise ReplyError(message)
+    for i in range(start, n):
+        digit = text[i]
+        if digit < 48 or digit > 57:
+            raise ReplyError(message)
+    if text[start] == 48 and n > 1:  # "-0", "00", "01"; a lone "0" is fine
+        raise ReplyError(message)
+    value = int(text)
+    if value < INT64_MIN or value > INT64_MAX:
+        raise ReplyError(message)
+    return value
+
+
+def parse_float(text: bytes, message: str = NOT_FLOAT) -> float:
+    """Read a double as redis string2d / strtod does where commands take one: inf by name, never nan."""
+    if not text or text[0] in b" \t\n\r\v\f" or text[-1] in b" \t\n\r\v\f" or b"_" in text:
+        raise ReplyError(message)
+    lowered = text.lower()
+    if lowered in (b"inf", b"+inf", b"infinity", b"+infinity"):
+        return math.inf
+    if lowered in (b"-inf", b"-infinity"):
+        return -math.inf
+    try:
+        value = float.fromhex(text.decode()) if lowered.lstrip(b"+-").startswith(b"0x") else float(text)
+    except (ValueError, OverflowError):
+        raise ReplyError(message) from None
+    if value != value or math.isinf(value):  # nan, or out of a double's range
+        raise ReplyError(message)
+    return value
