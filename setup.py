@@ -26,16 +26,16 @@ ROOT = Path(__file__).resolve().parent
 # What every command passes through, compiled as one group so that calls between them are C calls. Everything else
 # (the CLI, asyncio glue, file threads) gains nothing measurable and stays interpreted.
 HOT_ROOMS = (
-    "eventdb/resp.py",
-    "eventdb/parser.py",
-    "eventdb/registry.py",
-    "eventdb/keyspace.py",
-    "eventdb/events.py",
-    "eventdb/context.py",
-    "eventdb/session.py",
+    "eventdb/client.py",
     "eventdb/commit.py",
+    "eventdb/engine.py",
+    "eventdb/events.py",
+    "eventdb/glob.py",
+    "eventdb/keyspace.py",
+    "eventdb/registry.py",
+    "eventdb/resp.py",
     "eventdb/commands/*.py",
-    "eventdb/types/*.py",
+    "eventdb/values/*.py",
     "eventdb/replay/transaction.py",
 )
 STAMP = ROOT / "build" / "compiled.sha256"
@@ -79,7 +79,7 @@ def remove_compiled() -> int:
 def missing_for_compile() -> str:
     """What keeps this machine from compiling, in a few words; empty when nothing does."""
     try:
-        import mypyc.build  # noqa: F401, PLC0415
+        import mypyc.build  # noqa: F401
     except ImportError:
         return "mypy is not installed"
     compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()
@@ -102,7 +102,7 @@ def say(text: str) -> None:
 
 def generate() -> list:
     """Run mypyc over the hot rooms; returns the extension modules still to be compiled by the C compiler."""
-    from mypyc.build import mypycify  # noqa: PLC0415
+    from mypyc.build import mypycify
 
     files = hot_files()
     say(f"compiling {len(files)} modules with mypyc")
@@ -146,7 +146,7 @@ def extension_modules(mode: str) -> list:
 
 def commands(mode: str) -> dict:
     """build_ext that is all or nothing and uses every core."""
-    from setuptools.command.build_ext import build_ext as plain_build_ext  # noqa: PLC0415
+    from setuptools.command.build_ext import build_ext as plain_build_ext
 
     class build_ext(plain_build_ext):  # noqa: N801
         def run(self) -> None:
@@ -169,7 +169,7 @@ def commands(mode: str) -> dict:
 
 
 def main() -> None:
-    from setuptools import setup  # noqa: PLC0415
+    from setuptools import setup
 
     os.chdir(ROOT)
     mode = os.environ.get("EVENTDB_COMPILE", "auto")

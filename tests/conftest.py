@@ -1,0 +1,193 @@
+"""What every test may ask for: a real redis-server, eventdb as a process of its own; and two guards.
+
+Stale compiled modules are removed before anything is imported, so that the sources under test are the ones edited.
+With EVENTDB_REQUIRE_ALL=1 (as in .ci/run) a test that is skipped because a component is missing fails instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+READY = re.compile(rb"ready on 127\.0\.0\.1:(\d+)")
+# In a reason to skip: the component is missing. Any other skip (root may write anywhere, say) is taken as it is.
+MISSING = re.compile(r"missing|not installed|not found|not available|could not import|needs a|no C compiler", re.I)
+
+
+def _setup_module() -> dict[str, object]:
+    """The names of setup.py, which owns the list of compiled files and their stamp."""
+    import runpy
+
+    return runpy.run_path(str(ROOT / "setup.py"), run_name="setup")
+
+
+def _guard_the_build() -> str:
+    """Make sure that the build asked for by EVENTDB_BUILD runs; returns what was done, for the report's header."""
+    setup = _setup_module()
+    wanted = os.environ.get("EVENTDB_BUILD", "")
+    files, current = setup["compiled_files"](), setup["is_current"]()  # type: ignore[operator]
+    if wanted == "compiled" and not current:
+        raise pytest.UsageError("EVENTDB_BUILD=compiled, but the compiled modules are missing or stale: make build")
+    if wanted == "pure" and files:
+        raise pytest.UsageError("EVENTDB_BUILD=pure, but there are compiled modules in the tree: make pure")
+    if not files:
+        return "pure Python"
+    if current:
+        return "compiled"
+    setup["remove_compiled"]()  # type: ignore[operator]
+    return "pure Python (stale compiled modules were removed; `make build` makes new ones)"
+
+
+BUILD = _guard_the_build()
+
+
+def pytest_report_header() -> str:
+    return f"eventdb build: {BUILD}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Under EVENTDB_REQUIRE_ALL=1 a missing component is a failure, with the skip's reason as its text."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("EVENTDB_REQUIRE_ALL") == "1":
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        if MISSING.search(reason):
+            report.outcome = "failed"
+            report.longrepr = f"skipped under EVENTDB_REQUIRE_ALL=1: {reason}"
+    return report
+
+
+def free_port() -> int:
+    """A loopback port nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 10, what: str = "condition") -> None:
+    """Poll a real process until the condition holds; fails the test after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"{what}: not within {seconds} s")
+        time.sleep(0.01)
+
+
+def answers_ping(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1) as conn:
+        conn.sendall(b"PING\r\n")
+        return conn.recv(16).startswith(b"+PONG")
+    return False
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[tuple[str, int]]:
+    """A real redis-server on a free loopback port, without persistence; (host, port). Nobody flushes it for you."""
+    binary = shutil.which("redis-server")
+    if binary is None:
+        pytest.skip("redis-server is not installed")
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="redis-") as folder:
+        command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            wait_until(lambda: answers_ping(port), what="redis-server answers")
+            yield "127.0.0.1", port
+        finally:
+            process.kill()
+            process.wait()
+
+
+class Server:
+    """`python -m eventdb serve` as a process. Its output goes to a file, so that it never blocks on a pipe."""
+
+    def __init__(self, log: str, folder: Path, options: tuple[str, ...], env: dict[str, str]) -> None:
+        self.host = "127.0.0.1"
+        self.port = 0
+        self.output = folder / "output.txt"
+        self._command = [sys.executable, "-m", "eventdb", "serve", "--log", log, *options]
+        self._env = {**os.environ, "PYTHONUNBUFFERED": "1", **env}
+        self._cwd = folder
+        self.process = self._start(0)
+
+    def _start(self, port: int) -> subprocess.Popen[bytes]:
+        with self.output.open("wb") as sink:
+            command = [*self._command, "--port", str(port)]
+            return subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT, cwd=self._cwd, env=self._env)
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def text(self) -> str:
+        """What it printed since its last start."""
+        return self.output.read_text(errors="replace")
+
+    def wait_ready(self, seconds: float = 30) -> Server:
+        """Return once it listens; `port` is known from then on."""
+        deadline = time.monotonic() + seconds
+        while (found := READY.search(self.output.read_bytes())) is None:
+            if self.process.poll() is not None:
+                pytest.fail(f"eventdb ended with {self.process.returncode} before it was ready:\n{self.text}")
+            if time.monotonic() > deadline:
+                self.kill()
+                pytest.fail(f"eventdb was not ready within {seconds} s:\n{self.text}")
+            time.sleep(0.01)
+        self.port = int(found[1])
+        return self
+
+    def kill(self) -> None:
+        """SIGKILL, as a power cut would: no goodbye to anybody."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+    def stop(self, seconds: float = 15) -> int:
+        """SIGTERM; returns the exit code of the graceful shutdown."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        return self.process.wait(seconds)
+
+    def restart(self, seconds: float = 30) -> Server:
+        """Start again on the same log and the same port, after kill() or stop()."""
+        assert self.process.poll() is not None, "still running"
+        self.process = self._start(self.port)
+        return self.wait_ready(seconds)
+
+
+StartServer = Callable[..., Server]
+
+
+@pytest.fixture
+def eventdb_server(tmp_path: Path) -> Iterator[StartServer]:
+    """Factory: `eventdb_server(log="quorum:…", options=(...), env={...}, wait=True)` -> a ready Server.
+
+    Without `log` each gets quorum files of its own. All are killed when the test ends.
+    """
+    started: list[Server] = []
+
+    def start(
+        log: str | None = None, *options: str, env: dict[str, str] | None = None, wait: bool = True, seconds: float = 30
+    ) -> Server:
+        folder = tmp_path / f"server-{len(started)}"
+        folder.mkdir()
+        server = Server(log or f"quorum:{folder / 'data'}", folder, options, env or {})
+        started.append(server)
+        return server.wait_ready(seconds) if wait else server
+
+    yield start
+    for server in started:
+        server.kill()
