@@ -52,7 +52,7 @@ types: $(VENV)/.dev ## mypy, strict
 	$(VENV)/bin/mypy
 
 bench: $(VENV)/.dev redis build ## compare with a real redis-server: BENCH_ARGS="--quick --only set"
-	$(PY) -m benchmarks $(BENCH_ARGS)
+	$(PY) -m benchmarks.run $(BENCH_ARGS)
 
 lock: $(VENV)/.dev ## pin the dependencies anew: requirements/*.txt
 	CUSTOM_COMPILE_COMMAND="make lock" $(LOCK) --upgrade -o requirements/run.txt pyproject.toml requirements/build.in
