@@ -1,0 +1,291 @@
+"""Requests: bytes in, commands out. Sans-IO.
+
+A chunk that holds whole, plain RESP arrays (nearly every one) goes through hiredis. Whatever else arrives takes the strict
+parser below, which has Redis's limits and Redis's error texts: a command cut at the chunk's end, inline
+commands, lengths that only an attacker sends, and everything before authentication.
+Source: redis src/networking.c processInlineBuffer, processMultibulkBuffer; sdssplitargs in src/sds.c.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import hiredis
+
+LINE_BYTES_MAX: Final = 64 * 1024  # PROTO_INLINE_MAX_SIZE: an inline command, or a length line
+ARGUMENTS_MAX: Final = 1024 * 1024
+ARGUMENTS_MAX_UNAUTHENTICATED: Final = 10
+BULK_BYTES_MAX: Final = 512 << 20
+BULK_BYTES_MAX_UNAUTHENTICATED: Final = 16384
+
+# hiredis would allocate an array of any announced length; only these go through the strict parser first.
+HUGE_ARRAY: Final = re.compile(rb"\*[0-9]{7}")
+
+_ESCAPES: Final[dict[int, int]] = {110: 10, 114: 13, 116: 9, 98: 8, 97: 7}  # n r t b a
+
+
+class ProtocolError(Exception):
+    """The stream cannot be read on; the client is told and closed. Commands before it were parsed."""
+
+
+class RequestParser:
+    """One connection's parser: `feed` returns the commands that are complete; `failure` ends the stream."""
+
+    def __init__(self) -> None:
+        self.reader = hiredis.Reader()
+        self.authenticated = True
+        self.bulk_bytes_max = BULK_BYTES_MAX
+        self.failure = ""  # text of the protocol error, once there was one
+        self.commands: list[list[bytes]] = []
+        # the unfinished command
+        self.rest = b""  # unread bytes, from the next line or bulk on
+        self.parts: list[bytes] = []  # further chunks of a bulk that is known to be incomplete
+        self.missing = 0  # how many bytes that bulk still lacks
+        self.args: list[bytes] = []
+        self.args_left = 0
+        self.bulk_size = -1  # announced size of the argument being read
+
+    def buffered(self) -> int:
+        """Bytes held for an unfinished command."""
+        return len(self.rest) + sum([len(part) for part in self.parts]) + sum([len(arg) for arg in self.args])
+
+    def feed(self, data: bytes) -> list[list[bytes]]:
+        """Take a chunk; return the commands now complete (maybe none). Check `failure` afterwards."""
+        self.commands = []
+        if self.missing > 0:
+            self.parts.append(data)
+            self.missing -= len(data)
+            if self.missing > 0:
+                return self.commands
+            data = b"".join(self.parts)
+            self.parts = []
+            self.missing = 0
+        elif self.rest:
+            data = self.rest + data
+            self.rest = b""
+        try:
+            self._parse(data)
+        except ProtocolError as failure:
+            self.failure = str(failure)
+        return self.commands
+
+    def _parse(self, data: bytes) -> None:
+        """Finish what the last chunk left, then let hiredis have the rest, then look at what it leaves."""
+        pos = self._strict(data, 0, True) if self.args_left else 0
+        if self.missing or pos == len(data):
+            return
+        if not self.args_left and self._plain(data, pos):
+            pos += self._fast(data[pos:] if pos else data)
+        if pos < len(data):
+            pos = self._strict(data, pos, False)
+            if self.missing == 0:
+                self.rest = data[pos:]
+
+    def _plain(self, data: bytes, pos: int) -> bool:
+        return self.authenticated and data[pos] == 42 and HUGE_ARRAY.search(data, pos) is None
+
+    def _fast(self, data: bytes) -> int:
+        """Parse by hiredis; return the index of the first thing that it could not finish.
+
+        hiredis does not tell whether it stands between two requests. So an empty array is fed behind the data: it comes
+        out last, and as itself, exactly when the data ended with a whole request.
+        """
+        reader = self.reader
+        found: list[list[bytes]] = []
+        whole = False
+        reader.feed(data)
+        reader.feed(b"*0\r\n")
+        try:
+            while True:
+                request = reader.gets()
+                if request is False:
+                    break
+                whole = False
+                if type(request) is not list or not _all_bytes(request):
+                    break
+                if not request:
+                    whole = True
+                found.append(request)
+        except hiredis.ProtocolError:
+            whole = False
+        if whole:
+            found.pop()
+            end = len(data)
+        else:
+            self.reader = hiredis.Reader()
+            count, end = skip_commands(data, len(found))
+            del found[count:]
+        commands = self.commands
+        for request in found:
+            if request:  # "*0" is legal and means nothing
+                commands.append(request)
+        return end
+
+    def _strict(self, data: bytes, pos: int, once: bool) -> int:
+        """Parse with every limit checked, up to an unfinished command or (`once`) the first finished one."""
+        size = len(data)
+        while pos < size:
+            if self.args_left:
+                moved = self._argument(data, pos)
+            elif once:
+                break
+            elif data[pos] == 42:
+                moved = self._array_header(data, pos)
+            else:
+                moved = self._inline(data, pos)
+            if moved < 0:
+                break
+            pos = moved
+        return pos
+
+    def _array_header(self, data: bytes, pos: int) -> int:
+        line_end = data.find(b"\r\n", pos)
+        if line_end < 0:
+            if len(data) - pos > LINE_BYTES_MAX:
+                raise ProtocolError("too big mbulk count string")
+            return -1
+        count = length_of(data[pos + 1 : line_end])
+        if count is None or count > ARGUMENTS_MAX:
+            raise ProtocolError("invalid multibulk length")
+        if count > ARGUMENTS_MAX_UNAUTHENTICATED and not self.authenticated:
+            raise ProtocolError("unauthenticated multibulk length")
+        if count > 0:
+            self.args_left = count
+            self.args = []
+        return line_end + 2
+
+    def _argument(self, data: bytes, pos: int) -> int:
+        if self.bulk_size < 0:
+            line_end = data.find(b"\r\n", pos)
+            if line_end < 0:
+                if len(data) - pos > LINE_BYTES_MAX:
+                    raise ProtocolError("too big bulk count string")
+                return -1
+            if data[pos] != 36:
+                raise ProtocolError("expected '$', got '%s'" % chr(data[pos]))
+            size = length_of(data[pos + 1 : line_end])
+            if size is None or size < 0 or size > self.bulk_bytes_max:
+                raise ProtocolError("invalid bulk length")
+            if size > BULK_BYTES_MAX_UNAUTHENTICATED and not self.authenticated:
+                raise ProtocolError("unauthenticated bulk length")
+            self.bulk_size = size
+            return line_end + 2
+        end = pos + self.bulk_size + 2
+        if end > len(data):
+            self.parts = [data[pos:]]
+            self.missing = end - len(data)
+            self.rest = b""
+            return -1
+        self.args.append(data[pos : end - 2])
+        self.bulk_size = -1
+        self.args_left -= 1
+        if self.args_left == 0:
+            self.commands.append(self.args)
+            self.args = []
+        return end
+
+    def _inline(self, data: bytes, pos: int) -> int:
+        line_end = data.find(b"\n", pos)
+        if line_end < 0:
+            if len(data) - pos > LINE_BYTES_MAX:
+                raise ProtocolError("too big inline request")
+            return -1
+        line = data[pos:line_end]
+        if line.endswith(b"\r"):
+            line = line[:-1]
+        args = split_arguments(line)
+        if args is None:
+            raise ProtocolError("unbalanced quotes in request")
+        if args:
+            self.commands.append(args)
+        return line_end + 1
+
+
+def _all_bytes(request: list[object]) -> bool:
+    for arg in request:
+        if type(arg) is not bytes:
+            return False
+    return True
+
+
+def length_of(text: bytes) -> int | None:
+    """A length line's number, or None when it is none."""
+    n = len(text)
+    if n == 0 or n > 20:
+        return None
+    digits = text[1:] if text[0] == 45 else text
+    if not digits.isdigit():
+        return None
+    return int(text)
+
+
+def skip_commands(data: bytes, count: int) -> tuple[int, int]:
+    """How many of the first `count` arrays of bulk strings, known to be well-formed, end in the data, and where."""
+    end = 0
+    size = len(data)
+    for done in range(count):
+        pos = end
+        line_end = data.find(b"\r\n", pos)
+        args = int(data[pos + 1 : line_end])
+        pos = line_end + 2
+        for _ in range(args):
+            line_end = data.find(b"\r\n", pos)
+            if line_end < 0:
+                return done, end
+            pos = line_end + 4 + int(data[pos + 1 : line_end])
+        if pos > size:
+            return done, end
+        end = pos
+    return count, end
+
+
+def split_arguments(line: bytes) -> list[bytes] | None:
+    """Split an inline command as sdssplitargs does; None when quotes are unbalanced."""
+    args: list[bytes] = []
+    i, n = 0, len(line)
+    while True:
+        while i < n and line[i] in b" \t\n\r\v\f\0":
+            i += 1
+        if i >= n:
+            return args
+        current = bytearray()
+        quote = 0
+        while True:
+            if i >= n:
+                if quote:
+                    return None
+                break
+            c = line[i]
+            if quote == 34 and c == 92 and i + 1 < n:
+                i = _escape(line, i + 1, current)
+            elif quote == 39 and c == 92 and i + 1 < n and line[i + 1] == 39:
+                current.append(39)
+                i += 1
+            elif quote and c == quote:
+                if i + 1 < n and line[i + 1] not in b" \t\n\r\v\f\0":
+                    return None
+                quote = 0
+                i += 1
+                break
+            elif not quote and c in b" \t\n\r\0":
+                break
+            elif not quote and c in b"\"'":
+                quote = c
+            else:
+                current.append(c)
+            i += 1
+        args.append(bytes(current))
+
+
+def _escape(line: bytes, i: int, into: bytearray) -> int:
+    """Decode the escape whose letter stands at index i; return the index of its last byte."""
+    c = line[i]
+    if c == 120 and i + 2 < len(line):
+        try:
+            into.append(int(line[i + 1 : i + 3], 16))
+            return i + 2
+        except ValueError:
+            pass
+    into.append(_ESCAPES.get(c, c))
+    return i
