@@ -1,0 +1,217 @@
+"""The log contract: one ordered, durable sequence of records per shard.
+
+Every backend (`memory:`, `quorum:`, later `kafka:`) keeps this contract, so it promises only what
+all can. This room knows bytes, positions and epochs, and nothing of Redis.
+
+Numbers, always in this order::
+
+    first_position <= durable end (high watermark) <= log end
+
+* A *position* is the place of a record in one backend; the first is 0. Positions grow; a void record of a
+  fenced writer takes a position too, so a reader never computes the next one, it takes `next_position`.
+* An *offset* numbers transactions 1, 2, 3 … without gaps, the same on every backend. A record carries a
+  batch of consecutive transactions: `first_offset` and `count`; a claim carries none (`count == 0`).
+* An *epoch* numbers the writers. A higher one fences every lower one, for ever.
+
+An append has one of three outcomes and never two in one error: done (the future has a position), not done
+(`Fenced` before anything could count), unknown (`Indeterminate`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Protocol, runtime_checkable
+
+
+class LogError(Exception):
+    """What a backend raises on purpose. Any other exception out of it is a bug."""
+
+
+class Fenced(LogError):
+    """A higher epoch owns the log. Step down; never retry, never answer OK for what was still pending."""
+
+
+class Unavailable(LogError):
+    """No majority of zones can be reached now. Nothing was changed: trying again is safe."""
+
+
+class Indeterminate(LogError):
+    """The append may or may not be in the log; only reading it back can tell."""
+
+
+class Corrupt(LogError):
+    """Durable history cannot be read. Names zone, segment and position; history is never skipped."""
+
+
+class Trimmed(LogError):
+    """The position asked for lies before the first one kept: start from a snapshot instead."""
+
+
+class BadLogURL(LogError):
+    """The URL names no known backend, or carries an option the backend does not have."""
+
+
+class RecordKind(IntEnum):
+    """Values reach the disk; never renumber."""
+
+    DATA = 0
+    CLAIM = 1
+    HEARTBEAT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record of history, whole (fragments joined), body decompressed.
+
+    position: of the record (of its last fragment when it was split).
+    time_ms: Unix ms on the primary's clock when the record was sealed; never smaller than the one before.
+    body: DATA: transactions as `replay` framed them; CLAIM: UTF-8 "node address"; HEARTBEAT: empty.
+    """
+
+    position: int
+    epoch: int
+    kind: RecordKind
+    first_offset: int
+    count: int
+    time_ms: int
+    body: bytes
+
+    @property
+    def last_offset(self) -> int:
+        """Offset of the last transaction in it; `first_offset - 1` when it carries none."""
+        return self.first_offset + self.count - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one step of a reader yields."""
+
+    records: tuple[Record, ...]  # empty when only void records were passed over
+    next_position: int  # where to read next
+
+
+@dataclass(frozen=True, slots=True)
+class ZoneInfo:
+    name: str
+    state: str  # "up", "catching-up" or "down"
+    detail: str = ""  # the last error, in words, when not up
+    first_position: int = 0
+    end_position: int = 0  # exclusive
+    stored_bytes: int = 0
+    segments: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LogInfo:
+    url: str
+    epoch: int  # of the last claim, 0 for a log never claimed
+    first_position: int
+    end_position: int  # exclusive end of what is durable
+    first_offset: int  # of the oldest transaction kept
+    last_offset: int  # the durable offset; 0 for an empty log
+    last_time_ms: int
+    zones: tuple[ZoneInfo, ...] = field(default=())
+
+
+@dataclass(slots=True)
+class WriterStats:
+    """Counters a server shows; monotonic since the claim, summed by the reader of them."""
+
+    records: int = 0
+    transactions: int = 0
+    body_bytes: int = 0  # before compression
+    stored_bytes: int = 0  # after framing and compression, one copy
+    syncs: int = 0  # durable writes done, over all zones
+    zone_errors: int = 0
+
+
+class Writer(Protocol):
+    """The one writer of an epoch, returned by `Log.claim`. Lives in one event loop."""
+
+    epoch: int
+    next_offset: int  # offset the first transaction appended next must have
+    last_time_ms: int  # time of the last record in history, 0 when empty
+    stats: WriterStats
+
+    def append(
+        self, body: bytes, *, first_offset: int, count: int, time_ms: int, kind: RecordKind = RecordKind.DATA
+    ) -> asyncio.Future[int]:
+        """Queue one record and return at once; the future gets its position when a majority has it durable.
+
+        Calls may overlap; records become durable, and futures complete, in call order. While no majority
+        can be reached the same record is retried without end and the future stays pending: how long a
+        client waits is the caller's business, and the zone states in `Log.info` say why.
+        `first_offset` must equal the previous append's `first_offset + count`, and time_ms must not go
+        back (both asserted). Raises through the future: Fenced; Indeterminate (the writer was closed).
+        Cancelling the future does not take the record back: the outcome is then unknown.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Wait for what is queued if a majority answers within 5 s, then release files and threads.
+
+        Pending futures that could not be completed get Indeterminate. Idempotent.
+        """
+        ...
+
+
+class Log(Protocol):
+    """One shard's log, opened by `open_log(url)`. Any number of processes may hold one."""
+
+    url: str
+
+    async def claim(self, node: str, address: str = "") -> Writer:
+        """Fence every earlier writer and adopt what it left, then return the writer of a new epoch.
+
+        Raises: Unavailable (no majority), Corrupt (no majority has a readable history), Fenced (lost a race
+        to a claim made at the same time; trying again is safe).
+        """
+        ...
+
+    def read(self, start: int = 0, *, follow: bool = False) -> AsyncIterator[Batch]:
+        """Yield durable records from position `start` on, in order; then wait for more if `follow`, else end.
+
+        What was yielded is never withdrawn. Batches are bounded in bytes (about 1 MiB of bodies, or one
+        record if larger). Raises: Trimmed, Corrupt, Unavailable.
+        """
+        ...
+
+    async def seek(self, offset: int) -> int:
+        """Return a position at or before the record holding transaction `offset`, as near as is cheap.
+
+        Raises: Trimmed when that transaction is no longer kept.
+        """
+        ...
+
+    async def trim(self, before_position: int) -> None:
+        """Drop whole segments that lie entirely before the position. Reading below then raises Trimmed."""
+        ...
+
+    async def info(self) -> LogInfo:
+        """State of the log and its zones, read now."""
+        ...
+
+    async def verify(self) -> AsyncIterator[str]:
+        """Read every copy in every zone, checksum by checksum; yield one line per finding, none when sound."""
+        ...
+        yield ""  # pragma: no cover - makes the signature an async generator
+
+    async def is_empty(self) -> bool:
+        """True when nothing was ever claimed or written: a restore may use it as its target."""
+        ...
+
+    async def close(self) -> None:
+        """Release what this object holds. Idempotent; a writer from it is closed too."""
+        ...
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """What an entry point of the group `eventdb.backends` names: `scheme = "module:function"`."""
+
+    def __call__(self, url: str) -> Log:
+        """Parse the URL and return a Log; opens nothing yet. Raises BadLogURL."""
+        ...
