@@ -35,7 +35,7 @@ class Sink(Protocol):
         """The client may run its next command: it is unblocked, or the commit pipeline has room again."""
 
     def close(self) -> None:
-        """Close once everything written has left."""
+        """Close once everything written has left. May be called again."""
 
 
 class Timer(Protocol):
@@ -92,6 +92,7 @@ class Client:
         self.blocked: Blocked | None = None
         self.out: list[bytes] = []  # may leave now
         self.held: deque[Segment] = deque()  # wait for their batches, oldest first
+        self.owed = 0  # bytes in out and held
         self.last_offset = 0  # of this client's last transaction
         self.last_command: Command | None = None
         self.reply_mode = 0  # CLIENT REPLY: 0 on, 1 off, 2 skip this one, 3 skip the next
@@ -161,6 +162,7 @@ class Client:
                 return
             self.reply_mode = 2
             return
+        self.owed += len(data)
         if self.held:
             self.held[-1].replies.append(data)
         else:
@@ -171,6 +173,7 @@ class Client:
         if batch.durable or self.reply_mode:
             self.reply(data)
             return
+        self.owed += len(data)
         held = self.held
         if held:
             last = held[-1]
@@ -186,10 +189,12 @@ class Client:
             return
         if after is not None and not after.durable:
             self.hold(after, data)
-        elif self.held:
-            self.held[-1].replies.append(data)
         else:
-            self.out.append(data)
+            self.owed += len(data)
+            if self.held:
+                self.held[-1].replies.append(data)
+            else:
+                self.out.append(data)
         self.engine.flush_later(self)
 
     def release(self) -> None:
@@ -198,19 +203,30 @@ class Client:
         while held and held[0].batch.durable:
             self.out.extend(held.popleft().replies)
 
-    def fail_held(self, text: str) -> None:
-        """Answer everything held with an error: its outcome is unknown."""
+    def fail_held(self, text: str, up_to: Batch | None = None) -> None:
+        """Answer what is held, up to and with batch `up_to`, with an error: its outcome is unknown."""
         answer = error(text)
-        while self.held:
-            self.out.extend([answer] * len(self.held.popleft().replies))
+        held = self.held
+        while held and (up_to is None or held[0].batch.first_offset <= up_to.first_offset):
+            for reply in held.popleft().replies:
+                self.owed += len(answer) - len(reply)
+                self.out.append(answer)
 
     def flush(self) -> None:
-        """Hand `out` to the sink."""
+        """Hand `out` to the sink; close it when that was the last a closing client waited for."""
         out = self.out
         if out:
             data = out[0] if len(out) == 1 else b"".join(out)
             out.clear()
+            self.owed -= len(data)
             self.sink.write(data)
+        if self.closing and not self.held:
+            self.sink.close()
+
+    def finish(self) -> None:
+        """Run nothing more for this client, and close it once it has what it is owed."""
+        self.closing = True
+        self.engine.flush_later(self)
 
     def pending_batch(self) -> Batch | None:
         """The batch that this client's latest held reply waits for."""

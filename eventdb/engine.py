@@ -136,6 +136,10 @@ class Engine:
 
     # -- running commands
 
+    def may_run(self, client: Client) -> bool:
+        """False while the client's next command has to wait; `client.sink.resume()` says when to ask again."""
+        return client.blocked is None and not client.closing and not self.commit.full
+
     def call(self, client: Client, argv: list[bytes]) -> None:
         """Run one command; its reply goes to the client, now or when it is durable. Never raises."""
         self.commands_run += 1

@@ -1,0 +1,162 @@
+"""One client connection: an asyncio protocol around the parser and the engine. No coroutine, no task.
+
+Flow control, both ways: a connection stops running commands, and soon stops reading, while its client is blocked, while
+it does not read its replies, or while the commit pipeline is full. What it has parsed waits in `backlog`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Final
+
+from eventdb.client import NEEDS_AUTH, Client
+from eventdb.parser import RequestParser
+from eventdb.resp import error
+
+if TYPE_CHECKING:
+    from eventdb.engine import Engine
+
+OWED_BYTES_MAX: Final = 1 << 20  # replies not yet handed to the socket; above it no command is run
+UNSENT_BYTES_MAX: Final = 1 << 20  # replies in the socket's buffer; above it no command is run
+PUSHED_BYTES_MAX: Final = 32 << 20  # what a subscriber may leave unread before it is closed, as in Redis
+BACKLOG_MAX: Final = 64  # commands parsed but not run, before reading stops
+
+
+class Connection:
+    """Implements asyncio.Protocol and eventdb.client.Sink."""
+
+    def __init__(self, engine: Engine, connections: dict[Connection, None]) -> None:
+        self.engine = engine
+        self.connections = connections
+        self.parser = RequestParser()
+        self.parser.bulk_bytes_max = engine.config.bulk_bytes_max
+        self.backlog: list[list[bytes]] = []  # parsed commands; those from `position` on are not yet run
+        self.position = 0
+        self.client: Client | None = None
+        self.transport: asyncio.Transport | None = None
+        self.reading = True
+        self.writable = True
+        self.resuming = False
+
+    # -- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        self.transport = transport
+        transport.set_write_buffer_limits(UNSENT_BYTES_MAX)
+        engine = self.engine
+        if len(self.connections) >= engine.config.maxclients:
+            transport.write(error("ERR max number of clients reached"))
+            transport.close()
+            return
+        self.connections[self] = None
+        self.client = engine.connect(self, _address(transport, "peername"), _address(transport, "sockname"))
+
+    def connection_lost(self, failure: Exception | None) -> None:
+        self.connections.pop(self, None)
+        self.backlog = []
+        self.position = 0
+        if self.client is not None:
+            self.engine.disconnect(self.client)
+        self.transport = None
+
+    def eof_received(self) -> bool:
+        return False  # close, as Redis does
+
+    def pause_writing(self) -> None:
+        self.writable = False
+
+    def resume_writing(self) -> None:
+        self.writable = True
+        self.resume()
+
+    def data_received(self, data: bytes) -> None:
+        client = self.client
+        if client is None or client.closing:
+            return
+        engine = self.engine
+        engine.now_ms = now_ms = int(time.time() * 1000)
+        client.active_ms = now_ms
+        client.bytes_in += len(data)
+        parser = self.parser
+        parser.authenticated = not client.gate & NEEDS_AUTH
+        commands = parser.feed(data)
+        if self.position < len(self.backlog):
+            self.backlog.extend(commands)
+            if len(self.backlog) - self.position > BACKLOG_MAX:
+                self._stop_reading()
+        else:
+            self.backlog = commands
+            self.position = 0
+            self._run(client)
+        client.flush()
+
+    def _run(self, client: Client) -> None:
+        """Run the backlog until it is empty or the next command has to wait."""
+        engine = self.engine
+        backlog = self.backlog
+        i = self.position
+        n = len(backlog)
+        while i < n:
+            if client.owed > OWED_BYTES_MAX:
+                client.flush()
+            if not self.writable or client.owed > OWED_BYTES_MAX or not engine.may_run(client):
+                self.position = i
+                if n - i > BACKLOG_MAX:
+                    self._stop_reading()
+                return
+            engine.call(client, backlog[i])
+            i += 1
+        self.position = i
+        if self.parser.failure and not client.closing:
+            client.reply(error("ERR Protocol error: " + self.parser.failure))
+            client.closing = True
+
+    def _stop_reading(self) -> None:
+        if self.reading and self.transport is not None and not self.transport.is_closing():
+            self.reading = False
+            self.transport.pause_reading()
+
+    # -- Sink
+
+    def write(self, data: bytes) -> None:
+        transport = self.transport
+        if transport is None:
+            return
+        client = self.client
+        if not self.writable and client is not None and (client.channels or client.patterns):
+            if transport.get_write_buffer_size() + len(data) > PUSHED_BYTES_MAX:
+                client.closing = True
+                transport.abort()
+                return
+        transport.write(data)
+
+    def resume(self) -> None:
+        """Run the backlog on, at the end of this turn: the caller may be in the middle of another client's command."""
+        if not self.resuming and (self.position < len(self.backlog) or not self.reading):
+            self.resuming = True
+            self.engine.commit.schedule(self._resume)
+
+    def _resume(self) -> None:
+        self.resuming = False
+        client = self.client
+        if client is None or client.closing or self.transport is None:
+            return
+        self.engine.now_ms = int(time.time() * 1000)
+        self._run(client)
+        if self.position == len(self.backlog) and not self.reading:
+            self.reading = True
+            self.transport.resume_reading()
+        client.flush()
+
+    def close(self) -> None:
+        if self.transport is not None:
+            self.transport.close()
+
+
+def _address(transport: asyncio.Transport, name: str) -> str:
+    found = transport.get_extra_info(name)
+    if isinstance(found, tuple) and len(found) >= 2:
+        host = str(found[0])
+        return f"[{host}]:{found[1]}" if ":" in host else f"{host}:{found[1]}"
+    return str(found or "")
