@@ -26,8 +26,8 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="a dozen rows in about two minutes; RESULTS.md stays as it is"
     )
-    parser.add_argument("--only", action="append", default=[], metavar="TEXT",
-                        help="rows that contain TEXT: reads, writes, onezone, build, bulk, 'set c=50'; repeatable")  # fmt: skip
+    kinds = "rows that contain TEXT: reads, writes, onezone, build, bulk, 'set c=50'; repeatable"
+    parser.add_argument("--only", action="append", default=[], metavar="TEXT", help=kinds)
     parser.add_argument("--rounds", type=int, default=0, help="runs of each server a row (5; --quick 3)")
     parser.add_argument("--seconds", type=float, default=1.0, help="length of a run (1)")
     parser.add_argument(
