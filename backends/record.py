@@ -1,0 +1,344 @@
+"""The record frame: the same bytes on every backend.
+
+One frame, little-endian, 64 bytes and then the payload::
+
+    at  size  field
+     0    4   magic, b"evDB"
+     4    4   CRC32C of everything from byte 8 to the end of the payload
+     8    1   format version, 1
+     9    1   kind: 0 data, 1 claim, 2 heartbeat
+    10    1   fragment: 0 whole, 1 first, 2 middle, 3 last
+    11    1   codec: 0 none, 1 zstd
+    12    2   key id: 0 not encrypted, else the AES-256-GCM key that seals the payload
+    14    2   zero
+    16    8   epoch
+    24    8   position the writer expects the frame to take
+    32    8   first offset
+    40    8   time, Unix ms on the primary's clock
+    48    4   count of transactions
+    52    4   payload length, bytes that follow
+    56    4   raw length: bytes of the whole body once fragments are joined and decompressed
+    60    4   in flight: positions sealed before this one and not yet durable then, so
+              everything below `position - in_flight` is known to be durable
+
+The checksum leaves out the magic (its loss is seen without one) and itself. The body is compressed
+first and cut into fragments afterwards: a fragment alone can be checked but not decompressed.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+import google_crc32c
+import zstandard
+
+from eventdb.backends.log import Record, RecordKind
+
+MAGIC: Final = b"evDB"
+FORMAT_VERSION: Final = 1
+HEADER_BYTES: Final = 64
+# Below Kafka's default max.message.bytes (1,048,588 with its own overhead), so one limit serves all backends.
+PAYLOAD_BYTES_MAX: Final = 1_000_000
+# What a decoder believes: a damaged length must not make it wait for, or allocate, gigabytes.
+PAYLOAD_BYTES_BELIEVED: Final = 16 << 20
+BODY_BYTES_MAX: Final = (1 << 32) - 1
+# Under this, zstd's own header eats what it saves.
+COMPRESS_BYTES_MIN: Final = 96
+COMPRESS_LEVEL: Final = 1
+
+WHOLE: Final = 0
+FIRST: Final = 1
+MIDDLE: Final = 2
+LAST: Final = 3
+
+CODEC_NONE: Final = 0
+CODEC_ZSTD: Final = 1
+
+_HEADER: Final = struct.Struct("<4sIBBBBHHQQQQIIII")
+_SEALED: Final = struct.Struct("<BBBBHHQQQQIIII")  # what the checksum covers of it
+_PREFIX: Final = struct.Struct("<4sI")
+_IN_FLIGHT_MAX: Final = (1 << 32) - 1
+_COUNT_MAX: Final = (1 << 32) - 1
+
+assert _HEADER.size == HEADER_BYTES
+assert _PREFIX.size + _SEALED.size == HEADER_BYTES
+assert PAYLOAD_BYTES_MAX <= PAYLOAD_BYTES_BELIEVED
+
+
+class BadFrame(Exception):  # noqa: N818 - named as the errors of log.py are
+    """These bytes are no frame, or a damaged one. The caller adds zone, segment and position."""
+
+
+class Frame:
+    """One decoded frame; its checksum was right. Plain, because millions are made during a replay."""
+
+    __slots__ = (
+        "codec",
+        "count",
+        "epoch",
+        "first_offset",
+        "fragment",
+        "in_flight",
+        "key_id",
+        "kind",
+        "payload",
+        "position",
+        "raw_length",
+        "size",
+        "time_ms",
+    )
+
+    def __init__(
+        self,
+        kind: int,
+        fragment: int,
+        codec: int,
+        key_id: int,
+        epoch: int,
+        position: int,
+        first_offset: int,
+        time_ms: int,
+        count: int,
+        raw_length: int,
+        in_flight: int,
+        payload: bytes,
+    ) -> None:
+        self.kind: int = kind
+        self.fragment: int = fragment
+        self.codec: int = codec
+        self.key_id: int = key_id
+        self.epoch: int = epoch
+        self.position: int = position
+        self.first_offset: int = first_offset
+        self.time_ms: int = time_ms
+        self.count: int = count
+        self.raw_length: int = raw_length
+        self.in_flight: int = in_flight
+        self.payload: bytes = payload
+        self.size: int = HEADER_BYTES + len(payload)
+
+    @property
+    def ends_record(self) -> bool:
+        return self.fragment == WHOLE or self.fragment == LAST
+
+    @property
+    def next_offset(self) -> int:
+        """Offset that follows; that of an unfinished record is its own first, since it will be discarded."""
+        return self.first_offset + self.count if self.ends_record else self.first_offset
+
+    @property
+    def durable_below(self) -> int:
+        """Every position below this one was durable before the frame was sealed."""
+        return self.position - self.in_flight
+
+
+class Encoder:
+    """Turns bodies into frames. Holds a compressor, so it belongs to one writer and one thread at a time."""
+
+    def __init__(self, payload_bytes_max: int = PAYLOAD_BYTES_MAX) -> None:
+        if not 1 <= payload_bytes_max <= PAYLOAD_BYTES_BELIEVED:
+            raise ValueError(f"payload limit {payload_bytes_max} is outside 1..{PAYLOAD_BYTES_BELIEVED}")
+        self._payload_bytes_max: int = payload_bytes_max
+        self._compressor: zstandard.ZstdCompressor = zstandard.ZstdCompressor(level=COMPRESS_LEVEL)
+
+    def encode(
+        self,
+        body: bytes,
+        *,
+        kind: int,
+        epoch: int,
+        position: int,
+        durable_end: int,
+        first_offset: int,
+        count: int,
+        time_ms: int,
+    ) -> list[bytes]:
+        """Return the frames of one record; each takes one position, counted up from `position`."""
+        raw_length = len(body)
+        if raw_length > BODY_BYTES_MAX or count > _COUNT_MAX:
+            raise ValueError(f"a record of {raw_length} bytes and {count} transactions is past the format's limits")
+        codec = CODEC_NONE
+        stored = body
+        if raw_length >= COMPRESS_BYTES_MIN:
+            packed = self._compressor.compress(body)
+            if len(packed) < raw_length:
+                codec = CODEC_ZSTD
+                stored = packed
+        limit = self._payload_bytes_max
+        if len(stored) <= limit:
+            in_flight = position - durable_end
+            return [
+                _frame(kind, WHOLE, codec, epoch, position, first_offset, time_ms, count, raw_length, in_flight, stored)
+            ]
+        frames: list[bytes] = []
+        for at in range(0, len(stored), limit):
+            fragment = FIRST if at == 0 else LAST if at + limit >= len(stored) else MIDDLE
+            here = position + len(frames)
+            frames.append(
+                _frame(
+                    kind, fragment, codec, epoch, here, first_offset, time_ms, count, raw_length,
+                    here - durable_end, stored[at : at + limit],
+                )
+            )  # fmt: skip
+        return frames
+
+
+def _frame(
+    kind: int,
+    fragment: int,
+    codec: int,
+    epoch: int,
+    position: int,
+    first_offset: int,
+    time_ms: int,
+    count: int,
+    raw_length: int,
+    in_flight: int,
+    payload: bytes,
+) -> bytes:
+    flying = in_flight if in_flight < _IN_FLIGHT_MAX else _IN_FLIGHT_MAX
+    sealed = _SEALED.pack(
+        FORMAT_VERSION, kind, fragment, codec, 0, 0, epoch, position, first_offset, time_ms,
+        count, len(payload), raw_length, flying,
+    )  # fmt: skip
+    covered = sealed + payload
+    return _PREFIX.pack(MAGIC, google_crc32c.value(covered)) + covered
+
+
+def decode(data: bytes, at: int = 0) -> Frame | None:
+    """Read the frame that starts at byte `at`, or None when `data` ends before it does.
+
+    Raises BadFrame: not a frame, a newer format, or a wrong checksum.
+    """
+    left = len(data) - at
+    if left < HEADER_BYTES:
+        if data[at : at + 4] != MAGIC[: min(left, 4)]:
+            raise BadFrame("no frame starts here")
+        return None
+    (
+        magic, crc, version, kind, fragment, codec, key_id, _zero, epoch, position, first_offset, time_ms,
+        count, length, raw_length, in_flight,
+    ) = _HEADER.unpack_from(data, at)  # fmt: skip
+    if magic != MAGIC:
+        raise BadFrame("no frame starts here")
+    if length > PAYLOAD_BYTES_BELIEVED:
+        raise BadFrame(f"payload length {length} is past the limit {PAYLOAD_BYTES_BELIEVED}")
+    if left < HEADER_BYTES + length:
+        return None
+    stop = at + HEADER_BYTES + length
+    if google_crc32c.value(data[at + 8 : stop]) != crc:
+        raise BadFrame("wrong checksum")
+    # Only now are the fields worth reading: a newer format is told from a flipped bit.
+    if version != FORMAT_VERSION:
+        raise BadFrame(f"format version {version}; this program reads {FORMAT_VERSION}")
+    if kind > 2 or fragment > LAST or codec > CODEC_ZSTD:
+        raise BadFrame(f"unknown kind {kind}, fragment {fragment} or codec {codec}")
+    return Frame(
+        kind, fragment, codec, key_id, epoch, position, first_offset, time_ms, count, raw_length, in_flight,
+        data[at + HEADER_BYTES : stop],
+    )  # fmt: skip
+
+
+def covers(data: bytes, at: int) -> int:
+    """How many bytes the frame at `at` says it takes, checked by nothing; 0 when no header stands there."""
+    if len(data) - at < HEADER_BYTES or data[at : at + 4] != MAGIC:
+        return 0
+    length: int = _HEADER.unpack_from(data, at)[13]
+    return HEADER_BYTES + length
+
+
+_KINDS: Final = (RecordKind.DATA, RecordKind.CLAIM, RecordKind.HEARTBEAT)
+
+
+class Assembler:
+    """Joins fragments and decompresses bodies; one for each reader, fed in log order.
+
+    A record is handed out only when its last fragment is there. Fragments cut off by the record of a
+    new epoch are discarded: their writer was fenced before it could finish, nobody was told OK.
+    """
+
+    def __init__(self) -> None:
+        self._decompressor: zstandard.ZstdDecompressor = zstandard.ZstdDecompressor()
+        self._open: Frame | None = None  # the latest fragment of a record not yet whole
+        self._parts: list[bytes] = []
+        self._parts_bytes: int = 0
+        self._began: bool = False  # a reader may start in the middle of a record; later that is damage
+
+    @property
+    def pending(self) -> bool:
+        """True while a record is half read: its first fragment is in, its last is not."""
+        return self._open is not None
+
+    def feed(self, frame: Frame, position: int) -> Record | None:
+        """Take the next frame of history; return the record it completes. Raises BadFrame."""
+        if frame.fragment == WHOLE:
+            if self._open is not None:
+                self._discard(frame)
+            self._began = True
+            return self._record(frame, frame.payload, position)
+        if frame.fragment == FIRST:
+            if self._open is not None:
+                self._discard(frame)
+            self._began = True
+            self._keep(frame)
+            return None
+        before = self._open
+        if before is None:
+            if self._began:
+                raise BadFrame("a fragment without its beginning")
+            return None
+        if (
+            before.epoch != frame.epoch
+            or before.first_offset != frame.first_offset
+            or before.raw_length != frame.raw_length
+            or before.position >= frame.position
+        ):
+            raise BadFrame("a fragment that belongs to another record")
+        self._keep(frame)
+        if frame.fragment == MIDDLE:
+            return None
+        payload = b"".join(self._parts)
+        self._open = None
+        self._parts = []
+        self._parts_bytes = 0
+        return self._record(frame, payload, position)
+
+    def _keep(self, frame: Frame) -> None:
+        self._open = frame
+        self._parts.append(frame.payload)
+        self._parts_bytes += len(frame.payload)
+        if self._parts_bytes > frame.raw_length:  # a stored body is never longer than the raw one
+            raise BadFrame(f"fragments hold more than the record's {frame.raw_length} bytes")
+
+    def _discard(self, following: Frame) -> None:
+        assert self._open is not None
+        if following.epoch == self._open.epoch:
+            raise BadFrame("a record that ends in the middle, inside its own epoch")
+        self._open = None
+        self._parts = []
+        self._parts_bytes = 0
+
+    def _record(self, frame: Frame, payload: bytes, position: int) -> Record:
+        body = payload
+        if frame.key_id != 0:
+            raise BadFrame(f"encrypted with key {frame.key_id}, and no such key is configured")
+        if frame.codec == CODEC_ZSTD:
+            body = decompress(self._decompressor, payload, frame.raw_length)
+        elif len(body) != frame.raw_length:
+            raise BadFrame(f"body has {len(body)} bytes, its header says {frame.raw_length}")
+        return Record(position, frame.epoch, _KINDS[frame.kind], frame.first_offset, frame.count, frame.time_ms, body)
+
+
+def decompress(decompressor: zstandard.ZstdDecompressor, payload: bytes, raw_length: int) -> bytes:
+    """Undo zstd, never producing more than `raw_length` bytes. Raises BadFrame."""
+    try:
+        # The library sizes its output by what the payload claims, so the claim is checked first.
+        if zstandard.frame_content_size(payload) != raw_length:
+            raise BadFrame("compressed body and header disagree about its length")
+        body = decompressor.decompress(payload, max_output_size=raw_length)
+    except zstandard.ZstdError as error:
+        raise BadFrame(f"body does not decompress: {error}") from None
+    if len(body) != raw_length:
+        raise BadFrame(f"body has {len(body)} bytes, its header says {raw_length}")
+    return body

@@ -1,0 +1,56 @@
+"""Find the backend that a log URL names.
+
+The backends of this tree are found without being installed; any other comes from the entry-point group
+`eventdb.backends`, where a third party registers `scheme = "module:function"` (see `log.Backend`).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Final
+
+from eventdb.backends.log import Backend, BadLogURL, Log
+
+GROUP: Final = "eventdb.backends"
+
+_BUILT_IN: Final[dict[str, tuple[str, str]]] = {
+    "memory": ("eventdb.backends.memory", "open_memory"),
+    "quorum": ("eventdb.backends.quorum", "open_quorum"),
+}
+
+
+def open_log(url: str) -> Log:
+    """Return the Log at `url`; opens nothing yet. Raises BadLogURL."""
+    scheme, colon, _rest = url.partition(":")
+    if not colon or not scheme:
+        raise BadLogURL(f"{url!r} is no log URL: write SCHEME:WHERE, with one of {known()}")
+    return _backend(scheme.lower(), url)(url)
+
+
+def schemes() -> list[str]:
+    """Every scheme that `open_log` understands here, sorted."""
+    return sorted({*_BUILT_IN, *(entry.name for entry in entry_points(group=GROUP))})
+
+
+def known() -> str:
+    return ", ".join(f"{scheme}:" for scheme in schemes())
+
+
+def _backend(scheme: str, url: str) -> Backend:
+    if scheme in _BUILT_IN:
+        module, function = _BUILT_IN[scheme]
+        found = getattr(import_module(module), function)
+    else:
+        entries: list[EntryPoint] = list(entry_points(group=GROUP, name=scheme))
+        if not entries:
+            raise BadLogURL(f"no backend for {scheme}: in {url!r}; known are {known()}")
+        if len({entry.value for entry in entries}) > 1:
+            raise BadLogURL(f"{scheme}: is claimed by {', '.join(sorted(entry.value for entry in entries))}")
+        try:
+            found = entries[0].load()
+        except Exception as error:
+            raise BadLogURL(f"the backend for {scheme}: ({entries[0].value}) does not load: {error}") from error
+    if not isinstance(found, Backend):
+        raise BadLogURL(f"the backend for {scheme}: is not a function that takes a URL")
+    return found
