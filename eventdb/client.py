@@ -23,6 +23,7 @@ IN_MULTI: Final = 2
 SUBSCRIBED: Final = 4  # RESP2 with subscriptions: only a few commands are allowed
 FOLLOWING: Final = 8  # this node is a replica, or has not finished loading
 PAUSED: Final = 16
+LOADING: Final = 32  # the state is incomplete: only commands that read no key may run
 
 
 class Sink(Protocol):

@@ -10,6 +10,7 @@ a function at the end of the loop turn; both are injected.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -33,7 +34,7 @@ class Batch:
         self.whole = False  # a FLUSHALL or SWAPDB: every key is dirty
         self.clients: list[Client] = []  # those with replies held for this batch
         self.durable = False
-        self.opened_ms = 0
+        self.opened = 0.0  # time.monotonic() of its first transaction
 
     def body(self) -> bytes:
         return b"".join(self.chunks)
@@ -62,11 +63,11 @@ class Commit:
         self.offset = self.durable_offset = last_offset
         self.open = Batch(last_offset + 1)
 
-    def add(self, origin: bytes, events: list[bytes], size: int, now_ms: int) -> Batch:
+    def add(self, origin: bytes, events: list[bytes], size: int) -> Batch:
         """Append one transaction; `origin` says who made it, as an encoded bulk string."""
         batch = self.open
         if batch.count == 0:
-            batch.opened_ms = now_ms
+            batch.opened = time.monotonic()
             self.pending.append(batch)
         batch.count += 1
         self.offset += 1

@@ -38,6 +38,7 @@ class Connection:
         self.reading = True
         self.writable = True
         self.resuming = False
+        self.ended = False  # the client has shut down its side
 
     # -- asyncio.Protocol
 
@@ -61,7 +62,14 @@ class Connection:
         self.transport = None
 
     def eof_received(self) -> bool:
-        return False  # close, as Redis does
+        """The client will send no more: what it sent is still run and answered, then the connection closes."""
+        self.ended = True
+        client = self.client
+        if client is None or client.blocked is not None:
+            return False
+        if self.position == len(self.backlog):
+            client.finish()
+        return True
 
     def pause_writing(self) -> None:
         self.writable = False
@@ -84,7 +92,7 @@ class Connection:
         if self.position < len(self.backlog):
             self.backlog.extend(commands)
             if len(self.backlog) - self.position > BACKLOG_MAX:
-                self._stop_reading()
+                self.stop_reading()
         else:
             self.backlog = commands
             self.position = 0
@@ -103,7 +111,7 @@ class Connection:
             if not self.writable or client.owed > OWED_BYTES_MAX or not engine.may_run(client):
                 self.position = i
                 if n - i > BACKLOG_MAX:
-                    self._stop_reading()
+                    self.stop_reading()
                 return
             engine.call(client, backlog[i])
             i += 1
@@ -111,8 +119,10 @@ class Connection:
         if self.parser.failure and not client.closing:
             client.reply(error("ERR Protocol error: " + self.parser.failure))
             client.closing = True
+        elif self.ended:
+            client.closing = True
 
-    def _stop_reading(self) -> None:
+    def stop_reading(self) -> None:
         if self.reading and self.transport is not None and not self.transport.is_closing():
             self.reading = False
             self.transport.pause_reading()
@@ -152,6 +162,15 @@ class Connection:
     def close(self) -> None:
         if self.transport is not None:
             self.transport.close()
+
+    def finish(self) -> None:
+        """Close once the client has what it is owed."""
+        if self.client is not None:
+            self.client.finish()
+
+    def abort(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
 
 
 def _address(transport: asyncio.Transport, name: str) -> str:

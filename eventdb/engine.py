@@ -13,14 +13,15 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from eventdb.client import FOLLOWING, IN_MULTI, NEEDS_AUTH, SUBSCRIBED, Blocked, Client, Sink, Timer
+from eventdb.client import FOLLOWING, IN_MULTI, LOADING, NEEDS_AUTH, SUBSCRIBED, Blocked, Client, Sink, Timer
 from eventdb.commit import Batch, Commit
-from eventdb.events import EVENTS, KEY_ALL, KEY_FIRST, KEY_FIRST_TWO, KEY_PAIRS, apply_transaction
+from eventdb.events import EVENTS, KEY_ALL, KEY_FIRST, KEY_FIRST_TWO, KEY_PAIRS, apply_transactions
 from eventdb.glob import glob_match
 from eventdb.keyspace import Db, Keyspace
 from eventdb.registry import (
     COMMANDS,
     IMMEDIATE,
+    LOADING_OK,
     NO_AUTH,
     NO_MULTI,
     PUBSUB,
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 log: Final = logging.getLogger("eventdb")
 
 EXPIRE_KEYS_MAX: Final = 2000  # deleted in one transaction of the expiry cycle
+
+
+UNBLOCKED: Final = "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)"
 
 
 def encode_event(argv: list[bytes]) -> bytes:
@@ -90,6 +94,10 @@ class Engine:
         self.connections_received = 0
         self.slowlog_add: Callable[[Client, list[bytes], int], None] | None = None
         self.slow_usec = 10_000
+        # set by the node and the server
+        self.facts: Callable[[], dict[str, str]] | None = None  # role, log, epoch … for INFO
+        self.on_shutdown: Callable[[], None] | None = None
+        self.port = 0
 
     # -- clients
 
@@ -198,7 +206,7 @@ class Engine:
 
     def _commit(self, client: Client, reply: bytes) -> None:
         """Close the transaction; its reply waits until it is durable."""
-        batch = self.commit.add(client.origin, self.events, self.event_size, self.now_ms)
+        batch = self.commit.add(client.origin, self.events, self.event_size)
         self.events = []
         self.event_db = 0
         self.event_size = 0
@@ -241,6 +249,8 @@ class Engine:
         text = ""
         if gate & NEEDS_AUTH and not command.bits & NO_AUTH:
             text = "NOAUTH Authentication required."
+        elif self.gate & LOADING and not command.bits & LOADING_OK:
+            text = self.gate_error
         elif self.gate & FOLLOWING and command.bits & WRITE:
             text = self.gate_error
         elif gate & SUBSCRIBED and not client.resp3 and not command.bits & PUBSUB and not _allowed_subscribed(command):
@@ -340,7 +350,7 @@ class Engine:
                     self.expired_keys += len(keys)
                     self.emit(db, [b"DEL", *keys])
         if self.events:
-            self.commit.add(b"$6\r\nexpiry\r\n", self.events, self.event_size, self.now_ms)
+            self.commit.add(b"$6\r\nexpiry\r\n", self.events, self.event_size)
             self.events = []
             self.event_db = 0
             self.event_size = 0
@@ -454,13 +464,26 @@ class Engine:
 
     # -- replay
 
+    def reset_state(self) -> None:
+        """Forget every key: this node was fenced and rebuilds from the log. Clients stay connected."""
+        self.keyspace.clear()
+        for db in self.keyspace.dbs:
+            db.deadlines = None
+        self.ready = []
+        for client in list(self.clients.values()):
+            client.watch_broken = client.watch_broken or len(client.watching) > 0
+            client.queue_failed = client.queue_failed or len(client.queue) > 0
+            self.block_ends(client, error(UNBLOCKED))
+
     def apply(self, transactions: list[list[bytes | list[bytes]]]) -> int:
         """Apply transactions read from the log; return the number of events in them."""
-        keyspace = self.keyspace
-        count = 0
-        for transaction in transactions:
-            count += apply_transaction(keyspace, transaction, 1)  # type: ignore[arg-type]
-        return count
+        return apply_transactions(self.keyspace, transactions)
+
+    def digest(self) -> str:
+        return self.keyspace.digest()
+
+    def key_count(self) -> int:
+        return self.keyspace.key_count()
 
 
 def _allowed_subscribed(command: Command) -> bool:

@@ -28,6 +28,7 @@ NO_MULTI: Final = 1 << 4  # refused inside MULTI
 BLOCKING: Final = 1 << 5
 PUBSUB: Final = 1 << 6  # allowed to a RESP2 client that has subscribed
 IMMEDIATE: Final = 1 << 7  # runs inside MULTI instead of being queued (EXEC, DISCARD, WATCH, MULTI, QUIT, RESET)
+LOADING_OK: Final = 1 << 8  # may run while the state is being rebuilt
 
 _BITS: Final[dict[str, int]] = {
     "write": WRITE,
@@ -36,6 +37,7 @@ _BITS: Final[dict[str, int]] = {
     "no_multi": NO_MULTI,
     "blocking": BLOCKING,
     "pubsub": PUBSUB,
+    "loading": LOADING_OK,
 }
 
 
