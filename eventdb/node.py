@@ -1,0 +1,246 @@
+"""A node: one engine on one log. Follows the log to its end, claims it, and commits to it as the primary.
+
+    rebuild (replay what is there) -> claim (fence, adopt) -> replay the rest -> primary
+    primary --Fenced--> forget everything -> rebuild -> follow as a replica
+
+The server and the embedded API both run a node; it knows neither sockets nor commands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from eventdb.backends import Fenced, Indeterminate, Log, LogInfo, Writer, open_log
+from eventdb.client import FOLLOWING, LOADING, Client
+from eventdb.commit import Batch, Commit
+from eventdb.engine import Engine
+from eventdb.replay.follower import Follower
+
+if TYPE_CHECKING:
+    from eventdb.config import Config
+
+log: Final = logging.getLogger("eventdb")
+
+CRON_SECONDS: Final = 0.1
+CLAIM_ATTEMPTS: Final = 5
+
+READONLY_TEXT: Final = "READONLY You can't write against a read only replica."
+LOADING_TEXT: Final = "LOADING eventdb is loading the dataset in memory"
+FENCED_TEXT: Final = (
+    "UNKNOWN the outcome of this command is unknown: another node has taken over the log before it was confirmed"
+)
+CLOSED_TEXT: Final = "UNKNOWN the outcome of this command is unknown: the server stopped before it was confirmed"
+
+
+def timeout_text(timeout_ms: int) -> str:
+    return (
+        f"UNKNOWN the outcome of this command is unknown: no majority of zones confirmed it within {timeout_ms} ms;"
+        " a write may still become durable"
+    )
+
+
+class Node:
+    """Owns the log, the writer, the engine and the timers of one node."""
+
+    def __init__(self, url: str, config: Config, name: str = "", address: str = "") -> None:
+        self.url = url
+        self.config = config
+        self.name = name or f"{socket.gethostname()}:{os.getpid()}"
+        self.address = address
+        self.log: Log = open_log(url)
+        self.writer: Writer | None = None
+        self.role = "loading"  # then "primary" or "replica"
+        self.position = 0  # next to read
+        self.progress: Callable[[str], None] | None = None  # told what a long rebuild is doing
+        self.engine = Engine(config, Commit(self._append, self._schedule))
+        self.engine.facts = self.facts
+        self._follow_task: asyncio.Task[None] | None = None
+        self._cron: asyncio.TimerHandle | None = None
+        self._closed = False
+        self.load_seconds = 0.0
+        self.events_replayed = 0
+
+    def _schedule(self, action: Callable[[], None]) -> object:
+        return asyncio.get_running_loop().call_soon(action)
+
+    # -- becoming a primary
+
+    async def start(self) -> None:
+        """Rebuild, claim, and be ready as the primary. Raises LogError when the log cannot be read or claimed."""
+        engine = self.engine
+        engine.call_later = asyncio.get_running_loop().call_later
+        engine.gate, engine.gate_error = LOADING, LOADING_TEXT
+        began = time.perf_counter()
+        await self._replay()
+        self.writer = await self._claim()
+        await self._replay()
+        self.load_seconds = time.perf_counter() - began
+        engine.commit.start_at(self.writer.next_offset - 1)
+        for db in engine.keyspace.dbs:
+            db.track_deadlines()
+        engine.gate = 0
+        self.role = "primary"
+        gc.freeze()
+        self._tick()
+
+    async def _claim(self) -> Writer:
+        for attempt in range(CLAIM_ATTEMPTS):
+            try:
+                return await self.log.claim(self.name, self.address)
+            except Fenced:  # lost a race to a claim made at the same time
+                if attempt == CLAIM_ATTEMPTS - 1:
+                    raise
+        raise AssertionError("unreachable")
+
+    async def _replay(self) -> None:
+        """Apply everything the log holds from `position` on."""
+        follower = Follower(self.log, self.engine, start=self.position, progress=self.progress)
+        await follower.catch_up()
+        self.position = follower.next_position
+        self.events_replayed += follower.events
+        self.engine.commit.start_at(follower.applied_offset or self.engine.commit.offset)
+
+    # -- committing
+
+    def _append(self, batch: Batch) -> None:
+        """Commit's sink: one batch becomes one record."""
+        writer = self.writer
+        assert writer is not None
+        future = writer.append(
+            batch.body(),
+            first_offset=batch.first_offset,
+            count=batch.count,
+            time_ms=max(self.engine.now_ms, writer.last_time_ms),
+        )
+        future.add_done_callback(lambda done: self._appended(batch, done))
+
+    def _appended(self, batch: Batch, done: asyncio.Future[int]) -> None:
+        if self.engine.commit.stopped:
+            done.cancelled() or done.exception()
+            return
+        failure = None if done.cancelled() else done.exception()
+        if failure is None and not done.cancelled():
+            for client in self.engine.commit.completed(batch):
+                client.flush()
+        elif isinstance(failure, Fenced):
+            log.warning("fenced: another node has claimed the log (%s); stepping down", failure)
+            self._step_down()
+        else:
+            if not isinstance(failure, Indeterminate):
+                log.error("append failed: %r", failure)
+            self._fail_pending(CLOSED_TEXT)
+
+    def _fail_pending(self, text: str) -> None:
+        """Nothing pending will be confirmed to its clients: tell them so."""
+        clients: dict[Client, None] = {}
+        for batch in self.engine.commit.stop():
+            for client in batch.clients:
+                clients[client] = None
+        for client in clients:
+            client.fail_held(text)
+            client.flush()
+
+    def _time_out(self) -> None:
+        """Answer what has waited longer than commit-timeout; the batches themselves go on."""
+        limit = self.config.commit_timeout_ms
+        now = time.monotonic()
+        for batch in self.engine.commit.pending:
+            if (now - batch.opened) * 1000 < limit:
+                break
+            clients, batch.clients = batch.clients, []
+            for client in clients:
+                client.fail_held(timeout_text(limit), batch)
+                client.flush()
+
+    # -- stepping down
+
+    def _step_down(self) -> None:
+        """Fenced: answer nothing that was pending, forget the state, follow the log as a replica."""
+        engine = self.engine
+        engine.gate, engine.gate_error = LOADING, LOADING_TEXT
+        self.role = "loading"
+        self._fail_pending(FENCED_TEXT)
+        engine.reset_state()
+        self.position = 0
+        engine.commit = Commit(self._append, self._schedule)
+        self._follow_task = asyncio.get_running_loop().create_task(self._follow())
+
+    async def _follow(self) -> None:
+        """Rebuild, then serve reads as a replica until the node is closed."""
+        engine = self.engine
+        if self.writer is not None:
+            await self.writer.close()
+            self.writer = None
+        await self._replay()
+        self.role = "replica"
+        engine.gate, engine.gate_error = FOLLOWING, READONLY_TEXT
+        follower = Follower(self.log, engine, start=self.position)
+        await follower.follow(self._followed)
+
+    def _followed(self, offset: int, position: int) -> None:
+        self.position = position
+        self.engine.commit.offset = self.engine.commit.durable_offset = offset
+
+    # -- timers, facts, closing
+
+    def _tick(self) -> None:
+        self._cron = asyncio.get_running_loop().call_later(CRON_SECONDS, self._tick)
+        engine = self.engine
+        engine.now_ms = int(time.time() * 1000)
+        if self.role == "primary":
+            engine.expire_cycle()
+            if engine.commit.pending:
+                self._time_out()
+
+    async def info(self) -> LogInfo:
+        return await self.log.info()
+
+    def facts(self) -> dict[str, str]:
+        """What INFO shows of the node and its log."""
+        commit = self.engine.commit
+        found = {
+            "role": self.role,
+            "log_url": self.url,
+            "node_name": self.name,
+            "offset": str(commit.offset),
+            "durable_offset": str(commit.durable_offset),
+            "pending_batches": str(len(commit.pending)),
+            "pending_bytes": str(commit.pending_size),
+            "load_seconds": f"{self.load_seconds:.3f}",
+            "events_replayed": str(self.events_replayed),
+        }
+        writer = self.writer
+        if writer is not None:
+            stats = writer.stats
+            found["epoch"] = str(writer.epoch)
+            found["log_records"] = str(stats.records)
+            found["log_transactions"] = str(stats.transactions)
+            found["log_body_bytes"] = str(stats.body_bytes)
+            found["log_stored_bytes"] = str(stats.stored_bytes)
+            found["log_syncs"] = str(stats.syncs)
+            found["log_zone_errors"] = str(stats.zone_errors)
+        return found
+
+    async def close(self) -> None:
+        """Make what was accepted durable if the log allows, tell the clients otherwise, release everything."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._cron is not None:
+            self._cron.cancel()
+        if self._follow_task is not None:
+            self._follow_task.cancel()
+            await asyncio.gather(self._follow_task, return_exceptions=True)
+        if self.writer is not None:
+            self.engine.commit.seal()
+            await self.writer.close()
+            await asyncio.sleep(0)  # the appends' callbacks free the last replies
+        self._fail_pending(CLOSED_TEXT)
+        await self.log.close()

@@ -1,0 +1,116 @@
+"""The server: listens, gives each connection a protocol, and ends well.
+
+The port is bound before the log is claimed, so that a second server started by mistake on the same port never takes the
+log away from the first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import resource
+import signal
+import sys
+from typing import Final
+
+import uvloop
+
+import eventdb.commands
+from eventdb.config import Config
+from eventdb.connection import Connection
+from eventdb.node import Node
+
+log: Final = logging.getLogger("eventdb")
+
+LISTEN_BACKLOG: Final = 1024
+DRAIN_SECONDS: Final = 5.0
+SWITCH_INTERVAL_SECONDS: Final = 0.0005  # a zone's writer thread waits at most this long for a busy loop
+
+
+class Server:
+    """A node behind a TCP port. `start`, then `wait` until `stop` is asked for, then `close`."""
+
+    def __init__(self, log_url: str, config: Config, host: str = "127.0.0.1", port: int = 6379, name: str = "") -> None:
+        assert eventdb.commands
+        self.host = host
+        self.port = port
+        self.config = config
+        self.connections: dict[Connection, None] = {}
+        self.node = Node(log_url, config, name)
+        self.listener: asyncio.Server | None = None
+        self.stopping = asyncio.Event()
+        self.node.engine.on_shutdown = self.stopping.set
+
+    async def start(self) -> None:
+        """Bind, then load. Raises OSError (the port), LogError (the log)."""
+        loop = asyncio.get_running_loop()
+        engine = self.node.engine
+        self.listener = await loop.create_server(
+            lambda: Connection(engine, self.connections),  # type: ignore[arg-type, return-value]
+            self.host,
+            self.port,
+            backlog=LISTEN_BACKLOG,
+        )
+        self.port = self.listener.sockets[0].getsockname()[1]
+        self.node.address = f"{self.host}:{self.port}"
+        engine.port = self.port
+        await self.node.start()
+
+    async def close(self) -> None:
+        """Accept no more, make what was accepted durable, answer it, close every connection."""
+        if self.listener is not None:
+            self.listener.close()
+        for connection in list(self.connections):
+            connection.stop_reading()
+        await self.node.close()
+        for connection in list(self.connections):
+            connection.finish()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_SECONDS):
+                while self.connections:
+                    await asyncio.sleep(0.01)
+        for connection in list(self.connections):
+            connection.abort()
+
+
+async def _run(server: Server) -> None:
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, server.stopping.set)
+    try:
+        await server.start()
+        print(f"ready on {server.host}:{server.port}", flush=True)
+        await server.stopping.wait()
+        log.info("stopping")
+    finally:
+        await server.close()
+
+
+def serve(
+    log_url: str, host: str, port: int, *, requirepass: str = "", config: dict[str, str] | None = None, node: str = ""
+) -> None:
+    """Run a server until SIGTERM or SIGINT. Blocks. Raises LogError, OSError, ValueError (a bad setting)."""
+    settings = Config()
+    if requirepass:
+        settings.requirepass = requirepass.encode()
+    for name, value in (config or {}).items():
+        settings.set(name, value)
+    _raise_file_limit(settings.maxclients)
+    gc.set_threshold(50_000, 50, 1000)
+    sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
+
+    async def main() -> None:
+        await _run(Server(log_url, settings, host, port, node))
+
+    uvloop.run(main())
+
+
+def _raise_file_limit(clients: int) -> None:
+    """Allow a file descriptor per client; what the system refuses only lowers how many can connect."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = clients + 256
+    if soft < wanted:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard) if hard > 0 else wanted, hard))
