@@ -7,7 +7,6 @@ it does not read its replies, or while the commit pipeline is full. What it has 
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING, Final
 
 from eventdb.client import NEEDS_AUTH, Client
@@ -83,8 +82,8 @@ class Connection:
         if client is None or client.closing:
             return
         engine = self.engine
-        engine.now_ms = now_ms = int(time.time() * 1000)
-        client.active_ms = now_ms
+        engine.read_clock()
+        client.active_ms = engine.now_ms
         client.bytes_in += len(data)
         parser = self.parser
         parser.authenticated = not client.gate & NEEDS_AUTH
@@ -152,7 +151,7 @@ class Connection:
         client = self.client
         if client is None or client.closing or self.transport is None:
             return
-        self.engine.now_ms = int(time.time() * 1000)
+        self.engine.read_clock()
         self._run(client)
         if self.position == len(self.backlog) and not self.reading:
             self.reading = True

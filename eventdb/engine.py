@@ -144,6 +144,10 @@ class Engine:
 
     # -- running commands
 
+    def read_clock(self) -> None:
+        """Take the time that every command sees until the next call; drivers call it once per batch of input."""
+        self.now_ms = int(time.time() * 1000)
+
     def may_run(self, client: Client) -> bool:
         """False while the client's next command has to wait; `client.sink.resume()` says when to ask again."""
         return client.blocked is None and not client.closing and not self.commit.full

@@ -193,7 +193,7 @@ class Node:
     def _tick(self) -> None:
         self._cron = asyncio.get_running_loop().call_later(CRON_SECONDS, self._tick)
         engine = self.engine
-        engine.now_ms = int(time.time() * 1000)
+        engine.read_clock()
         if self.role == "primary":
             engine.expire_cycle()
             if engine.commit.pending:
