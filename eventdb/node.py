@@ -9,7 +9,6 @@ The server and the embedded API both run a node; it knows neither sockets nor co
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import socket
@@ -17,11 +16,11 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from eventdb.backends import Fenced, Indeterminate, Log, LogInfo, Writer, open_log
+from eventdb.backends import Fenced, Indeterminate, Log, LogInfo, Record, Writer, open_log
 from eventdb.client import FOLLOWING, LOADING, Client
 from eventdb.commit import Batch, Commit
 from eventdb.engine import Engine
-from eventdb.replay.follower import Follower
+from eventdb.replay.follower import Follower, OnProgress
 
 if TYPE_CHECKING:
     from eventdb.config import Config
@@ -57,15 +56,14 @@ class Node:
         self.log: Log = open_log(url)
         self.writer: Writer | None = None
         self.role = "loading"  # then "primary" or "replica"
-        self.position = 0  # next to read
-        self.progress: Callable[[str], None] | None = None  # told what a long rebuild is doing
+        self.on_progress: OnProgress | None = None  # told how a rebuild goes
         self.engine = Engine(config, Commit(self._append, self._schedule))
         self.engine.facts = self.facts
         self._follow_task: asyncio.Task[None] | None = None
         self._cron: asyncio.TimerHandle | None = None
         self._closed = False
+        self.follower = Follower(self.log, self.engine)
         self.load_seconds = 0.0
-        self.events_replayed = 0
 
     def _schedule(self, action: Callable[[], None]) -> object:
         return asyncio.get_running_loop().call_soon(action)
@@ -82,12 +80,11 @@ class Node:
         self.writer = await self._claim()
         await self._replay()
         self.load_seconds = time.perf_counter() - began
-        engine.commit.start_at(self.writer.next_offset - 1)
+        assert self.writer.next_offset == self.follower.offset + 1
         for db in engine.keyspace.dbs:
             db.track_deadlines()
         engine.gate = 0
         self.role = "primary"
-        gc.freeze()
         self._tick()
 
     async def _claim(self) -> Writer:
@@ -100,12 +97,10 @@ class Node:
         raise AssertionError("unreachable")
 
     async def _replay(self) -> None:
-        """Apply everything the log holds from `position` on."""
-        follower = Follower(self.log, self.engine, start=self.position, progress=self.progress)
-        await follower.catch_up()
-        self.position = follower.next_position
-        self.events_replayed += follower.events
-        self.engine.commit.start_at(follower.applied_offset or self.engine.commit.offset)
+        """Apply everything the log holds behind what was applied so far, at full speed."""
+        follower = self.follower
+        await follower.rebuild(on_progress=self.on_progress)
+        self.engine.commit.start_at(follower.offset)
 
     # -- committing
 
@@ -168,7 +163,7 @@ class Node:
         self.role = "loading"
         self._fail_pending(FENCED_TEXT)
         engine.reset_state()
-        self.position = 0
+        self.follower = Follower(self.log, engine, on_record=self._followed)
         engine.commit = Commit(self._append, self._schedule)
         self._follow_task = asyncio.get_running_loop().create_task(self._follow())
 
@@ -181,12 +176,12 @@ class Node:
         await self._replay()
         self.role = "replica"
         engine.gate, engine.gate_error = FOLLOWING, READONLY_TEXT
-        follower = Follower(self.log, engine, start=self.position)
-        await follower.follow(self._followed)
+        await self.follower.follow()
 
-    def _followed(self, offset: int, position: int) -> None:
-        self.position = position
-        self.engine.commit.offset = self.engine.commit.durable_offset = offset
+    def _followed(self, record: Record) -> None:
+        """The engine answers reads by what is applied; its offsets follow."""
+        commit = self.engine.commit
+        commit.offset = commit.durable_offset = self.follower.offset
 
     # -- timers, facts, closing
 
@@ -214,7 +209,7 @@ class Node:
             "pending_batches": str(len(commit.pending)),
             "pending_bytes": str(commit.pending_size),
             "load_seconds": f"{self.load_seconds:.3f}",
-            "events_replayed": str(self.events_replayed),
+            "events_replayed": str(self.follower.events),
         }
         writer = self.writer
         if writer is not None:
