@@ -18,5 +18,5 @@ def get(client: Client, argv: list[bytes]) -> bytes:
     if isinstance(value, bytes):
         return b"$%d\r\n%b\r\n" % (len(value), value)
     if isinstance(value, bytearray):
-        return b"$%d\r\n%b\r\n" % (len(value), value)
+        return b"$%d\r\n" % len(value) + value + b"\r\n"
     raise wrong_type()
