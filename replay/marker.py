@@ -1,0 +1,51 @@
+"""How half a restore is told from a whole one: by two claims, on any backend.
+
+A restore claims its target as node `RESTORING` before it copies anything, and claims it again as node `RESTORED` after
+it has read everything back and compared the digests. What follows the first claim is provisional until the second.
+Every reader that rebuilds state looks at the claims as they pass (`Completeness`), so a server, a digest or another
+restore refuses half a copy wherever the restore was killed, even when another node claimed the log in between.
+Nothing has to be renamed and no file stands beside the log, so this holds for zones that are mount points, and for
+Kafka, alike.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from eventdb.backends.log import LogError, Record
+
+RESTORING: Final = "eventdb-restoring"
+RESTORED: Final = "eventdb-restored"
+
+
+class Incomplete(LogError):  # noqa: N818 - named as the errors of log.py are
+    """The log holds part of a restore that did not finish. It is not a database: nothing may be served from it."""
+
+
+class Completeness:
+    """Looks at every claim in log order."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.restoring = False  # after RESTORING, before RESTORED
+
+    def claimed(self, record: Record) -> None:
+        """Take a CLAIM record. Raises Incomplete when another node claimed half a restore."""
+        node = record.body.decode("utf-8", "replace").partition(" ")[0]
+        if node == RESTORING:
+            self.restoring = True
+        elif self.restoring and node != RESTORED:
+            raise self.error()
+        else:
+            self.restoring = False
+
+    def check(self) -> None:
+        """Call at the end of what is durable. Raises Incomplete."""
+        if self.restoring:
+            raise self.error()
+
+    def error(self) -> Incomplete:
+        return Incomplete(
+            f"{self.url} holds part of a restore that did not finish (it was stopped, or is still running):"
+            " nothing can be served from it. Delete it and restore again; the source of the restore is untouched"
+        )
