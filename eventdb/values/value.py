@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Collection
 from hashlib import blake2b
 from typing import Final
 
@@ -59,7 +59,7 @@ def digest_of(parts: list[bytes]) -> int:
 
 
 class Order:
-    """Positions for the keys of a dict, so that SCAN and random picks cost O(1) and a scan misses nothing.
+    """Positions for the keys of a dict or set, so that SCAN and random picks cost O(1) and a scan misses nothing.
 
     A dict cannot be entered in the middle. This keeps a list of its keys: a new key is appended, a removed
     one stays until the list is twice as long as the dict, and is then dropped. A scan walks from the end
@@ -75,19 +75,19 @@ class Order:
     def added(self, key: bytes) -> None:
         self.keys.append(key)
 
-    def removed(self, alive: Mapping[bytes, object]) -> None:
+    def removed(self, alive: Collection[bytes]) -> None:
         """Call after a removal; cleans up when more than half of the list is stale."""
         if len(self.keys) > 2 * len(alive) + 64:
             self.compact(alive)
 
-    def compact(self, alive: Mapping[bytes, object]) -> None:
+    def compact(self, alive: Collection[bytes]) -> None:
         first: dict[bytes, None] = {}
         for key in self.keys:
             if key in alive:
                 first[key] = None
         self.keys = list(first)
 
-    def scan(self, cursor: int, count: int, alive: Mapping[bytes, object]) -> tuple[int, list[bytes]]:
+    def scan(self, cursor: int, count: int, alive: Collection[bytes]) -> tuple[int, list[bytes]]:
         """Visit up to `count` places from the cursor down; return the next cursor (0: done) and the live keys."""
         keys = self.keys
         top = len(keys) if cursor == 0 else min(cursor, len(keys))
@@ -96,7 +96,7 @@ class Order:
         found.reverse()
         return bottom, found
 
-    def pick(self, rng: random.Random, alive: Mapping[bytes, object]) -> bytes:
+    def pick(self, rng: random.Random, alive: Collection[bytes]) -> bytes:
         """A random live key; `alive` must not be empty."""
         keys = self.keys
         while True:
