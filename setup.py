@@ -15,6 +15,7 @@ tests/conftest.py and the Makefile compare it, so that compiled files never stan
 import glob
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -147,7 +148,7 @@ def extension_modules(mode: str) -> list:
 
 
 def commands(mode: str) -> dict:
-    """build_ext that is all or nothing and uses every core."""
+    """build_ext that is all or nothing: without the group's library the modules beside it could not be imported."""
     from setuptools.command.build_ext import build_ext as plain_build_ext
 
     class build_ext(plain_build_ext):  # noqa: N801
@@ -182,6 +183,10 @@ def main() -> None:
             remove_compiled()
         elif is_current():
             return
+    elif BUILDING.intersection(sys.argv[1:]):
+        # setuptools takes whatever an earlier build left there into the next wheel.
+        for left in ROOT.glob("build/lib*"):
+            shutil.rmtree(left)
     setup(ext_modules=extension_modules(mode), cmdclass=commands(mode))
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.rows import Result
+from benchmarks.servers import is_compiled
 
 TITLES = {
     "reads": "Reads, beside Redis that keeps nothing",
@@ -89,7 +90,7 @@ def markdown(results: list[Result], command: str) -> str:
         "is `appendonly yes, appendfsync always`: one copy on disk before each reply. eventdb replies after a majority",
         "of its zones, here folders of the same disk, has the write.",
         "",
-        f"- {today}, `{command}`",
+        f"- {today}, `{command}`, the {'compiled' if is_compiled() else 'pure Python'} build",
         f"- {machine()}",
     ]
     for group, title in TITLES.items():
