@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING, Final
 
 from eventdb.client import FOLLOWING, IN_MULTI, LOADING, NEEDS_AUTH, SUBSCRIBED, Blocked, Client, Sink, Timer
 from eventdb.commit import Batch, Commit
-from eventdb.events import EVENTS, KEY_ALL, KEY_FIRST, KEY_FIRST_TWO, KEY_PAIRS, apply_transactions
+from eventdb.events import (
+    EVENTS,
+    KEY_ALL,
+    KEY_COPY,
+    KEY_FIRST,
+    KEY_FIRST_TWO,
+    KEY_MOVE,
+    KEY_PAIRS,
+    KEY_WHOLE,
+    apply_transactions,
+)
 from eventdb.glob import glob_match
 from eventdb.keyspace import Db, Keyspace
 from eventdb.registry import (
@@ -291,40 +301,77 @@ class Engine:
     def emit(self, db: Db, argv: list[bytes]) -> None:
         """Apply one event and record it in the open transaction."""
         event = EVENTS[argv[0]]
+        keys = event.keys
+        if keys == KEY_FIRST:
+            event.apply(db, argv)
+            self.record(db, argv[1], encode_event(argv))
+            return
+        if keys == KEY_WHOLE and (self.watchers or self.waiters):
+            self._touch_whole(db, argv)
         event.apply(db, argv)
+        self._record_many(db, argv, keys)
+
+    def record(self, db: Db, key: bytes, data: bytes) -> None:
+        """Record an event on one key that the caller has applied and encoded, as the hottest commands do."""
         if db.index != self.event_db:
-            self.event_db = db.index
-            self.events.append(encode_event([b"SELECT", b"%d" % db.index]))
+            self._select(db)
+        self.events.append(data)
+        self.event_size += len(data)
+        self.commit.open.dirty.add(key)
+        if self.watchers or self.waiters:
+            self.touch(db, key)
+
+    def _select(self, db: Db) -> None:
+        self.event_db = db.index
+        self.events.append(encode_event([b"SELECT", b"%d" % db.index]))
+
+    def _record_many(self, db: Db, argv: list[bytes], keys: int) -> None:
+        """Record an event that touches other keys than its first argument."""
+        if db.index != self.event_db:
+            self._select(db)
         data = encode_event(argv)
         self.events.append(data)
         self.event_size += len(data)
-        keys = event.keys
-        if keys == KEY_FIRST:
-            self.commit.open.dirty.add(argv[1])
-            if self.watchers or self.waiters:
-                self.touch(db, argv[1])
-        else:
-            self._touch_many(db, argv, keys)
-
-    def _touch_many(self, db: Db, argv: list[bytes], keys: int) -> None:
+        batch = self.commit.open
         touched: list[bytes]
+        other = db
         if keys == KEY_ALL:
             touched = argv[1:]
         elif keys == KEY_FIRST_TWO:
             touched = argv[1:3]
         elif keys == KEY_PAIRS:
             touched = argv[1::2]
+        elif keys == KEY_COPY:
+            touched = argv[2:3]
+            other = db = self.keyspace.dbs[int(argv[4])]
+        elif keys == KEY_MOVE:
+            touched = argv[1:2]
+            other = self.keyspace.dbs[int(argv[2])]
         else:
-            self.commit.open.whole = True
-            for index, key in list(self.watchers) + list(self.waiters):
-                self.touch(self.keyspace.dbs[index], key)
+            batch.whole = True
             return
-        self.commit.open.dirty.update(touched)
+        batch.dirty.update(touched)
         if self.watchers or self.waiters:
             for key in touched:
                 self.touch(db, key)
-                if argv[0] == b"COPY":
-                    self.touch(self.keyspace.dbs[int(argv[4])], key)
+                if other is not db:
+                    self.touch(other, key)
+
+    def _touch_whole(self, db: Db, argv: list[bytes]) -> None:
+        """Touch the keys that a FLUSHDB, FLUSHALL or SWAPDB is about to change: those that are there, on either side."""
+        dbs = self.keyspace.dbs
+        for index, key in [*self.watchers, *self.waiters]:
+            here = there = dbs[index]
+            if argv[0] == b"FLUSHDB":
+                if here is not db:
+                    continue
+            elif argv[0] == b"SWAPDB":
+                a, b = int(argv[1]), int(argv[2])
+                if index != a and index != b:
+                    continue
+                there = dbs[b if index == a else a]
+            if key in here.values or key in there.values:
+                self.touch(here, key)
 
     def touch(self, db: Db, key: bytes) -> None:
         """A watched key has changed; a key somebody waits for may be ready."""

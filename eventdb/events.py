@@ -22,6 +22,8 @@ KEY_FIRST_TWO: Final = 2  # argv[1] and argv[2]
 KEY_ALL: Final = 3  # every argument
 KEY_PAIRS: Final = 4  # argv[1], argv[3], argv[5] …
 KEY_WHOLE: Final = 5  # the whole database, or all of them
+KEY_COPY: Final = 6  # argv[2] in database argv[4]
+KEY_MOVE: Final = 7  # argv[1], here and in database argv[2]
 
 
 class Event:
@@ -132,19 +134,23 @@ def apply_rename(db: Db, argv: list[bytes]) -> None:
         db.set_deadline(new, at_ms)
 
 
-@event(b"COPY", KEY_FIRST_TWO)
+@event(b"COPY", KEY_COPY)
 def apply_copy(db: Db, argv: list[bytes]) -> None:
     """COPY source destination DB n; replaces what the destination held."""
     source, destination = argv[1], argv[2]
     target = db.keyspace.dbs[int(argv[4])]
     value, at_ms = db.values[source], db.expires.get(source)
     target.delete(destination)
-    target.put(destination, value.copy() if isinstance(value, Value) else bytes(value))  # type: ignore[call-overload]
+    if isinstance(value, Value):
+        value = value.copy()
+    elif isinstance(value, bytearray):
+        value = bytearray(value)
+    target.put(destination, value)
     if at_ms is not None:
         target.set_deadline(destination, at_ms)
 
 
-@event(b"MOVE")
+@event(b"MOVE", KEY_MOVE)
 def apply_move(db: Db, argv: list[bytes]) -> None:
     """MOVE key db."""
     key, target = argv[1], db.keyspace.dbs[int(argv[2])]
