@@ -358,7 +358,7 @@ class Engine:
                     self.touch(other, key)
 
     def _touch_whole(self, db: Db, argv: list[bytes]) -> None:
-        """Touch the keys that a FLUSHDB, FLUSHALL or SWAPDB is about to change: those that are there, on either side."""
+        """Touch the keys that a FLUSHDB, FLUSHALL or SWAPDB is about to change: those there on either side."""
         dbs = self.keyspace.dbs
         for index, key in [*self.watchers, *self.waiters]:
             here = there = dbs[index]

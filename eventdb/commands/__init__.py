@@ -8,6 +8,8 @@ MODULES: Final = (
     "expiry",
     "scan",
     "strings",
+    "counters",
+    "lcs",
     "lists",
     "lists_blocking",
     "hashes",
