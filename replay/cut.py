@@ -1,7 +1,7 @@
 """Where a restore stops: which transaction an offset, a time or "latest" means in a log.
 
-A time means the last transaction committed at or before it. All transactions of one record carry the record's time,
-and times never go back, so the records can be searched by halves: `seek` goes to offsets, the record there tells the time.
+A time means the last transaction committed at or before it. All transactions of one record carry the record's time, and
+times never go back, so a log can be searched by halves: `seek` goes to an offset, the record there tells the time.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from eventdb.backends.log import Log, LogError, LogInfo, Record, RecordKind
 from eventdb.replay.follower import BeyondEnd
 from eventdb.replay.moment import format_ms
-from eventdb.replay.reading import first_data, reading
+from eventdb.replay.reading import reading, search_start
 
 LATEST = "latest"
 
@@ -95,7 +95,7 @@ async def record_at(log: Log, offset: int) -> Record:
 
 async def last_before(log: Log, info: LogInfo, time_ms: int) -> Record:
     """The last record with transactions whose time is at or before `time_ms`. Raises NothingThere."""
-    position = await _start_of_search(log, info, time_ms)
+    position = await search_start(log, info, lambda record: record.time_ms <= time_ms)
     found: Record | None = None
     async with reading(log, position) as batches:
         async for batch in batches:
@@ -106,24 +106,6 @@ async def last_before(log: Log, info: LogInfo, time_ms: int) -> Record:
                     return found or await _nothing_before(log, info, time_ms)
                 found = record
     return found or await _nothing_before(log, info, time_ms)
-
-
-async def _start_of_search(log: Log, info: LogInfo, time_ms: int) -> int:
-    """A position at or before the answer, as near as `seek` can tell."""
-    position = info.first_position
-    low, high = info.first_offset, info.last_offset + 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        place = await log.seek(middle)
-        if place <= position:  # still the same segment: the answer may lie further on
-            low = middle
-            continue
-        record = await first_data(log, place)
-        if record is not None and record.time_ms <= time_ms:
-            position, low = place, middle
-        else:
-            high = middle
-    return position
 
 
 async def _nothing_before(log: Log, info: LogInfo, time_ms: int) -> Record:

@@ -16,12 +16,12 @@ import asyncio
 import contextlib
 import gc
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from typing import Final
 
 from eventdb.backends.log import Batch, Corrupt, Log, LogError, Record, RecordKind
 from eventdb.replay.machine import Machine, Transaction
-from eventdb.replay.marker import Completeness
+from eventdb.replay.marker import Completeness, check_complete
 from eventdb.replay.reading import reading
 from eventdb.replay.transaction import decode
 
@@ -43,7 +43,7 @@ class Progress:
         self.first_offset = offset + 1
         self.offset = offset  # of the last transaction applied
         self.target_offset = target_offset  # where it ends, as known at the start
-        self.time_ms = 0  # of the last record applied
+        self.time_ms = 0  # when the transaction `offset` was committed
         self.transactions = 0
         self.events = 0
         self.body_bytes = 0
@@ -56,6 +56,12 @@ class Progress:
 
     def events_per_second(self) -> float:
         return self.events / self.seconds if self.seconds > 0 else 0.0
+
+    def describe(self) -> str:
+        """One line for a person: "offset 510,000 of 1,000,000 (51%), 640,000 events/s"."""
+        target = max(self.target_offset, self.offset)
+        whole = f"offset {self.offset:,} of {target:,} ({self.fraction():.0%})"
+        return f"{whole}, {self.events_per_second():,.0f} events/s"
 
 
 OnProgress = Callable[[Progress], None]
@@ -84,7 +90,8 @@ class Follower:
         self.machine = machine
         self.next_position = next_position
         self.offset = offset
-        self.time_ms = 0  # of the last record seen
+        self.time_ms = 0  # of the last record seen, heartbeats included
+        self.committed_ms = 0  # of the record with transaction `offset`, once one was applied
         self.epoch = 0
         self.on_record = on_record
         self.events = 0
@@ -93,9 +100,16 @@ class Follower:
         self.records = 0
         self._completeness = None if allow_incomplete else Completeness(log.url)
 
-    async def rebuild(self, *, stop_offset: int | None = None, on_progress: OnProgress | None = None) -> Progress:
+    async def rebuild(
+        self,
+        *,
+        stop_offset: int | None = None,
+        on_progress: OnProgress | None = None,
+        between: Callable[[], Awaitable[None]] | None = None,
+    ) -> Progress:
         """Apply what is durable now, or exactly the transactions up to `stop_offset`, at full speed.
 
+        between: awaited after each batch, for one who must not be outrun (a restore waits for its target there).
         Raises: Trimmed, Corrupt (and its child NotApplied), Unavailable, Incomplete; BeyondEnd when the log ends
         before `stop_offset`.
         """
@@ -103,6 +117,7 @@ class Follower:
         if target is None:
             target = (await self.log.info()).last_offset
         progress = Progress(self.offset, target)
+        before = (self.events, self.body_bytes)
         reported = progress.started
         with collector_paused():
             async with contextlib.aclosing(self._read_ahead()) as batches:
@@ -112,20 +127,22 @@ class Follower:
                     now = time.monotonic()
                     if on_progress is not None and now - reported >= PROGRESS_SECONDS:
                         reported = now
-                        self._report(progress, on_progress)
-        self._report(progress, on_progress)
+                        self._report(progress, before, on_progress)
+                    if between is not None:
+                        await between()
+        self._report(progress, before, on_progress)
         if stop_offset is not None and self.offset < stop_offset:
             raise BeyondEnd(stop_offset, self.offset, self.log.url)
-        if self._completeness is not None:
-            self._completeness.check()
+        if self._completeness is not None and self._completeness.restoring:
+            await check_complete(self.log)
         return progress
 
-    def _report(self, progress: Progress, on_progress: OnProgress | None) -> None:
+    def _report(self, progress: Progress, before: tuple[int, int], on_progress: OnProgress | None) -> None:
         progress.offset = self.offset
-        progress.time_ms = self.time_ms
+        progress.time_ms = self.committed_ms
         progress.transactions = self.offset - progress.first_offset + 1
-        progress.events = self.events
-        progress.body_bytes = self.body_bytes
+        progress.events = self.events - before[0]
+        progress.body_bytes = self.body_bytes - before[1]
         progress.seconds = time.monotonic() - progress.started
         if on_progress is not None:
             on_progress(progress)
@@ -223,6 +240,7 @@ class Follower:
                 f" cannot be applied: {type(error).__name__}: {error}"
             ) from error
         self.offset += len(transactions)
+        self.committed_ms = record.time_ms
         self.transactions += len(transactions)
 
     def _passed(self, record: Record) -> None:

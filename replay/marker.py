@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from eventdb.backends.log import LogError, Record
+from eventdb.backends.log import Log, LogError, LogInfo, Record, RecordKind
+from eventdb.replay.reading import reading, search_start
 
 RESTORING: Final = "eventdb-restoring"
 RESTORED: Final = "eventdb-restored"
@@ -31,21 +32,59 @@ class Completeness:
 
     def claimed(self, record: Record) -> None:
         """Take a CLAIM record. Raises Incomplete when another node claimed half a restore."""
-        node = record.body.decode("utf-8", "replace").partition(" ")[0]
+        node = claimant(record)
         if node == RESTORING:
             self.restoring = True
         elif self.restoring and node != RESTORED:
-            raise self.error()
+            raise incomplete(self.url)
         else:
             self.restoring = False
 
     def check(self) -> None:
         """Call at the end of what is durable. Raises Incomplete."""
         if self.restoring:
-            raise self.error()
+            raise incomplete(self.url)
 
-    def error(self) -> Incomplete:
-        return Incomplete(
-            f"{self.url} holds part of a restore that did not finish (it was stopped, or is still running):"
-            " nothing can be served from it. Delete it and restore again; the source of the restore is untouched"
-        )
+
+async def check_complete(log: Log) -> None:
+    """The same without reading the whole log: for a reader that stops at a cut. Raises Incomplete.
+
+    A restore takes only empty targets, so RESTORING can only be the first record; the next claim decides.
+    """
+    info = await log.info()
+    completeness = Completeness(log.url)
+    position = info.first_position
+    async with reading(log, position) as batches:
+        async for batch in batches:
+            if batch.records:
+                first = batch.records[0]
+                if first.kind is not RecordKind.CLAIM or claimant(first) != RESTORING:
+                    return
+                completeness.claimed(first)
+                break
+    if completeness.restoring and info.epoch > first.epoch:
+        completeness.claimed(await _next_claim(log, info, first))
+    completeness.check()
+
+
+async def _next_claim(log: Log, info: LogInfo, after: Record) -> Record:
+    """The claim that ended the epoch of `after`."""
+    place = await search_start(log, info, lambda record: record.epoch <= after.epoch)
+    async with reading(log, place) as batches:
+        async for batch in batches:
+            for record in batch.records:
+                if record.kind is RecordKind.CLAIM and record.epoch > after.epoch:
+                    return record
+    raise incomplete(log.url)
+
+
+def claimant(record: Record) -> str:
+    """The node that a CLAIM record names."""
+    return record.body.decode("utf-8", "replace").partition(" ")[0]
+
+
+def incomplete(url: str) -> Incomplete:
+    return Incomplete(
+        f"{url} holds part of a restore that did not finish (it was stopped, or is still running):"
+        " nothing can be served from it. Delete it and restore again; the source of the restore is untouched"
+    )

@@ -1,11 +1,11 @@
-"""Read a log and let go of it at once, also when the loop over it is left early."""
+"""Read a log without reading all of it: leave early, look at one record, search by halves."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from eventdb.backends.log import Batch, Log, Record, RecordKind
+from eventdb.backends.log import Batch, Log, LogInfo, Record, RecordKind
 
 
 @asynccontextmanager
@@ -28,3 +28,24 @@ async def first_data(log: Log, position: int) -> Record | None:
                 if record.kind is RecordKind.DATA and record.count:
                     return record
     return None
+
+
+async def search_start(log: Log, info: LogInfo, is_before: Callable[[Record], bool]) -> int:
+    """A position at or before the last record that `is_before`, as near as `seek` can tell; read on from there.
+
+    `is_before` must hold up to some place in the log and not behind it (as for a time or an epoch).
+    """
+    position = info.first_position
+    low, high = info.first_offset, info.last_offset + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        place = await log.seek(middle)
+        if place <= position:  # still the same segment: the answer may lie further on
+            low = middle
+            continue
+        record = await first_data(log, place)
+        if record is not None and is_before(record):
+            position, low = place, middle
+        else:
+            high = middle
+    return position

@@ -1,0 +1,6 @@
+"""`python -m eventdb` is the command `eventdb`."""
+
+from eventdb.cli import app
+
+if __name__ == "__main__":
+    app(prog_name="eventdb")

@@ -1,0 +1,196 @@
+"""The application: `eventdb serve`, `eventdb restore`, and the group `eventdb log`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from eventdb.cli import screen
+from eventdb.cli.logs import logs
+
+EXAMPLES = """
+[bold]Examples[/bold]
+
+Start a server on quorum files in ./data, three zones as folders:
+[cyan]eventdb serve --log quorum:./data --port 6379[/cyan]
+
+The same with each zone on a disk of its own:
+[cyan]eventdb serve --log quorum:/mnt/a/db,/mnt/b/db,/mnt/c/db[/cyan]
+
+See what was written lately, and by whom:
+[cyan]eventdb log tail --log quorum:./data[/cyan]
+
+Look first, then bring back the state of ten minutes ago, next to the live one:
+[cyan]eventdb restore --log quorum:./data --to-time "10 minutes ago" --dry-run[/cyan]
+[cyan]eventdb restore --log quorum:./data --to-time "10 minutes ago" --into quorum:./restored[/cyan]
+"""
+
+RESTORE_EXAMPLES = """
+[bold]Examples[/bold]
+
+[cyan]eventdb restore --log quorum:./data --to-offset 51200 --into quorum:./restored[/cyan]
+
+[cyan]eventdb restore --log quorum:./data --to-time 2026-01-31T14:05:00Z --into quorum:./restored[/cyan]
+
+[cyan]eventdb restore --log quorum:./data --to-time "2 hours ago" --dry-run[/cyan]
+
+[cyan]eventdb serve --log quorum:./restored --port 6380[/cyan]   (then look at the result)
+"""
+
+app = typer.Typer(
+    name="eventdb",
+    help="A Redis-compatible primary database whose memory is a replay of a durable log.",
+    epilog=EXAMPLES,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(logs, name="log")
+
+LogURL = Annotated[
+    str,
+    typer.Option("--log", metavar="URL", envvar="EVENTDB_LOG", help="The log: quorum:DIR, quorum:DIR,DIR,DIR …"),
+]
+
+
+def print_version(wanted: bool) -> None:
+    if not wanted:
+        return
+    import platform
+    from importlib.util import find_spec
+
+    from eventdb import __version__
+
+    spec = find_spec("eventdb.engine")
+    compiled = spec is not None and (spec.origin or "").endswith((".so", ".pyd"))
+    build = "compiled" if compiled else "pure Python"
+    typer.echo(f"eventdb {__version__} ({build}, Python {platform.python_version()})")
+    raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and the build.")
+    ] = False,
+) -> None:
+    """A Redis-compatible primary database whose memory is a replay of a durable log."""
+
+
+@app.command()
+def serve(
+    log: LogURL = "quorum:./data",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="TCP port; 0 takes a free one.")] = 6379,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    requirepass: Annotated[
+        str,
+        typer.Option(
+            envvar="EVENTDB_REQUIREPASS",
+            help="Password that clients must give (AUTH). Better set by the environment: a process list shows options.",
+            show_default=False,
+        ),
+    ] = "",
+    node_name: Annotated[
+        str, typer.Option(help="Name of this node in the log. [dim]\\[default: HOST:PID][/dim]", show_default=False)
+    ] = "",
+    config: Annotated[
+        list[str] | None,
+        typer.Option("--config", "-c", metavar="NAME=VALUE", help="A setting, as in CONFIG SET; may be repeated."),
+    ] = None,
+) -> None:
+    """Start a server: replay the log, claim it, and answer Redis clients until SIGTERM or Ctrl-C.
+
+    A log that does not exist yet is created. A second server on the same log takes it over from the first.
+    """
+    import logging
+
+    settings: dict[str, str] = {}
+    for item in config or []:
+        name, equals, value = item.partition("=")
+        if not equals or not name:
+            screen.fail(f"--config {item!r} is not NAME=VALUE", code=2)
+        settings[name] = value
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    from eventdb.backends import BadLogURL, LogError
+    from eventdb.server import serve as serve_log
+
+    try:
+        serve_log(log, host, port, requirepass=requirepass, config=settings, node=node_name)
+    except BadLogURL as error:
+        screen.fail(str(error), code=2)
+    except LogError as error:
+        screen.fail(str(error))
+    except ValueError as error:  # a setting that CONFIG SET would refuse
+        screen.fail(str(error), code=2)
+    except OSError as error:
+        screen.fail(f"cannot serve on {host}:{port}: {error.strerror or error}")
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+@app.command(epilog=RESTORE_EXAMPLES)
+def restore(
+    log: LogURL,
+    to_offset: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Up to transaction N, N included.", show_default=False)
+    ] = None,
+    to_time: Annotated[
+        str | None,
+        typer.Option(
+            metavar="T",
+            help="Up to the last transaction committed at or before T: ISO 8601 with a zone, Unix seconds, or words"
+            ' such as "10 minutes ago".',
+            show_default=False,
+        ),
+    ] = None,
+    to_latest: Annotated[bool, typer.Option("--to-latest", help="Everything that is durable now.")] = False,
+    into: Annotated[
+        str | None, typer.Option(metavar="URL", help="The new log; it must not exist yet.", show_default=False)
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show where the cut is, with the last events before it.")
+    ] = False,
+) -> None:
+    """Copy a log up to an exact offset or time into a new log, and prove the copy.
+
+    The source is only read; a server may go on writing to it.
+
+    The target is read back and compared before it counts: a restore that was interrupted leaves a target that every
+    server refuses. Delete it and restore again.
+    """
+    from eventdb.cli.restoring import dry, real
+    from eventdb.replay.cut import To, ToLatest, ToOffset, ToTime
+
+    if (to_offset is not None) + (to_time is not None) + to_latest != 1:
+        screen.fail("give exactly one of --to-offset N, --to-time T, --to-latest", code=2)
+    if into is None and not dry_run:
+        screen.fail("--into URL is missing: where should the restored log go? (or look first, with --dry-run)", code=2)
+    to: To = ToLatest()
+    if to_offset is not None:
+        to = ToOffset(to_offset)
+    elif to_time is not None:
+        to = ToTime(_moment(to_time))
+    source = screen.open_source(log)
+    target = None if into is None else screen.open_source(into)
+    if dry_run or target is None:
+        screen.run(dry(source, target, to))
+    else:
+        screen.run(real(source, target, to))
+
+
+def _moment(text: str) -> int:
+    """Unix ms; a time that cannot be meant ends the command as a usage error."""
+    import time
+
+    from eventdb.replay.moment import BadMoment, format_ms, parse_moment
+
+    now_ms = int(time.time() * 1000)
+    try:
+        at_ms = parse_moment(text, now_ms)
+    except BadMoment as error:
+        screen.fail(f"--to-time {error}", code=2)
+    if at_ms > now_ms:
+        screen.fail(f"--to-time {text!r} ({format_ms(at_ms)}) lies in the future: now is {format_ms(now_ms)}", code=2)
+    return at_ms
