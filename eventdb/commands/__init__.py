@@ -5,6 +5,8 @@ from typing import Final
 
 MODULES: Final = (
     "keys",
+    "databases",
+    "objects",
     "expiry",
     "scan",
     "strings",

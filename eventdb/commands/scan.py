@@ -1,1 +1,94 @@
-"""Commands: scan."""
+"""Finding keys: SCAN, KEYS, RANDOMKEY. Source: redis src/db.c. Expired keys are hidden; only writes delete."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from eventdb.client import Client
+from eventdb.commands.collection_scan import COUNT_DEFAULT, parse_cursor, scan_reply
+from eventdb.commands.keys import type_of
+from eventdb.glob import compile_glob
+from eventdb.registry import command
+from eventdb.resp import bulk, bulks, null, parse_int, syntax_error
+
+RANDOM_TRIES_MAX: Final = 100  # then an expired key is as good as any, as in Redis when all have expired
+
+
+def hide_expired(client: Client, keys: list[bytes]) -> list[bytes]:
+    expires = client.db.expires
+    if not expires:
+        return keys
+    now_ms = client.engine.now_ms
+    found: list[bytes] = []
+    for key in keys:
+        at_ms = expires.get(key)
+        if at_ms is None or at_ms > now_ms:
+            found.append(key)
+    return found
+
+
+def matching(pattern: bytes, keys: list[bytes]) -> list[bytes]:
+    if pattern == b"*":
+        return keys
+    match = compile_glob(pattern).fullmatch
+    return [key for key in keys if match(key) is not None]
+
+
+@command(
+    "SCAN", arity=-2, flags="readonly", whole=True, acl="keyspace", since="2.8.0",
+    complexity="O(1) for every call. O(N) for a complete iteration, including enough command calls for the cursor to"
+    " return back to 0. N is the number of elements inside the collection.",
+    summary="Incrementally iterate the keys space", tips="nondeterministic_output request_policy:special",
+)  # fmt: skip
+def scan(client: Client, argv: list[bytes]) -> bytes:
+    cursor = parse_cursor(argv[1])
+    count = COUNT_DEFAULT
+    pattern = b"*"
+    kind: bytes | None = None
+    for at in range(2, len(argv), 2):
+        word = argv[at].upper()
+        if at + 1 == len(argv):
+            raise syntax_error()
+        if word == b"COUNT":
+            count = parse_int(argv[at + 1])
+            if count < 1:
+                raise syntax_error()
+        elif word == b"MATCH":
+            pattern = argv[at + 1]
+        elif word == b"TYPE":
+            kind = argv[at + 1].lower()
+        else:
+            raise syntax_error()
+    db = client.db
+    cursor, keys = db.order.scan(cursor, count, db.values)
+    keys = hide_expired(client, matching(pattern, keys))
+    if kind is not None:
+        keys = [key for key in keys if type_of(db.values[key]) == kind]
+    return scan_reply(cursor, keys)
+
+
+@command(
+    "KEYS", arity=2, flags="readonly", whole=True, acl="keyspace dangerous",
+    complexity="O(N) with N being the number of keys in the database, under the assumption that the key names in the"
+    " database and the given pattern have limited length.",
+    summary="Find all keys matching the given pattern", tips="request_policy:all_shards nondeterministic_output_order",
+)  # fmt: skip
+def keys(client: Client, argv: list[bytes]) -> bytes:
+    return bulks(hide_expired(client, matching(argv[1], list(client.db.values))))
+
+
+@command(
+    "RANDOMKEY", arity=1, flags="readonly", whole=True, acl="keyspace",
+    summary="Return a random key from the keyspace", tips="request_policy:all_shards nondeterministic_output",
+)  # fmt: skip
+def randomkey(client: Client, argv: list[bytes]) -> bytes:
+    db, engine = client.db, client.engine
+    key = db.random_key(engine.rng)
+    for _ in range(RANDOM_TRIES_MAX):
+        if key is None:
+            return null(client.resp3)
+        at_ms = db.expires.get(key)
+        if at_ms is None or at_ms > engine.now_ms:
+            break
+        key = db.random_key(engine.rng)
+    return null(client.resp3) if key is None else bulk(key)

@@ -1,0 +1,93 @@
+"""OBJECT: how a value is kept. Source: redis src/object.c objectCommand.
+
+The encodings are those that Redis would use (eventdb has one layout for each type). Access times are not
+kept, because a read must not write: a key has always just been used.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from eventdb.client import Client
+from eventdb.registry import command, container
+from eventdb.resp import ONE, ZERO, ReplyError, array, bulk, integer, null, simple
+from eventdb.values.string import is_integer, string_encoding
+from eventdb.values.value import Value
+
+SHARED_INTEGERS: Final = 10_000  # redis src/server.h OBJ_SHARED_INTEGERS: 0 … 9999 are one object each
+SHARED_REFCOUNT: Final = 2**31 - 1
+NO_LFU: Final = (
+    "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching"
+    " between policies at runtime LRU and LFU data will take some time to adjust."
+)
+HELP: Final = (
+    b"OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+    b"ENCODING <key>",
+    b"    Return the kind of internal representation used in order to store the value",
+    b"    associated with a <key>.",
+    b"FREQ <key>",
+    b"    Return the access frequency index of the <key>. The returned integer is",
+    b"    proportional to the logarithm of the recent access frequency of the key.",
+    b"IDLETIME <key>",
+    b"    Return the idle time of the <key>, that is the approximated number of",
+    b"    seconds elapsed since the last access to the key.",
+    b"REFCOUNT <key>",
+    b"    Return the number of references of the value associated with the specified",
+    b"    <key>.",
+    b"HELP",
+    b"    Prints this help.",
+)
+
+container("OBJECT", since="2.2.3", summary="A container for object introspection commands", group="generic")
+
+
+@command(
+    "OBJECT ENCODING", arity=3, flags="readonly", keys=(2, 2, 1), acl="keyspace", since="2.2.3",
+    summary="Inspect the internal encoding of a Redis object", tips="nondeterministic_output",
+)  # fmt: skip
+def encoding(client: Client, argv: list[bytes]) -> bytes:
+    value = client.lookup(argv[2])
+    if value is None:
+        return null(client.resp3)
+    if isinstance(value, Value):
+        return bulk(value.encoding(client.engine.keyspace.limits))
+    return bulk(string_encoding(value))
+
+
+@command(
+    "OBJECT REFCOUNT", arity=3, flags="readonly", keys=(2, 2, 1), acl="keyspace", since="2.2.3",
+    summary="Get the number of references to the value of the key", tips="nondeterministic_output",
+)  # fmt: skip
+def refcount(client: Client, argv: list[bytes]) -> bytes:
+    value = client.lookup(argv[2])
+    if value is None:
+        return null(client.resp3)
+    if isinstance(value, bytes) and is_integer(value) and 0 <= int(value) < SHARED_INTEGERS:
+        return integer(SHARED_REFCOUNT)
+    return ONE
+
+
+@command(
+    "OBJECT IDLETIME", arity=3, flags="readonly", keys=(2, 2, 1), acl="keyspace", since="2.2.3",
+    summary="Get the time since a Redis object was last accessed", tips="nondeterministic_output",
+)  # fmt: skip
+def idletime(client: Client, argv: list[bytes]) -> bytes:
+    return null(client.resp3) if client.lookup(argv[2]) is None else ZERO
+
+
+@command(
+    "OBJECT FREQ", arity=3, flags="readonly", keys=(2, 2, 1), acl="keyspace", since="4.0.0",
+    summary="Get the logarithmic access frequency counter of a Redis object", tips="nondeterministic_output",
+)  # fmt: skip
+def freq(client: Client, argv: list[bytes]) -> bytes:
+    if client.lookup(argv[2]) is None:
+        return null(client.resp3)
+    raise ReplyError(NO_LFU)
+
+
+@command(
+    "OBJECT HELP", arity=2, flags="loading stale", acl="keyspace", since="6.2.0",
+    summary="Show helpful text about the different subcommands",
+)  # fmt: skip
+def help_(client: Client, argv: list[bytes]) -> bytes:
+    return array([simple(line) for line in HELP])
