@@ -1,0 +1,336 @@
+"""Claiming the log: fence every earlier writer, then find what has to be adopted.
+
+Survey: read every zone's identity, create a new log if every zone is blank. Promise: take a higher epoch than any
+seen, in every zone that answers. Read: where the promise is ours, read the end of history. Judge:
+`recovery.py` says what may be done. All of it blocks, each zone in a thread of its own, so that a hanging zone
+costs its own answer and nothing else.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from eventdb.backends.log import BadLogURL, Corrupt, Fenced, LogError, Unavailable
+from eventdb.backends.quorum import hint as hints
+from eventdb.backends.quorum import identity as identities
+from eventdb.backends.quorum import promise as promises
+from eventdb.backends.quorum.files import FileOps
+from eventdb.backends.quorum.hint import Hint
+from eventdb.backends.quorum.identity import DamagedIdentity, Identity
+from eventdb.backends.quorum.promise import Outbid, Promise
+from eventdb.backends.quorum.recovery import Hold, Memory, Move, Presence, Tally, Worth, judge_log, judge_zone
+from eventdb.backends.quorum.segment import list_segments
+from eventdb.backends.quorum.view import Damage, Tail, ZoneView
+
+ANSWER_S_MAX: Final = 3.0  # how long a claim waits for a majority to answer
+GRACE_S: Final = 0.3  # and then for the rest
+TRIES_MAX: Final = 6
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One zone as the URL gives it."""
+
+    ops: FileOps
+    directory: str
+    name: str
+    index: int
+
+
+@dataclass(slots=True)
+class Facts:
+    """What a claim learned of one zone."""
+
+    place: Place
+    presence: Presence = Presence.UNREACHABLE
+    hold: Hold = Hold.NONE
+    memory: Memory = Memory.NONE
+    worth: Worth = Worth.ABSENT
+    why: str = "no answer"
+    identity: Identity | None = None
+    epoch: int = 0  # the highest seen in promises and segments
+    empty: bool = True  # neither promise nor segment
+    promise: Promise | None = None
+    tail: Tail | None = None
+    hint: Hint | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A majority is promised to `epoch`, and `source` holds the tail to adopt."""
+
+    epoch: int
+    log_id: str
+    source: int
+    tail: Tail
+    facts: Sequence[Facts]
+
+
+def ask_each(
+    places: Sequence[Place], question: Callable[[Place], Answer], enough: int
+) -> dict[int, Answer | Exception]:
+    """Ask the zones at once; by index, without those that did not answer in time."""
+    answers: dict[int, Answer | Exception] = {}
+    changed = threading.Condition()
+
+    def ask(place: Place) -> None:
+        answer: Answer | Exception
+        try:
+            answer = question(place)
+        except Exception as error:
+            answer = error
+        with changed:
+            answers[place.index] = answer
+            changed.notify()
+
+    for place in places:
+        threading.Thread(target=ask, args=(place,), name=f"eventdb-ask-{place.name}", daemon=True).start()
+
+    def good() -> int:
+        return sum(1 for answer in answers.values() if not isinstance(answer, Exception))
+
+    deadline = time.monotonic() + ANSWER_S_MAX
+    with changed:
+        while len(answers) < len(places) and good() < enough and (left := deadline - time.monotonic()) > 0:
+            changed.wait(left)
+        deadline = min(deadline, time.monotonic() + GRACE_S) if good() >= enough else deadline
+        while len(answers) < len(places) and (left := deadline - time.monotonic()) > 0:
+            changed.wait(left)
+        return dict(answers)
+
+
+def survey(place: Place) -> Facts:
+    """Who is this zone? Raises OSError."""
+    facts = Facts(place)
+    try:
+        facts.identity = identities.load(place.ops, place.directory)
+        facts.why = "" if facts.identity is not None else "blank"
+    except DamagedIdentity as error:
+        facts.why = f"{error}"
+    facts.presence = Presence.BLANK if facts.identity is None else Presence.MEMBER
+    segments = list_segments(place.ops, place.directory)
+    promised = promises.epochs(place.ops, place.directory)
+    facts.empty = not segments and not promised
+    facts.epoch = max([0, *promised, *(segment.epoch for segment in segments)])
+    facts.hint = hints.load(place.ops, place.directory)
+    if facts.hint is not None:
+        facts.epoch = max(facts.epoch, facts.hint.epoch)
+    return facts
+
+
+def survey_all(places: Sequence[Place]) -> list[Facts]:
+    """Every zone's facts, checked against each other. Raises BadLogURL when they do not belong together."""
+    found: list[Facts] = []
+    answers = ask_each(places, survey, len(places) // 2 + 1)
+    for place in places:
+        answer = answers.get(place.index)
+        if isinstance(answer, Facts):
+            found.append(answer)
+        elif isinstance(answer, OSError) or answer is None:
+            found.append(Facts(place, why=str(answer) if answer is not None else "no answer"))
+        else:
+            raise answer
+    refuse_mixture(found)
+    return found
+
+
+def refuse_mixture(found: Sequence[Facts]) -> None:
+    """Raise BadLogURL if the directories are not the zones of one log, in this order."""
+    ids = {facts.identity.log_id for facts in found if facts.identity is not None}
+    if len(ids) > 1:
+        owners = ", ".join(f"{f.place.name} of {f.identity.log_id[:8]}" for f in found if f.identity is not None)
+        raise BadLogURL(f"these directories belong to different logs: {owners}")
+    for facts in found:
+        identity = facts.identity
+        if identity is None:
+            continue
+        if identity.zones != len(found):
+            raise BadLogURL(
+                f"{facts.place.name}: this log was created with {identity.zones} zones, the URL names {len(found)};"
+                f" with one directory write ?zones={identity.zones}"
+            )
+        if identity.zone != facts.place.index:
+            raise BadLogURL(
+                f"{facts.place.name} is zone {identity.zone + 1} of its log and stands in place"
+                f" {facts.place.index + 1}: name the directories in the order in which the log was created"
+            )
+
+
+def log_id_of(found: Sequence[Facts]) -> str | None:
+    return next((facts.identity.log_id for facts in found if facts.identity is not None), None)
+
+
+def is_new(found: Sequence[Facts]) -> bool:
+    """True when nothing was ever written: all blank, or a creation that did not come to its end."""
+    return all(facts.presence is not Presence.UNREACHABLE and facts.empty for facts in found)
+
+
+def create(found: Sequence[Facts]) -> None:
+    """Give every zone its identity. The first zone decides between two that create at once. Raises Unavailable."""
+    log_id = identities.new_log_id()
+    for facts in found:
+        place = facts.place
+        try:
+            if not identities.create(place.ops, place.directory, Identity(log_id, place.index, len(found))):
+                there = identities.load(place.ops, place.directory)
+                if there is None or (place.index and there.log_id != log_id):
+                    raise Unavailable(f"{place.name}: another log is being created here; try again")
+                log_id = there.log_id
+        except (OSError, DamagedIdentity) as error:
+            raise Unavailable(f"a new log needs all its zones once, and {place.name} fails: {error}") from error
+
+
+def claim_epoch(places: Sequence[Place]) -> Claimed:
+    """Fence and read. Raises BadLogURL, Unavailable, Corrupt, Fenced (lost to a claim at the same time)."""
+    for attempt in range(TRIES_MAX):
+        found = survey_all(places)
+        if is_new(found) and any(facts.identity is None for facts in found):
+            create(found)
+            found = survey_all(places)
+        epoch = 1 + max(facts.epoch for facts in found)
+        _promise_all(found, epoch)
+        _judge_memories(found)
+        for facts in found:
+            facts.worth = judge_zone(facts.presence, facts.hold, facts.memory)
+        source = _best(found)
+        floor = _floor(found)
+        reached = source is not None and source.tail is not None and source.tail.end >= floor
+        move = judge_log(
+            Tally(
+                len(found),
+                _count(found, Worth.COUNT),
+                _count(found, Worth.LOST),
+                _count(found, Worth.HURT),
+                reached,
+            )
+        )
+        if move is Move.ADOPT:
+            log_id = log_id_of(found)
+            assert source is not None and source.tail is not None and log_id is not None
+            return Claimed(epoch, log_id, source.place.index, source.tail, found)
+        if move is not Move.LOST_RACE:
+            raise _refusal(move, found, floor)
+        time.sleep(random.uniform(0.001, 0.004) * (1 << attempt))  # let one of the two get through
+    raise Fenced(f"lost {TRIES_MAX} races against other claims: {_describe(found)}")
+
+
+def _promise_all(found: Sequence[Facts], epoch: int) -> None:
+    members = [facts for facts in found if facts.presence is Presence.MEMBER]
+
+    def hold(place: Place) -> tuple[Promise, Tail, Hint | None]:
+        promise = promises.make(place.ops, place.directory, epoch)
+        view = ZoneView(place.ops, place.directory, place.name)
+        try:
+            view.refresh()
+            hint = hints.load(place.ops, place.directory)
+            view.mark(hint)
+            return promise, view.tail(), hint
+        finally:
+            view.close()
+
+    answers = ask_each([facts.place for facts in members], hold, len(found) // 2 + 1)
+    for facts in members:
+        answer = answers.get(facts.place.index)
+        if isinstance(answer, tuple):
+            facts.hold = Hold.OWNED
+            facts.promise, facts.tail, facts.hint = answer
+        elif isinstance(answer, Outbid):
+            facts.hold, facts.why = Hold.OUTBID, f"{answer}"
+        elif answer is None or isinstance(answer, (OSError, Damage)):
+            facts.presence, facts.why = Presence.UNREACHABLE, str(answer) if answer is not None else "no answer"
+        else:
+            raise answer
+
+
+def _judge_memories(found: Sequence[Facts]) -> None:
+    for facts in found:
+        if facts.hold is not Hold.OWNED or facts.tail is None:
+            continue
+        known = remembered(found, facts.place.index, facts.tail.writer_epoch)
+        if facts.tail.proven > facts.tail.end:
+            facts.memory = Memory.DAMAGED
+            facts.why = f"ends at position {facts.tail.end} ({facts.tail.torn}), but had {facts.tail.proven}"
+        elif facts.tail.end < known:
+            own = facts.hint is not None and facts.hint.synced[facts.place.index] >= known
+            facts.memory = Memory.DAMAGED if own else Memory.STALE
+            facts.why = f"ends at position {facts.tail.end}, but had synced {known}: an older copy, or damage"
+        else:
+            facts.memory = Memory.WHOLE
+
+
+def remembered(found: Sequence[Facts], zone: int, writer_epoch: int) -> int:
+    """The highest end that a hint of the latest epoch says this zone had synced.
+
+    0 when a later writer than that has begun a segment here: it may have cut what was never acknowledged.
+    """
+    latest = max((facts.hint.epoch for facts in found if facts.hint is not None), default=0)
+    if writer_epoch > latest:
+        return 0
+    return max(
+        (
+            facts.hint.synced[zone]
+            for facts in found
+            if facts.hint is not None and facts.hint.epoch == latest and zone < len(facts.hint.synced)
+        ),
+        default=0,
+    )
+
+
+def _best(found: Sequence[Facts]) -> Facts | None:
+    best: Facts | None = None
+    for facts in found:
+        if facts.worth is Worth.COUNT and facts.tail is not None:
+            if best is None or best.tail is None or facts.tail.rank > best.tail.rank:
+                best = facts
+    return best
+
+
+def _floor(found: Sequence[Facts]) -> int:
+    """The highest end that anything proves durable."""
+    floor = 0
+    for facts in found:
+        if facts.hint is not None:
+            floor = max(floor, facts.hint.durable_end)
+        if facts.tail is not None:
+            floor = max(floor, facts.tail.proven)
+    return floor
+
+
+def _count(found: Sequence[Facts], worth: Worth) -> int:
+    return sum(1 for facts in found if facts.worth is worth)
+
+
+def _describe(found: Sequence[Facts]) -> str:
+    return "; ".join(
+        f"{facts.place.name}: {facts.worth.value}{', ' + facts.why if facts.why else ''}" for facts in found
+    )
+
+
+def _refusal(move: Move, found: Sequence[Facts], floor: int) -> LogError:
+    if move is Move.UNAVAILABLE:
+        short = f"history is durable up to position {floor}, and " if floor else ""
+        return Unavailable(f"{short}no majority of zones has all of it: {_describe(found)}")
+    names = [
+        f"{facts.place.name}: segment {_last_segment(facts)}: position {facts.tail.end}: {facts.tail.torn or 'missing'}"
+        for facts in found
+        if facts.worth is Worth.HURT and facts.tail is not None
+    ]
+    return Corrupt(f"durable history up to position {floor} cannot be read: {'; '.join(names)}")
+
+
+def _last_segment(facts: Facts) -> str:
+    place = facts.place
+    view = ZoneView(place.ops, place.directory, place.name)
+    try:
+        view.refresh()
+    except OSError:
+        return "?"
+    segment = view.segment_of(facts.tail.end if facts.tail is not None else 0)
+    return segment.name if segment is not None else "?"

@@ -1,0 +1,216 @@
+"""`QuorumLog`: the log contract over quorum files."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from eventdb.backends.log import (
+    Batch,
+    LogError,
+    LogInfo,
+    RecordKind,
+    Trimmed,
+    Unavailable,
+    ZoneInfo,
+)
+from eventdb.backends.quorum.address import zone_directories, zone_names
+from eventdb.backends.quorum.claim import Place, claim_epoch, is_new, survey_all
+from eventdb.backends.quorum.files import FileOps, sync_directory
+from eventdb.backends.quorum.info import end_of_history, first_of_history, zone_infos
+from eventdb.backends.quorum.progress import progress_of
+from eventdb.backends.quorum.reader import Reader
+from eventdb.backends.quorum.segment import NO_STOP, Segment, replaced
+from eventdb.backends.quorum.verify import findings
+from eventdb.backends.quorum.view import Damage, ZoneView
+from eventdb.backends.quorum.writer import QuorumWriter
+from eventdb.backends.quorum.zone import SEGMENT_BYTES
+from eventdb.backends.record import PAYLOAD_BYTES_MAX, Encoder
+
+CLAIM_S_MAX = 5.0
+
+
+class QuorumLog:
+    """Opens nothing before it is asked to. `ops_of` gives the file system of a zone by its index."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        segment_bytes: int = SEGMENT_BYTES,
+        payload_bytes_max: int = PAYLOAD_BYTES_MAX,
+        ops_of: Callable[[int], FileOps] | None = None,
+    ) -> None:
+        self.url = url
+        directories = zone_directories(url)
+        names = zone_names(directories)
+        self._places: list[Place] = [
+            Place(ops_of(index) if ops_of is not None else FileOps(), directory, names[index], index)
+            for index, directory in enumerate(directories)
+        ]
+        self._progress = progress_of(tuple(directories))
+        self._segment_bytes = segment_bytes
+        self._payload_bytes_max = payload_bytes_max
+        self._writers: list[QuorumWriter] = []
+        self._damaged: set[tuple[int, str]] = set()
+
+    async def claim(self, node: str, address: str = "") -> QuorumWriter:
+        claimed = await asyncio.to_thread(claim_epoch, self._places)
+        encoder = Encoder(self._payload_bytes_max)
+        writer = QuorumWriter(claimed, self._progress, encoder, self._segment_bytes)
+        body = f"{node} {address}".rstrip().encode()
+        try:
+            future = writer.append(
+                body, first_offset=writer.next_offset, count=0, time_ms=writer.last_time_ms, kind=RecordKind.CLAIM
+            )
+            await asyncio.wait_for(asyncio.shield(future), CLAIM_S_MAX)
+        except TimeoutError:
+            zones = "; ".join(f"{zone.name}: {' '.join(zone.health())}" for zone in writer.zones)
+            future.cancel()
+            await writer.close()
+            raise Unavailable(f"the claim record is on no majority after {CLAIM_S_MAX:.0f} s: {zones}") from None
+        except BaseException:
+            await writer.close()
+            raise
+        self._writers.append(writer)
+        for zone, segment in self._damaged:
+            writer.zones[zone].report_damage(segment)
+        self._damaged.clear()
+        return writer
+
+    async def read(self, start: int = 0, *, follow: bool = False) -> AsyncIterator[Batch]:
+        loop = asyncio.get_running_loop()
+        reader = Reader(self._places, self._progress, start, self._report)
+        executor = ThreadPoolExecutor(1, "eventdb-read")
+        try:
+            while True:
+                batch = await loop.run_in_executor(executor, reader.next)
+                if batch is not None:
+                    yield batch
+                elif not follow:
+                    return
+                else:
+                    await loop.run_in_executor(executor, reader.end.wait, reader.position)
+        finally:
+            executor.submit(reader.close)
+            executor.shutdown(wait=False)
+
+    def _report(self, zone: int, segment: str) -> None:
+        """A reader found damage (in its thread): the writer here repairs it, or the next one will."""
+        self._damaged.add((zone, segment))
+        for writer in self._writers:
+            if not writer.fenced:
+                writer.zones[zone].report_damage(segment)
+                self._damaged.discard((zone, segment))
+
+    async def seek(self, offset: int) -> int:
+        return await asyncio.to_thread(self._seek, offset)
+
+    def _seek(self, offset: int) -> int:
+        """The last segment start at which that transaction has not begun yet; frames tell their first offset."""
+        error: LogError | OSError | Damage | None = None
+        oldest: Trimmed | None = None
+        for place in self._places:
+            view = ZoneView(place.ops, place.directory, place.name)
+            try:
+                view.refresh()
+                low = -1
+                for segment in view.segments:
+                    frame = view.frame_at(segment.first)
+                    if frame is None:
+                        break
+                    # A segment may begin inside a record; its transactions are found from an earlier start only.
+                    reached = frame.first_offset + (0 if frame.fragment in (0, 1) else frame.count)
+                    if reached > offset:
+                        break
+                    low = segment.first
+                if low >= 0:
+                    return low
+                if view.segments:
+                    oldest = Trimmed(f"transaction {offset} is no longer kept")
+            except (OSError, Damage) as caught:
+                error = caught
+            finally:
+                view.close()
+        if oldest is not None:
+            raise oldest
+        if error is not None:
+            raise Unavailable(f"no zone can be searched: {error}")
+        return 0
+
+    async def trim(self, before_position: int) -> None:
+        await asyncio.to_thread(self._trim, before_position)
+
+    def _trim(self, before_position: int) -> None:
+        end = end_of_history(self._places, self._progress).end
+        before = min(before_position, end)
+        errors: list[str] = []
+        for place in self._places:
+            view = ZoneView(place.ops, place.directory, place.name)
+            try:
+                view.refresh()
+                gone = [segment for segment in view.segments if segment.stop <= before and segment.stop != NO_STOP]
+                if gone:
+                    _unlink(place, replaced(place.ops, place.directory))  # or they would come back to life
+                    _unlink(place, gone)  # oldest first: what is kept has no gap, wherever this ends
+            except OSError as error:
+                errors.append(f"{place.name}: {error}")
+        if len(errors) > len(self._places) // 2:
+            raise Unavailable(f"not trimmed: {'; '.join(errors)}")
+
+    async def info(self) -> LogInfo:
+        return await asyncio.to_thread(self._info)
+
+    def _info(self) -> LogInfo:
+        end = end_of_history(self._places, self._progress)
+        first_position, first_offset = first_of_history(self._places, end.next_offset)
+        return LogInfo(
+            self.url,
+            end.epoch,
+            first_position,
+            end.end,
+            first_offset,
+            end.next_offset - 1,
+            end.time_ms,
+            tuple(self._zone_infos(end.end)),
+        )
+
+    def _zone_infos(self, durable_end: int) -> list[ZoneInfo]:
+        live: Sequence[QuorumWriter] = [writer for writer in self._writers if not writer.fenced and not writer.closed]
+        health = [zone.health() for zone in live[-1].zones] if live else None
+        return zone_infos(self._places, durable_end, health)
+
+    async def verify(self) -> AsyncIterator[str]:
+        loop = asyncio.get_running_loop()
+        lines = findings(self._places, self._progress)
+        executor = ThreadPoolExecutor(1, "eventdb-verify")
+        try:
+            while (line := await loop.run_in_executor(executor, next, lines, None)) is not None:
+                yield line
+        finally:
+            executor.shutdown(wait=False)
+
+    async def is_empty(self) -> bool:
+        found = await asyncio.to_thread(survey_all, self._places)
+        if any(not facts.empty for facts in found):
+            return False
+        if not is_new(found):
+            away = "; ".join(f"{facts.place.name}: {facts.why}" for facts in found if facts.why)
+            raise Unavailable(f"cannot tell whether the log is empty: {away}")
+        return True
+
+    async def close(self) -> None:
+        writers, self._writers = self._writers, []
+        await asyncio.gather(*(writer.close() for writer in writers))
+
+
+def _unlink(place: Place, segments: Sequence[Segment]) -> None:
+    for segment in segments:
+        place.ops.unlink(segment.path)
+    sync_directory(place.ops, place.directory)
+
+
+def open_quorum(url: str) -> QuorumLog:
+    """Open quorum files; see `address.py` for the URL. Raises BadLogURL."""
+    return QuorumLog(url)

@@ -1,0 +1,52 @@
+"""How far history is durable, as far as this process knows: a writer here tells the readers here at once."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from typing import Final
+
+
+class Progress:
+    """Shared by all Log objects of one process on the same zones, whatever loops and threads they live in."""
+
+    def __init__(self) -> None:
+        self.epoch = 0  # of the latest writer in this process
+        self.durable_end = 0
+        self._changed = threading.Condition()
+        self._waiting = 0
+
+    def advance(self, epoch: int, durable_end: int) -> None:
+        with self._changed:
+            if durable_end > self.durable_end:
+                self.epoch = max(self.epoch, epoch)
+                self.durable_end = durable_end
+            if self._waiting:
+                self._changed.notify_all()
+
+    def leave(self, epoch: int) -> None:
+        """That writer has ended; wake whoever waits for it."""
+        self.advance(epoch, 0)
+
+    def wait(self, known: int, timeout_s: float) -> None:
+        """Sleep until more than `known` is durable, or the time is over."""
+        with self._changed:
+            if self.durable_end > known:
+                return
+            self._waiting += 1
+            try:
+                self._changed.wait(timeout_s)
+            finally:
+                self._waiting -= 1
+
+
+_shared: Final[weakref.WeakValueDictionary[tuple[str, ...], Progress]] = weakref.WeakValueDictionary()
+_lock: Final = threading.Lock()
+
+
+def progress_of(directories: tuple[str, ...]) -> Progress:
+    with _lock:
+        progress = _shared.get(directories)
+        if progress is None:
+            progress = _shared[directories] = Progress()
+        return progress

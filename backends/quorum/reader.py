@@ -1,0 +1,192 @@
+"""Reading quorum files, in the writer's process or in any other.
+
+How far to read is the hint's word; where to read is any zone that the hint's writer has begun a segment in, because it
+did so only behind true history. A zone that cannot deliver is left for another; only when none can is it an error.
+All of it blocks and runs in the reader's own thread.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from eventdb.backends.log import Batch, Corrupt, Record, Trimmed, Unavailable
+from eventdb.backends.quorum import hint as hints
+from eventdb.backends.quorum.claim import Place
+from eventdb.backends.quorum.progress import Progress
+from eventdb.backends.quorum.segment import Chunk
+from eventdb.backends.quorum.view import Damage, ZoneView
+from eventdb.backends.record import Assembler, BadFrame, Frame
+
+BATCH_BYTES: Final = 1 << 20
+READ_BYTES: Final = 1 << 20
+# At the live end a step reads little; it grows while there is more.
+READ_BYTES_MIN: Final = 64 << 10
+POLL_S: Final = 0.002
+# How long one wait may take before the caller gets the chance to end it.
+WAIT_S: Final = 0.1
+# A read at the live end may meet a frame that is half visible; only one that stays so is damage.
+SETTLE_S: Final = 0.05
+
+
+class End:
+    """How far history is durable and who said so."""
+
+    def __init__(self, places: Sequence[Place], progress: Progress) -> None:
+        self.epoch = 0
+        self.durable_end = 0
+        self._places = places
+        self._progress = progress
+
+    def look(self) -> bool:
+        """Take the newest hints; True when something moved."""
+        before = (self.epoch, self.durable_end)
+        for place in self._places:
+            found = hints.load(place.ops, place.directory)
+            if found is not None:
+                self.epoch = max(self.epoch, found.epoch)
+                self.durable_end = max(self.durable_end, found.durable_end)
+        self.durable_end = max(self.durable_end, self._progress.durable_end)
+        self.epoch = max(self.epoch, self._progress.epoch)
+        return (self.epoch, self.durable_end) != before
+
+    def wait(self, known: int) -> None:
+        """Sleep until more than `known` is durable, at most WAIT_S."""
+        deadline = time.monotonic() + WAIT_S
+        while time.monotonic() < deadline:
+            self._progress.wait(known, POLL_S)
+            self.look()
+            if self.durable_end > known:
+                return
+
+
+class Reader:
+    """Yields batches from `position` on. One thread at a time calls it."""
+
+    def __init__(
+        self,
+        places: Sequence[Place],
+        progress: Progress,
+        position: int,
+        report: Callable[[int, str], None],
+    ) -> None:
+        self.position = position
+        self.end = End(places, progress)
+        self._views = [ZoneView(place.ops, place.directory, place.name) for place in places]
+        self._report = report  # (zone index, segment name): found damaged
+        self._assembler = Assembler()
+        self._zone = -1  # index of the zone we read
+        self._epoch = -1  # the end's epoch when we chose it
+        self._size = READ_BYTES_MIN
+        self._started = False
+
+    def next(self) -> Batch | None:
+        """The next batch, or None when all that is durable was read. Raises Trimmed, Corrupt, Unavailable."""
+        if not self._started:
+            self.end.look()
+            self._check_start()
+            self._started = True
+        records: list[Record] = []
+        size = 0
+        before = self.position
+        while size < BATCH_BYTES:
+            if self.position >= self.end.durable_end:
+                if records or not self.end.look() or self.position >= self.end.durable_end:
+                    break
+            for frame in self._read().frames:
+                size += self._take(frame, records)
+            if not self._assembler.pending and records and self._size < READ_BYTES:
+                break
+        if self.position == before:
+            return None
+        return Batch(tuple(records), self.position)
+
+    def close(self) -> None:
+        for view in self._views:
+            view.close()
+
+    def _take(self, frame: Frame, records: list[Record]) -> int:
+        try:
+            record = self._assembler.feed(frame, frame.position)
+        except BadFrame as error:
+            view = self._views[self._zone]
+            segment = view.segment_of(frame.position)
+            name = segment.name if segment is not None else "-"
+            raise Corrupt(f"{view.name}: segment {name}: position {frame.position}: {error}") from None
+        self.position = frame.position + 1
+        if record is None:
+            return 0
+        records.append(record)
+        return len(record.body)
+
+    def _check_start(self) -> None:
+        """Raise Trimmed if no zone goes back to where we start."""
+        firsts: list[int] = []
+        for view in self._views:
+            try:
+                view.refresh()
+            except OSError:
+                continue
+            if view.segments:
+                firsts.append(view.first_position)
+        if firsts and self.position < min(firsts):
+            raise Trimmed(f"position {self.position} was trimmed; the first one kept is {min(firsts)}")
+
+    def _read(self) -> Chunk:
+        """A chunk of durable frames at our position, from the zone we read or from the next that has it."""
+        stop = self.end.durable_end
+        reasons: list[str] = []
+        damages: list[Damage] = []
+        order = [self._zone] if self._zone >= 0 and self._epoch == self.end.epoch else []
+        order += [index for index in range(len(self._views)) if index not in order]
+        for index in order:
+            view = self._views[index]
+            try:
+                chunk = self._read_zone(view, index, stop)
+            except Damage as damage:
+                damages.append(damage)
+                reasons.append(f"{damage}")
+                self._report(index, damage.segment)
+            except OSError as error:
+                reasons.append(f"{view.name}: {error}")
+            else:
+                if chunk is not None and chunk.frames:
+                    self._zone = index
+                    self._epoch = self.end.epoch
+                    self._size = min(self._size * 2, READ_BYTES) if chunk.next_position < stop else READ_BYTES_MIN
+                    return chunk
+                reasons.append(f"{view.name}: does not reach position {self.position}")
+        firsts = [view.first_position for view in self._views if view.segments]
+        if firsts and self.position < min(firsts):
+            raise Trimmed(f"position {self.position} was trimmed; the first one kept is {min(firsts)}")
+        if damages:
+            raise Corrupt("; ".join(reasons))
+        raise Unavailable(f"position {self.position} is durable, but no zone can be read: {'; '.join(reasons)}")
+
+    def _read_zone(self, view: ZoneView, index: int, stop: int) -> Chunk | None:
+        """Frames of this zone, or None when it lags. Raises Damage, OSError."""
+        fresh = index != self._zone or self._epoch != self.end.epoch
+        if fresh:
+            view.refresh()
+            if not any(segment.epoch == self.end.epoch for segment in view.segments):
+                return None  # the latest writer has not vouched for it
+        deadline = time.monotonic() + SETTLE_S
+        while True:
+            if view.segments and self.position < view.first_position:
+                return None
+            try:
+                chunk = view.read(self.position, stop, self._size)
+                if chunk.frames:
+                    return chunk
+            except Damage:
+                if fresh and time.monotonic() > deadline:
+                    raise
+            if fresh and time.monotonic() > deadline:
+                return None
+            if fresh:
+                time.sleep(POLL_S)
+            # A segment may have been rolled, trimmed or rebuilt since we listed them.
+            view.close()
+            view.refresh()
+            fresh = True

@@ -1,0 +1,62 @@
+"""Rebuild one damaged segment of a zone from the copies in other zones."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from eventdb.backends.quorum.files import FileOps, sync_directory, write_all
+from eventdb.backends.quorum.segment import CHUNK_BYTES, NO_STOP, Chunk
+from eventdb.backends.quorum.view import Damage, ZoneView
+
+
+def rebuild_segment(ops: FileOps, directory: str, zone: str, name: str, others: Sequence[ZoneView]) -> bool:
+    """Write the segment anew, from others where they have it and from itself where it is sound.
+
+    The new file takes the name only when it is whole and synced. False when there is nothing to do: the segment is
+    no longer part of history, or is still being written. Raises Damage (nobody has a frame of it), OSError.
+    """
+    mine = ZoneView(ops, directory, zone)
+    try:
+        mine.refresh()
+        for view in others:
+            view.refresh()
+        segment = next((segment for segment in mine.segments if segment.name == name), None)
+        if segment is None or segment.stop == NO_STOP:
+            return False
+        path = os.path.join(directory, f".{name}.repair")
+        fd = ops.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        try:
+            position = segment.first
+            byte = 0
+            while position < segment.stop:
+                chunk = _read_anywhere((*others, mine), position, segment.stop)
+                write_all(ops, fd, chunk.raw, byte)
+                byte += len(chunk.raw)
+                position = chunk.next_position
+            ops.fsync(fd)
+        except BaseException:
+            ops.unlink(path)
+            raise
+        finally:
+            ops.close(fd)
+        ops.replace(path, segment.path)
+        sync_directory(ops, directory)
+        return True
+    finally:
+        mine.close()
+
+
+def _read_anywhere(views: Sequence[ZoneView], position: int, stop: int) -> Chunk:
+    damage: Damage | None = None
+    for view in views:
+        try:
+            chunk = view.read(position, stop, CHUNK_BYTES)
+        except Damage as error:
+            damage = error
+            continue
+        except OSError:
+            continue
+        if chunk.frames:
+            return chunk
+    raise damage or Damage(views[-1].name, "-", position, 0, "no zone can be read there")

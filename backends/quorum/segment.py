@@ -1,0 +1,171 @@
+"""Segments: the files that hold a zone's frames, one after the other.
+
+A segment is named by its first position and by the epoch of the writer that wrote the *file*; its frames may be
+older, when that writer copied them from another zone. Which bytes are a zone's history follows from the names::
+
+    in the order (epoch, first position), each segment replaces all that earlier ones hold from its
+    first position on
+
+So a writer never changes what another wrote: it begins a segment at the position from which it disagrees. What a
+fenced writer adds to its own segment later lies behind the first position of a higher epoch, and is ignored.
+
+Behind the last frame come zeros, filled in ahead of the writer: a write into existing, initialised blocks changes
+no metadata, and its sync is cheaper for it.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Final
+
+from eventdb.backends.quorum.files import FileOps
+from eventdb.backends.record import HEADER_BYTES, MAGIC, PAYLOAD_BYTES_BELIEVED, BadFrame, Frame, covers, decode
+
+SUFFIX: Final = ".seg"
+NO_STOP: Final = 1 << 62
+CHUNK_BYTES: Final = 1 << 20
+
+MORE: Final = 0  # the chunk ended, the segment did not
+END: Final = 1  # zeros, or the end of the file, where the next frame would begin
+BAD: Final = 2  # bytes that are no whole, sound frame
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    path: str
+    first: int
+    epoch: int
+    stop: int = NO_STOP  # exclusive; NO_STOP for the last one
+
+    @property
+    def name(self) -> str:
+        return os.path.basename(self.path)
+
+
+def segment_name(first: int, epoch: int) -> str:
+    return f"{first:020d}-{epoch:010d}{SUFFIX}"
+
+
+def list_segments(ops: FileOps, zone: str) -> list[Segment]:
+    """Every segment file of the zone, in the order (epoch, first); empty when there is no directory."""
+    found: list[Segment] = []
+    try:
+        names = ops.listdir(zone)
+    except (FileNotFoundError, NotADirectoryError):
+        return found
+    for name in names:
+        first, dash, epoch = name.removesuffix(SUFFIX).partition("-")
+        if name.endswith(SUFFIX) and dash and first.isdigit() and epoch.isdigit():
+            found.append(Segment(os.path.join(zone, name), int(first), int(epoch)))
+    found.sort(key=lambda segment: (segment.epoch, segment.first))
+    return found
+
+
+def effective(segments: list[Segment]) -> list[Segment]:
+    """The segments that hold history, by first position, each with the position where the next takes over."""
+    history: list[Segment] = []
+    for segment in segments:
+        while history and history[-1].first >= segment.first:
+            history.pop()
+        if history:
+            last = history[-1]
+            history[-1] = Segment(last.path, last.first, last.epoch, min(last.stop, segment.first))
+        history.append(segment)
+    return history
+
+
+def replaced(ops: FileOps, zone: str) -> list[Segment]:
+    """Segments of which nothing is history: later epochs begin at or before their first position."""
+    every = list_segments(ops, zone)
+    alive = {segment.path for segment in effective(every)}
+    return [segment for segment in every if segment.path not in alive]
+
+
+class Chunk:
+    """What one step through a segment found: sound frames, and why it ended."""
+
+    __slots__ = ("frames", "next_byte", "next_position", "raw", "reason", "state")
+
+    def __init__(
+        self, frames: list[Frame], raw: bytes, next_byte: int, next_position: int, state: int, reason: str
+    ) -> None:
+        self.frames: list[Frame] = frames
+        self.raw: bytes = raw  # the frames' bytes
+        self.next_byte: int = next_byte
+        self.next_position: int = next_position
+        self.state: int = state
+        self.reason: str = reason
+
+
+def read_chunk(ops: FileOps, fd: int, byte: int, position: int, stop: int, epoch_max: int, size: int) -> Chunk:
+    """Decode the frames of positions [position, stop) that start at `byte`, about `size` bytes of them.
+
+    A frame must hold exactly the position that is next, and no epoch above the segment's: leftovers of
+    another place are as bad as a wrong checksum. Raises OSError.
+    """
+    data = ops.pread(fd, size, byte)
+    if len(data) == size:
+        need = covers(data, 0)
+        if size < need <= PAYLOAD_BYTES_BELIEVED + HEADER_BYTES:
+            data = ops.pread(fd, need, byte)
+    frames: list[Frame] = []
+    at = 0
+    state = MORE
+    reason = ""
+    end = len(data)
+    while position < stop:
+        if at + HEADER_BYTES > end or data[at : at + 4] != MAGIC:
+            if not data[at : at + HEADER_BYTES].strip(b"\0"):
+                state = MORE if end >= size and at + HEADER_BYTES > end else END
+                break
+        try:
+            frame = decode(data, at)
+        except BadFrame as error:
+            state, reason = BAD, str(error)
+            break
+        if frame is None:
+            if at == 0 or end < size:
+                state, reason = BAD, "cut off"
+            break
+        if frame.position != position or frame.epoch > epoch_max:
+            state = BAD
+            reason = f"holds position {frame.position} of epoch {frame.epoch}"
+            break
+        frames.append(frame)
+        at += frame.size
+        position += 1
+    return Chunk(frames, data[:at], byte + at, position, state, reason)
+
+
+def durable_beyond(ops: FileOps, fd: int, byte: int, position: int) -> int:
+    """What the bytes behind a segment's last sound frame still prove: an end of what was durable, or 0.
+
+    A torn write proves nothing: none of its frames was sealed after one of them was durable. A sound frame
+    that knew more than `position` to be durable proves that history was lost here, not torn.
+    """
+    proven = 0
+    at = byte
+    while True:
+        data = ops.pread(fd, CHUNK_BYTES, at)
+        found = data.find(MAGIC)
+        if found < 0:
+            if len(data) < CHUNK_BYTES:
+                return proven
+            at += len(data) - len(MAGIC) + 1
+            continue
+        at += found
+        proven = max(proven, _proof(ops, fd, at, position))
+        at += len(MAGIC)
+
+
+def _proof(ops: FileOps, fd: int, at: int, position: int) -> int:
+    header = ops.pread(fd, HEADER_BYTES, at)
+    size = covers(header, 0)
+    if size == 0 or size > PAYLOAD_BYTES_BELIEVED:
+        return 0
+    try:
+        frame = decode(ops.pread(fd, size, at))
+    except BadFrame:
+        return 0
+    return frame.durable_below if frame is not None and frame.position > position else 0

@@ -1,0 +1,98 @@
+"""`verify`: read every copy in every zone, checksum by checksum, and say what is not as it should be."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+
+import google_crc32c
+
+from eventdb.backends.log import BadLogURL
+from eventdb.backends.quorum import hint as hints
+from eventdb.backends.quorum.claim import Facts, Place, remembered, survey_all
+from eventdb.backends.quorum.progress import Progress
+from eventdb.backends.quorum.reader import End
+from eventdb.backends.quorum.recovery import Presence
+from eventdb.backends.quorum.segment import NO_STOP, Segment
+from eventdb.backends.quorum.view import Damage, Tail, ZoneView
+
+# A live writer's latest frames may be half visible; what is still wrong after this long is a finding.
+SETTLE_S = 0.1
+
+
+def findings(places: Sequence[Place], progress: Progress) -> Iterator[str]:
+    """One line for each thing that is wrong, naming zone, segment and position where it has them."""
+    try:
+        found = survey_all(places)
+    except BadLogURL as error:
+        yield f"{error}"
+        return
+    if all(facts.empty for facts in found):
+        return
+    end = End(places, progress)
+    end.look()
+    sums: dict[int, tuple[int, str]] = {}  # segment-wise checksums of history, by first position, to compare copies
+    for facts in found:
+        name = facts.place.name
+        if facts.presence is Presence.UNREACHABLE:
+            yield f"{name}: cannot be read: {facts.why}"
+        elif facts.presence is Presence.BLANK:
+            yield f"{name}: not a member of the log ({facts.why}): it is rebuilt by the next writer"
+        else:
+            yield from _zone(facts, found, end.durable_end, sums)
+
+
+def _zone(facts: Facts, found: Sequence[Facts], durable_end: int, sums: dict[int, tuple[int, str]]) -> Iterator[str]:
+    place = facts.place
+    view = ZoneView(place.ops, place.directory, place.name)
+    try:
+        view.refresh()
+        for segment in view.segments:
+            yield from _segment(view, segment, durable_end, sums)
+        view.mark(hints.load(place.ops, place.directory))
+        tail = view.tail()
+        yield from _end(facts, found, tail, durable_end)
+    except OSError as error:
+        yield f"{place.name}: cannot be read: {error}"
+    except Damage as damage:
+        yield f"{damage}"
+    finally:
+        view.close()
+
+
+def _end(facts: Facts, found: Sequence[Facts], tail: Tail, durable_end: int) -> Iterator[str]:
+    name = facts.place.name
+    known = remembered(found, facts.place.index, tail.writer_epoch)
+    if tail.end < known:
+        yield f"{name}: ends at position {tail.end}, but had synced {known}: an older copy of itself, or damage"
+    elif tail.end < durable_end:
+        yield f"{name}: lags: ends at position {tail.end}, history is durable up to {durable_end}"
+    elif tail.torn:
+        yield f"{name}: torn tail at position {tail.end} ({tail.torn}), never durable: the next writer cuts it"
+
+
+def _segment(view: ZoneView, segment: Segment, durable_end: int, sums: dict[int, tuple[int, str]]) -> Iterator[str]:
+    """Read one segment to its end; damage behind the durable end is a torn tail and not named here."""
+    stop = min(segment.stop, max(durable_end, segment.first))
+    position = segment.first
+    checksum = 0
+    deadline = time.monotonic() + SETTLE_S
+    while position < stop:
+        try:
+            chunk = view.read(position, stop)
+        except Damage as damage:
+            if segment.stop == NO_STOP and time.monotonic() < deadline:
+                time.sleep(SETTLE_S / 4)
+                view.close()
+                continue
+            yield f"{damage}"
+            return
+        if not chunk.frames:
+            return  # lags, which `_end` says
+        checksum = google_crc32c.extend(checksum, chunk.raw)
+        position = chunk.next_position
+    if stop == segment.stop and segment.stop <= durable_end:
+        key = segment.first * 1_000_003 + segment.stop
+        other = sums.setdefault(key, (checksum, view.name))
+        if other[0] != checksum:
+            yield f"{view.name}: segment {segment.name}: differs from the copy in {other[1]}, and both are sound"

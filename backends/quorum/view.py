@@ -1,0 +1,211 @@
+"""What one zone holds, read from its files: history by position, and where it ends.
+
+A view only reads. It believes nothing that a checksum does not cover and takes no step over a frame
+that is missing: `Damage` names the place, and the caller decides whether another zone has it.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from eventdb.backends.quorum.files import FileOps
+from eventdb.backends.quorum.hint import Hint
+from eventdb.backends.quorum.segment import (
+    BAD,
+    CHUNK_BYTES,
+    MORE,
+    NO_STOP,
+    Chunk,
+    Segment,
+    durable_beyond,
+    effective,
+    list_segments,
+    read_chunk,
+)
+from eventdb.backends.record import Frame
+
+
+class Damage(Exception):  # noqa: N818
+    """A frame that this zone should hold is missing or damaged."""
+
+    def __init__(self, zone: str, segment: str, position: int, byte: int, reason: str) -> None:
+        super().__init__(f"{zone}: segment {segment}: position {position} at byte {byte}: {reason}")
+        self.zone = zone
+        self.segment = segment
+        self.position = position
+        self.byte = byte
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """Where a zone's readable history ends."""
+
+    first: int  # position; equals `end` when there is no history
+    end: int  # exclusive
+    last: Frame | None  # the frame at end - 1
+    torn: str  # why the bytes at the end are no frame, "" when they are clean
+    proven: int  # exclusive end of what this zone's own bytes prove durable; above `end` it has lost something
+    segments: int
+    writer_epoch: int  # of the last segment: who wrote here last
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """Of two tails the one with the higher rank holds everything durable that the other does."""
+        return (self.last.epoch if self.last is not None else 0, self.end)
+
+
+class ZoneView:
+    def __init__(self, ops: FileOps, directory: str, name: str) -> None:
+        self.ops = ops
+        self.directory = directory
+        self.name = name
+        self.segments: list[Segment] = []
+        self._fd = -1
+        self._path = ""  # of the open segment
+        self._byte = 0
+        self._position = 0
+        # A known frame boundary in some segments, (byte, position), where a walk may start.
+        self._marks: dict[str, tuple[int, int]] = {}
+
+    def refresh(self) -> None:
+        """List the segments anew. Raises OSError."""
+        self.segments = effective(list_segments(self.ops, self.directory))
+
+    def mark(self, hint: Hint | None) -> None:
+        """Take the frame boundary that the zone's hint names; it is checked when it is used."""
+        if hint is None:
+            return
+        for segment in self.segments:
+            if (segment.first, segment.epoch) == (hint.segment_first, hint.segment_epoch):
+                if segment.first <= hint.position < segment.stop:
+                    self._marks[segment.path] = (hint.byte, hint.position)
+
+    @property
+    def first_position(self) -> int:
+        return self.segments[0].first if self.segments else 0
+
+    def segment_of(self, position: int) -> Segment | None:
+        """The segment that holds the position or will; None when it lies before the first one."""
+        for segment in reversed(self.segments):
+            if segment.first <= position:
+                return segment if position < segment.stop else None
+        return None
+
+    def read(self, position: int, stop: int = NO_STOP, size: int = CHUNK_BYTES) -> Chunk:
+        """Frames from `position` on, at most to `stop` and the end of one segment, about `size` bytes.
+
+        No frames means that the zone holds none there yet. Raises Damage, OSError.
+        """
+        segment = self.segment_of(position)
+        if segment is None:
+            raise Damage(self.name, "-", position, 0, "no segment holds it")
+        self._seek(segment, position)
+        chunk = self._step(segment, min(stop, segment.stop), size)
+        if not chunk.frames and chunk.state != MORE:
+            if chunk.state == BAD or segment.stop != NO_STOP:
+                raise self._damage(segment, chunk)
+        return chunk
+
+    def frame_at(self, position: int) -> Frame | None:
+        """The frame at the position, or None at the end of history. Raises Damage, OSError."""
+        frames = self.read(position, position + 1).frames
+        return frames[0] if frames else None
+
+    def tail(self) -> Tail:
+        """Find the end of history, from the mark in the last segment if there is one. Raises OSError."""
+        if not self.segments:
+            return Tail(0, 0, None, "", 0, 0, 0)
+        first = self.first_position
+        torn = ""
+        proven = 0
+        count = len(self.segments)
+        writer_epoch = self.segments[-1].epoch
+        for index in range(len(self.segments) - 1, -1, -1):
+            segment = self.segments[index]
+            end, last, reason, beyond = self._end_of(segment)
+            if reason or end < segment.stop != NO_STOP:
+                torn = reason or "ends too early"
+                proven = max(proven, beyond)
+                if segment.stop != NO_STOP and index + 1 < len(self.segments):
+                    # A later segment says that history went on here: what is missing was not torn off.
+                    proven = max(proven, self._sealed_proof(index + 1))
+            if last is not None:
+                return Tail(first, end, last, torn, max(proven, last.durable_below), count, writer_epoch)
+        return Tail(first, first, None, torn, proven, count, writer_epoch)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            self.ops.close(self._fd)
+        self._fd = -1
+        self._path = ""
+
+    def _sealed_proof(self, index: int) -> int:
+        """A segment begins only at the end of what its zone held: that much was there once."""
+        return self.segments[index].first
+
+    def _end_of(self, segment: Segment) -> tuple[int, Frame | None, str, int]:
+        """(end, last frame, why it ends if not cleanly, what the bytes behind it prove)."""
+        mark = self._marks.get(segment.path)
+        found = self._walk(segment, mark) if mark is not None else None
+        if found is None or found[1] is None:
+            self._marks.pop(segment.path, None)
+            found = self._walk(segment, None)
+        end, last, chunk = found
+        beyond = 0
+        if chunk.state != MORE and end < segment.stop:
+            beyond = durable_beyond(self.ops, self._fd, chunk.next_byte, end)
+        return end, last, chunk.reason if chunk.state == BAD else "", beyond
+
+    def _walk(self, segment: Segment, mark: tuple[int, int] | None) -> tuple[int, Frame | None, Chunk]:
+        self._open(segment)
+        self._byte, self._position = mark if mark is not None else (0, segment.first)
+        last: Frame | None = None
+        while True:
+            byte = self._byte
+            chunk = self._step(segment, segment.stop, CHUNK_BYTES)
+            if chunk.frames:
+                last = chunk.frames[-1]
+                self._marks[segment.path] = (byte + len(chunk.raw) - last.size, last.position)
+            if chunk.state != MORE or chunk.next_position >= segment.stop:
+                return chunk.next_position, last, chunk
+
+    def _step(self, segment: Segment, stop: int, size: int) -> Chunk:
+        chunk = read_chunk(self.ops, self._fd, self._byte, self._position, stop, segment.epoch, size)
+        self._byte = chunk.next_byte
+        self._position = chunk.next_position
+        return chunk
+
+    def _seek(self, segment: Segment, position: int) -> None:
+        """Stand at `position`: go on from where we are, from a mark, or from the segment's beginning."""
+        if self._path == segment.path and self._position <= position and self._fd >= 0:
+            pass
+        else:
+            self._open(segment)
+            mark = self._marks.get(segment.path)
+            self._byte, self._position = mark if mark is not None and mark[1] <= position else (0, segment.first)
+        while self._position < position:
+            chunk = self._step(segment, position, CHUNK_BYTES)
+            if chunk.state != MORE:
+                if self._position < position:
+                    mark = self._marks.pop(segment.path, None)
+                    if mark is not None:  # perhaps it was the mark that lied
+                        self._path = ""
+                        self._seek(segment, position)
+                        return
+                    raise self._damage(segment, chunk)
+
+    def _open(self, segment: Segment) -> None:
+        if self._path == segment.path and self._fd >= 0:
+            return
+        self.close()
+        try:
+            self._fd = self.ops.open(segment.path, os.O_RDONLY)
+        except FileNotFoundError:
+            raise Damage(self.name, segment.name, segment.first, 0, "the segment is gone") from None
+        self._path = segment.path
+
+    def _damage(self, segment: Segment, chunk: Chunk) -> Damage:
+        reason = chunk.reason or "nothing is written there"
+        return Damage(self.name, segment.name, chunk.next_position, chunk.next_byte, reason)

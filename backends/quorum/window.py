@@ -1,0 +1,127 @@
+"""What is shared by a writer's loop and its zone threads: the frames on their way, and the count of votes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Final
+
+# Frames kept in memory for a slow zone once they are durable; behind that it reads them from another zone.
+KEEP_BYTES_MAX: Final = 8 << 20
+# Let the list grow this long before it is cut, so that cutting stays cheap for each frame.
+CUT_FRAMES_MIN: Final = 512
+
+
+class Window:
+    """Sealed frames by position: every one that is not durable yet, and the latest that are.
+
+    Only the loop changes it, and a change is one assignment or one list append; a thread that still looks at the
+    list of a moment ago sees fewer frames, never wrong ones. So neither side takes a lock.
+    """
+
+    def __init__(self, first: int) -> None:
+        self._held: tuple[int, list[bytes]] = (first, [])
+        self._bytes = 0
+
+    @property
+    def first(self) -> int:
+        return self._held[0]
+
+    @property
+    def end(self) -> int:
+        first, frames = self._held
+        return first + len(frames)
+
+    def add(self, frame: bytes) -> None:
+        self._held[1].append(frame)
+        self._bytes += len(frame)
+
+    def take(self, position: int, size: int) -> list[bytes] | None:
+        """Frames from `position` on, about `size` bytes of them and at least one if there is one.
+
+        None when the position is no longer held here.
+        """
+        first, frames = self._held
+        at = position - first
+        if at < 0:
+            return None
+        count = len(frames) - at
+        if count <= 1:
+            return frames[at:]
+        taken = 0
+        stop = at
+        while stop < len(frames) and (stop == at or taken + len(frames[stop]) <= size):
+            taken += len(frames[stop])
+            stop += 1
+        return frames[at:stop]
+
+    def cut(self, needed: int, durable_end: int) -> None:
+        """Forget durable frames that no live zone needs (below `needed`); past the limit, the oldest durable ones."""
+        first, frames = self._held
+        drop = min(needed, durable_end) - first
+        full = self._bytes > KEEP_BYTES_MAX
+        if not full and drop < CUT_FRAMES_MIN:
+            return
+        drop = max(drop, 0)
+        dropped = sum(map(len, frames[:drop]))
+        if full:
+            while first + drop < durable_end and self._bytes - dropped > KEEP_BYTES_MAX // 2:
+                dropped += len(frames[drop])
+                drop += 1
+        if drop:
+            self._bytes -= dropped
+            self._held = (first + drop, frames[drop:])
+
+
+class Quorum:
+    """Counts what the zones have synced. `durable_end` only grows, and only past this epoch's claim record."""
+
+    def __init__(self, epoch: int, zones: int, claim_end: int, wake: Callable[[], None]) -> None:
+        self.epoch = epoch
+        self.majority = zones // 2 + 1
+        self.window = Window(claim_end - 1)
+        self.durable_end = 0
+        self.synced = [0] * zones
+        self.fenced_by = 0
+        self.syncs = 0
+        self.zone_errors = 0
+        # Frames that were copied from an older epoch become durable with the claim record, not before: a later
+        # claimant might prefer another tail until this epoch's own record is on a majority.
+        self._claim_end = claim_end
+        self._wake = wake  # called in a zone's thread; tells the loop that durable_end or fenced_by changed
+        self._lock = threading.Lock()
+        self._outbid: dict[int, int] = {}
+
+    def mark(self, zone: int, end: int) -> bool:
+        """This zone has all before `end` on stable storage, under our promise. True if its vote completed a majority."""
+        with self._lock:
+            self.syncs += 1
+            self.synced[zone] = end
+            if end <= self.durable_end or self.fenced_by:
+                return False
+            reached = sorted(self.synced)[-self.majority]
+            if reached <= self.durable_end or reached < self._claim_end:
+                return False
+            self.durable_end = reached
+        self._wake()
+        return True
+
+    def unmark(self, zone: int) -> None:
+        """The zone forgot what it had: it has no vote until it was rebuilt."""
+        with self._lock:
+            self.synced[zone] = 0
+
+    def outbid(self, zone: int, epoch: int) -> None:
+        """The zone is promised to a higher epoch. Without a majority left nothing can ever be durable again."""
+        with self._lock:
+            self._outbid[zone] = epoch
+            lost = len(self.synced) - len(self._outbid) < self.majority
+        if lost:
+            self.fence(max(self._outbid.values()))
+
+    def fence(self, epoch: int) -> None:
+        with self._lock:
+            if self.fenced_by:
+                return
+            self.fenced_by = epoch
+        self._wake()

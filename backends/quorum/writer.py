@@ -1,0 +1,243 @@
+"""The writer of one epoch: seals records on the loop, lets the zone threads make them durable.
+
+An append costs the loop one frame and one wake-up a sleeping zone. The zone whose vote completes the majority wakes the
+loop, once for all that became durable by then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from eventdb.backends.log import Fenced, Indeterminate, LogError, RecordKind, WriterStats
+from eventdb.backends.quorum.claim import Claimed
+from eventdb.backends.quorum.identity import Identity
+from eventdb.backends.quorum.progress import Progress
+from eventdb.backends.quorum.recovery import Worth
+from eventdb.backends.quorum.window import Quorum
+from eventdb.backends.quorum.zone import DOWN, Zone
+from eventdb.backends.record import BODY_BYTES_MAX, Encoder
+
+# From this size on, compressing would hold up the loop for longer than handing it to a thread does.
+ASIDE_BYTES_MIN: Final = 256 << 10
+CLOSE_S_MAX: Final = 5.0
+STOP_S_MAX: Final = 1.0
+
+
+class _Waiting:
+    """An append behind a large one that is being compressed aside."""
+
+    __slots__ = ("body", "count", "first_offset", "future", "kind", "time_ms")
+
+    def __init__(
+        self, body: bytes, kind: int, first_offset: int, count: int, time_ms: int, future: asyncio.Future[int]
+    ) -> None:
+        self.body: bytes = body
+        self.kind: int = kind
+        self.first_offset: int = first_offset
+        self.count: int = count
+        self.time_ms: int = time_ms
+        self.future: asyncio.Future[int] = future
+
+
+class QuorumWriter:
+    def __init__(self, claimed: Claimed, progress: Progress, encoder: Encoder, segment_bytes: int) -> None:
+        tail = claimed.tail
+        last = tail.last
+        self.epoch = claimed.epoch
+        self.next_offset = last.next_offset if last is not None else 1
+        self.last_time_ms = last.time_ms if last is not None else 0
+        self.stats = WriterStats()
+        self._loop = asyncio.get_running_loop()
+        self._progress = progress
+        self._encoder = encoder
+        self._next_position = tail.end
+        self._pending: deque[tuple[int, asyncio.Future[int]]] = deque()  # (end of the record, its future)
+        self._aside: deque[_Waiting] = deque()
+        self._executor: ThreadPoolExecutor | None = None
+        self._failure: LogError | None = None
+        self._closing: asyncio.Task[None] | None = None
+        self._quorum = Quorum(claimed.epoch, len(claimed.facts), tail.end + 1, self._wake)
+        self._window = self._quorum.window
+        self.zones: Sequence[Zone] = self._make_zones(claimed, segment_bytes)
+        for zone in self.zones:
+            zone.start()
+
+    def _make_zones(self, claimed: Claimed, segment_bytes: int) -> list[Zone]:
+        zones: list[Zone] = []
+        for facts in claimed.facts:
+            place = facts.place
+            identity = Identity(claimed.log_id, place.index, len(claimed.facts))
+            zone = Zone(place.ops, place.directory, place.name, place.index, self._quorum, identity)
+            # A zone of which nothing is known may still be a member: joining will tell.
+            member = facts.worth in (Worth.COUNT, Worth.ABSENT, Worth.LOST)
+            zone.adopt(facts.promise, facts.tail, true=place.index == claimed.source, member=member)
+            zone.segment_bytes = segment_bytes
+            zones.append(zone)
+        for zone in zones:
+            zone.others = [other for other in zones if other is not zone]
+        return zones
+
+    @property
+    def durable_end(self) -> int:
+        return self._quorum.durable_end
+
+    @property
+    def fenced(self) -> bool:
+        return self._quorum.fenced_by != 0
+
+    @property
+    def closed(self) -> bool:
+        return self._closing is not None
+
+    # -- appending ------------------------------------------------------------------------------------------
+
+    def append(
+        self, body: bytes, *, first_offset: int, count: int, time_ms: int, kind: RecordKind = RecordKind.DATA
+    ) -> asyncio.Future[int]:
+        """See `log.Writer.append`."""
+        assert first_offset == self.next_offset, (first_offset, self.next_offset)
+        assert time_ms >= self.last_time_ms, (time_ms, self.last_time_ms)
+        if len(body) > BODY_BYTES_MAX:
+            raise ValueError(f"a record's body is limited to {BODY_BYTES_MAX} bytes")
+        future: asyncio.Future[int] = self._loop.create_future()
+        if self._failure is not None:
+            future.set_exception(self._failure)
+            return future
+        self.next_offset = first_offset + count
+        self.last_time_ms = time_ms
+        if len(body) >= ASIDE_BYTES_MIN or self._aside:
+            self._aside.append(_Waiting(body, int(kind), first_offset, count, time_ms, future))
+            if len(self._aside) == 1:
+                self._encode_aside()
+            return future
+        frames = self._encoder.encode(
+            body,
+            kind=int(kind),
+            epoch=self.epoch,
+            position=self._next_position,
+            durable_end=self._quorum.durable_end,
+            first_offset=first_offset,
+            count=count,
+            time_ms=time_ms,
+        )
+        self._send(frames, len(body), count, future)
+        return future
+
+    def _send(self, frames: list[bytes], body_bytes: int, count: int, future: asyncio.Future[int]) -> None:
+        window = self._window
+        stats = self.stats
+        for frame in frames:
+            window.add(frame)
+            stats.stored_bytes += len(frame)
+        self._next_position += len(frames)
+        self._pending.append((self._next_position, future))
+        stats.records += 1
+        stats.transactions += count
+        stats.body_bytes += body_bytes
+        for zone in self.zones:
+            if zone.waiting:
+                zone.waiting = False
+                zone.wake.put(None)
+
+    def _encode_aside(self) -> None:
+        """Frame the first append of `_aside` in a thread; the ones behind it keep their places."""
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(1, "eventdb-encode")
+        sealed = self._loop.run_in_executor(self._executor, self._encode, self._aside[0])
+        sealed.add_done_callback(self._encoded_aside)
+
+    def _encode(self, waiting: _Waiting) -> list[bytes]:
+        return self._encoder.encode(
+            waiting.body,
+            kind=waiting.kind,
+            epoch=self.epoch,
+            position=self._next_position,
+            durable_end=self._quorum.durable_end,
+            first_offset=waiting.first_offset,
+            count=waiting.count,
+            time_ms=waiting.time_ms,
+        )
+
+    def _encoded_aside(self, sealed: asyncio.Future[list[bytes]]) -> None:
+        if self._failure is not None or sealed.cancelled():
+            return  # `_fail` answered for all of them
+        frames = sealed.result()
+        while True:
+            done = self._aside.popleft()
+            self._send(frames, len(done.body), done.count, done.future)
+            if not self._aside:
+                return
+            if len(self._aside[0].body) >= ASIDE_BYTES_MIN:
+                self._encode_aside()
+                return
+            frames = self._encode(self._aside[0])
+
+    # -- what the zones say ---------------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        """In a zone's thread: durable_end or fenced_by changed."""
+        self._progress.advance(self.epoch, self._quorum.durable_end)
+        try:
+            self._loop.call_soon_threadsafe(self._settle)
+        except RuntimeError:
+            pass  # the loop has ended, and with it everybody who could be told
+
+    def _settle(self) -> None:
+        quorum = self._quorum
+        end = quorum.durable_end
+        pending = self._pending
+        while pending and pending[0][0] <= end:
+            position, future = pending.popleft()
+            if not future.done():
+                future.set_result(position - 1)
+        if quorum.fenced_by:
+            self._fail(Fenced(f"epoch {self.epoch} was fenced by epoch {quorum.fenced_by}"))
+        needed = end
+        for zone in self.zones:
+            if zone.state != DOWN and zone.end < needed:
+                needed = zone.end
+        self._window.cut(needed, end)
+        self.stats.syncs = quorum.syncs
+        self.stats.zone_errors = quorum.zone_errors
+
+    def _fail(self, failure: LogError) -> None:
+        if self._failure is None:
+            self._failure = failure
+        pending, self._pending = self._pending, deque()
+        waiting, self._aside = self._aside, deque()
+        for _end, future in pending:
+            if not future.done():
+                future.set_exception(failure)
+        for entry in waiting:
+            if not entry.future.done():
+                entry.future.set_exception(failure)
+
+    # -- the end --------------------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """See `log.Writer.close`."""
+        if self._closing is None:
+            self._closing = self._loop.create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        deadline = time.monotonic() + CLOSE_S_MAX
+        while (self._pending or self._aside) and self._failure is None and time.monotonic() < deadline:
+            futures = [future for _end, future in self._pending] or [entry.future for entry in self._aside]
+            await asyncio.wait(futures[-1:], timeout=deadline - time.monotonic())
+            await asyncio.sleep(0)
+        self._fail(Indeterminate("the writer was closed before the append was durable"))
+        for zone in self.zones:
+            zone.stop()
+        joins: list[Callable[[float], bool]] = [zone.join for zone in self.zones]
+        await asyncio.gather(*(asyncio.to_thread(join, STOP_S_MAX) for join in joins))
+        if self._executor is not None:
+            self._executor.shutdown(wait=False)
+        self._progress.leave(self.epoch)
+        self.stats.syncs = self._quorum.syncs
+        self.stats.zone_errors = self._quorum.zone_errors
