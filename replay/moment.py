@@ -16,6 +16,7 @@ MILLISECOND: Final = timedelta(milliseconds=1)
 # Unix seconds outside are surely something else: a year or YYYYMMDD below, milliseconds above.
 UNIX_SECONDS_MIN: Final = 100_000_000  # 1973
 UNIX_SECONDS_MAX: Final = 100_000_000_000  # year 5138
+FORMAT_MS_MAX: Final = 253_402_300_799_999  # the end of year 9999, datetime's own limit
 
 UNIT_MS: Final[dict[str, int]] = {
     "ms": 1,
@@ -34,9 +35,9 @@ UNIT_MS: Final[dict[str, int]] = {
     "w": 604_800_000,
     "week": 604_800_000,
 }
-NUMBER: Final = re.compile(r"[+-]?\d+(\.\d*)?")
+NUMBER: Final = re.compile(r"[+-]?\d{1,20}(\.\d*)?")
 ISO_LIKE: Final = re.compile(r"\d{4}-?\d\d|\d{4}-?W")
-PART: Final = re.compile(r"(\d+(?:\.\d+)?|an?|one)\s*([a-z]+)")
+PART: Final = re.compile(r"(\d{1,15}(?:\.\d{1,15})?|an?|one)\s*([a-z]+)")
 BETWEEN: Final = re.compile(r"[\s,]*(?:and\s+)?")
 FORMS: Final = '2026-01-31T14:05:00Z, 2026-01-31T15:05:00+01:00, 1769868300 (Unix seconds) or "10 minutes ago"'
 
@@ -76,7 +77,7 @@ def _unix(text: str) -> int:
 
 def _iso(text: str) -> int:
     try:
-        parsed = datetime.fromisoformat(text)
+        parsed = datetime.fromisoformat(text.upper())
     except ValueError as error:
         raise BadMoment(f"{text!r} is no ISO 8601 time ({error}); write {FORMS}") from None
     if parsed.tzinfo is None:
@@ -114,5 +115,7 @@ def format_ms(time_ms: int) -> str:
     """Unix ms as 2026-01-31T14:05:00.123Z, always UTC; "never" for 0, the time of a log without transactions."""
     if time_ms == 0:
         return "never"
+    if time_ms > FORMAT_MS_MAX:
+        return f"{time_ms} ms"
     moment = EPOCH + timedelta(milliseconds=time_ms)
     return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{time_ms % 1000:03d}Z"
