@@ -116,6 +116,7 @@ class Server:
     def __init__(self, log: str, folder: Path, options: tuple[str, ...], env: dict[str, str]) -> None:
         self.host = "127.0.0.1"
         self.port = 0
+        self.log_url = log
         self.output = folder / "output.txt"
         self._command = [sys.executable, "-m", "eventdb", "serve", "--log", log, *options]
         self._env = {**os.environ, "PYTHONUNBUFFERED": "1", **env}

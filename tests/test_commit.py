@@ -1,0 +1,203 @@
+"""Nobody sees what could still be lost: replies and reads wait for the batch they could tell of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from harness import Collector
+
+import eventdb.commands
+from eventdb.client import Client
+from eventdb.commit import IN_FLIGHT_MAX, Batch, Commit
+from eventdb.config import Config
+from eventdb.engine import Engine
+
+OK = b"+OK\r\n"
+
+
+class Stalled:
+    """An engine whose batches become durable only when the test says so."""
+
+    def __init__(self) -> None:
+        assert eventdb.commands
+        self.sent: list[Batch] = []
+        self.scheduled: list[Callable[[], None]] = []
+        self.engine = Engine(Config(), Commit(self.sent.append, self.scheduled.append), 1)
+        for db in self.engine.keyspace.dbs:
+            db.track_deadlines()
+
+    def connect(self) -> Client:
+        return self.engine.connect(Collector())
+
+    def turn(self) -> None:
+        while self.scheduled:
+            self.scheduled.pop(0)()
+
+    def send(self, client: Client, *argv: str) -> bytes:
+        """Run one command, end the loop turn, and return what the client has received."""
+        self.engine.call(client, [a.encode() for a in argv])
+        self.turn()
+        return self.received(client)
+
+    def received(self, client: Client) -> bytes:
+        client.flush()
+        sink = client.sink
+        assert isinstance(sink, Collector)
+        data, sink.data = sink.data, b""
+        return data
+
+    def confirm(self) -> None:
+        """The oldest batch on its way becomes durable."""
+        self.engine.commit.completed(self.sent.pop(0))
+        self.turn()
+
+
+def test_a_write_is_answered_only_when_its_batch_is_durable() -> None:
+    node = Stalled()
+    a = node.connect()
+    assert node.send(a, "SET", "k", "v") == b""
+    node.confirm()
+    assert node.received(a) == OK
+
+
+def test_later_replies_queue_behind_an_earlier_write() -> None:
+    node = Stalled()
+    a = node.connect()
+    assert node.send(a, "SET", "k", "v") == b""
+    assert node.send(a, "PING") == b""
+    assert node.send(a, "GET", "clean") == b""
+    node.confirm()
+    assert node.received(a) == OK + b"+PONG\r\n$-1\r\n"
+
+
+@pytest.mark.parametrize(
+    ("read", "answer"),
+    [
+        (("GET", "k"), b"$1\r\n2\r\n"),
+        (("MGET", "clean", "k"), b"*2\r\n$-1\r\n$1\r\n2\r\n"),
+        (("EXISTS", "k"), b":1\r\n"),
+        (("DBSIZE",), b":1\r\n"),
+        (("KEYS", "*"), b"*1\r\n$1\r\nk\r\n"),
+        (("SCAN", "0"), b"*2\r\n$1\r\n0\r\n*1\r\n$1\r\nk\r\n"),
+        (("RANDOMKEY",), b"$1\r\nk\r\n"),
+        (("SET", "k", "x", "NX"), b"$-1\r\n"),
+        (("SETNX", "k", "x"), b":0\r\n"),
+    ],
+)
+def test_a_read_of_a_dirty_key_from_another_client_waits(read: tuple[str, ...], answer: bytes) -> None:
+    node = Stalled()
+    a, b = node.connect(), node.connect()
+    node.send(a, "SET", "k", "2")
+    assert node.send(b, *read) == b""
+    assert node.send(b, "PING") == b"", "replies keep their order"
+    node.confirm()
+    assert node.received(b) == answer + b"+PONG\r\n"
+
+
+def test_reads_of_clean_keys_do_not_wait() -> None:
+    node = Stalled()
+    a, b = node.connect(), node.connect()
+    node.send(a, "SET", "clean", "1")
+    node.confirm()
+    node.send(a, "SET", "k", "2")
+    assert node.send(b, "GET", "clean") == b"$1\r\n1\r\n"
+    assert node.send(b, "GET", "never") == b"$-1\r\n"
+
+
+def test_a_read_waits_for_the_newest_batch_that_changed_its_key() -> None:
+    node = Stalled()
+    a, b = node.connect(), node.connect()
+    node.send(a, "SET", "k", "1")
+    node.send(a, "SET", "k", "2")
+    assert len(node.sent) == IN_FLIGHT_MAX == 2
+    assert node.send(b, "GET", "k") == b""
+    node.confirm()
+    assert node.received(b) == b"", "the first batch is not enough"
+    node.confirm()
+    assert node.received(b) == b"$1\r\n2\r\n"
+
+
+def test_exec_that_only_reads_waits_for_what_it_saw() -> None:
+    node = Stalled()
+    a, b = node.connect(), node.connect()
+    node.send(a, "SET", "k", "1")
+    assert node.send(b, "MULTI") == OK
+    node.send(b, "GET", "k")
+    assert node.send(b, "EXEC") == b""
+    node.confirm()
+    assert node.received(b).endswith(b"*1\r\n$1\r\n1\r\n")
+
+
+def test_a_failed_watch_waits_for_the_write_that_broke_it() -> None:
+    node = Stalled()
+    a, b = node.connect(), node.connect()
+    node.send(b, "WATCH", "k")
+    node.send(a, "SET", "k", "1")
+    node.send(b, "MULTI")
+    node.send(b, "SET", "other", "1")
+    node.received(b)
+    assert node.send(b, "EXEC") == b""
+    node.confirm()
+    assert node.received(b) == b"*-1\r\n"
+
+
+def test_a_message_does_not_overtake_what_its_publisher_wrote() -> None:
+    node = Stalled()
+    a, b = node.connect(), node.connect()
+    node.send(b, "SUBSCRIBE", "c")
+    node.send(a, "SET", "k", "1")
+    node.send(a, "PUBLISH", "c", "look at k")
+    assert b"look at k" not in node.received(b)
+    node.confirm()
+    assert b"look at k" in node.received(b)
+
+
+def test_the_busier_the_log_the_larger_the_batch() -> None:
+    node = Stalled()
+    clients = [node.connect() for _ in range(10)]
+    for client in clients:
+        node.send(client, "SET", "k", "v")
+    assert [batch.count for batch in node.sent] == [1, 1]
+    node.confirm()
+    assert node.sent[-1].count == 8
+    assert [batch.first_offset for batch in node.sent] == [2, 3]
+
+
+def test_a_whole_batch_change_makes_every_key_dirty() -> None:
+    node = Stalled()
+    a, b = node.connect(), node.connect()
+    node.send(a, "SET", "k", "1")
+    node.confirm()
+    node.send(a, "FLUSHALL")
+    assert node.send(b, "GET", "anything") == b""
+    node.confirm()
+    assert node.received(b) == b"$-1\r\n"
+
+
+def test_failed_replies_keep_their_number_and_order() -> None:
+    node = Stalled()
+    a = node.connect()
+    node.send(a, "SET", "k", "1")
+    node.send(a, "PING")
+    node.send(a, "SET", "k", "2")
+    first = node.sent[0]
+    a.fail_held("UNKNOWN outcome", first)
+    assert node.received(a) == b"-UNKNOWN outcome\r\n" * 2
+    node.confirm()
+    assert node.received(a) == b"", "nothing is answered twice"
+    node.confirm()
+    assert node.received(a) == OK
+    assert a.owed == 0
+
+
+def test_stopping_the_pipeline_names_every_batch_of_unknown_outcome() -> None:
+    node = Stalled()
+    a = node.connect()
+    node.send(a, "SET", "k", "1")
+    node.send(a, "SET", "k", "2")
+    node.send(a, "SET", "k", "3")
+    lost = node.engine.commit.stop()
+    assert [batch.first_offset for batch in lost] == [1, 2, 3]
+    node.send(a, "SET", "k", "4")
+    assert len(node.sent) == 2, "nothing is sent any more"
