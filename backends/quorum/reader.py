@@ -79,6 +79,9 @@ class Reader:
         self._zone = -1  # index of the zone we read
         self._epoch = -1  # the end's epoch when we chose it
         self._size = READ_BYTES_MIN
+        self._frames: list[Frame] = []  # read and not yet handed out, from `_at` on: they may unpack to a lot
+        self._at = 0
+        self._ended = False
         self._started = False
 
     def next(self) -> Batch | None:
@@ -91,13 +94,19 @@ class Reader:
         size = 0
         before = self.position
         while size < BATCH_BYTES:
-            if self.position >= self.end.durable_end:
-                if records or not self.end.look() or self.position >= self.end.durable_end:
-                    break
-            for frame in self._read().frames:
-                size += self._take(frame, records)
-            if not self._assembler.pending and records and self._size < READ_BYTES:
-                break
+            if self._at == len(self._frames):
+                if records and self._ended:
+                    break  # at the live end what is there goes out at once
+                if self.position >= self.end.durable_end:
+                    if records or not self.end.look() or self.position >= self.end.durable_end:
+                        break
+                chunk = self._read()
+                self._frames = chunk.frames
+                self._at = 0
+                self._ended = chunk.next_position >= self.end.durable_end
+            frame = self._frames[self._at]
+            self._at += 1
+            size += self._take(frame, records)
         if self.position == before:
             return None
         return Batch(tuple(records), self.position)
@@ -136,6 +145,7 @@ class Reader:
     def _read(self) -> Chunk:
         """A chunk of durable frames at our position, from the zone we read or from the next that has it."""
         stop = self.end.durable_end
+        assert self.position < stop
         reasons: list[str] = []
         damages: list[Damage] = []
         order = [self._zone] if self._zone >= 0 and self._epoch == self.end.epoch else []

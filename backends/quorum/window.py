@@ -93,7 +93,7 @@ class Quorum:
         self._outbid: dict[int, int] = {}
 
     def mark(self, zone: int, end: int) -> bool:
-        """This zone has all before `end` on stable storage, under our promise. True if its vote completed a majority."""
+        """All before `end` is on stable storage in this zone, under our promise. True if that completes a majority."""
         with self._lock:
             self.syncs += 1
             self.synced[zone] = end
