@@ -37,6 +37,7 @@ HOT_ROOMS = (
     "eventdb/parser.py",
     "eventdb/registry.py",
     "eventdb/resp.py",
+    "eventdb/waiting.py",
     "eventdb/commands/*.py",
     "eventdb/values/*.py",
     "eventdb/replay/transaction.py",

@@ -53,6 +53,16 @@ class Segment:
         self.replies: list[bytes] = [reply]
 
 
+class Watch:
+    """One key that a client watches."""
+
+    def __init__(self, client: Client, db: Db, key: bytes, expired: bool) -> None:
+        self.client = client
+        self.db = db
+        self.key = key
+        self.expired = expired  # when it was watched, though not yet deleted
+
+
 class Blocked:
     """A blocking command that waits for one of its keys."""
 
@@ -63,6 +73,7 @@ class Blocked:
         self.keys = keys
         self.timeout_reply = timeout_reply
         self.timer: Timer | None = None
+        self.ready = b""  # the key that lets the command run again
 
 
 class Client:
@@ -85,8 +96,9 @@ class Client:
         self.gate = 0
         self.origin = b""  # who: the encoded bulk string that each of its transactions carries
         self.queue: list[tuple[Command, list[bytes]]] = []  # inside MULTI
+        self.queue_bytes = 0
         self.queue_failed = False
-        self.watching: list[tuple[Db, bytes, bool]] = []  # key, and whether it was there and expired at WATCH
+        self.watching: list[Watch] = []
         self.watch_broken = False
         self.channels: dict[bytes, None] = {}
         self.patterns: dict[bytes, None] = {}
@@ -151,6 +163,11 @@ class Client:
         treated as a key with nothing in it, as Redis does.
         """
         return self.engine.block(self, argv, keys, timeout_ms, timeout_reply)
+
+    def keys_to_try(self, keys: list[bytes]) -> list[bytes]:
+        """The keys a blocking handler looks at: all it was given; on a further run the one that became ready."""
+        blocked = self.blocked
+        return keys if blocked is None else [blocked.ready]
 
     # -- replies
 

@@ -40,12 +40,14 @@ from eventdb.registry import (
     Command,
 )
 from eventdb.resp import NO_REPLY, QUEUED, ReplyError, bulk, error, push
+from eventdb.waiting import Waiting
 
 if TYPE_CHECKING:
     from eventdb.config import Config
 
 log: Final = logging.getLogger("eventdb")
 
+MULTI_BYTES_MAX: Final = 256 << 20  # queued by one client; Redis closes at client-query-buffer-limit, 1 GB
 EXPIRE_KEYS_MAX: Final = 2000  # deleted in one transaction of the expiry cycle
 
 
@@ -83,10 +85,8 @@ class Engine:
         self.event_db = 0
         self.event_size = 0
         self.in_exec = False
-        # who watches or waits for a key: (database index, key)
-        self.watchers: dict[tuple[int, bytes], list[Client]] = {}
-        self.waiters: dict[tuple[int, bytes], list[Client]] = {}
-        self.ready: list[tuple[int, bytes]] = []
+        self.deferred: list[tuple[bytes, bytes]] = []  # published by this EXEC: channel, message
+        self.waiting = Waiting(self.keyspace)
         self.clients: dict[int, Client] = {}
         self.next_client_id = 1
         self.channels: dict[bytes, dict[Client, None]] = {}
@@ -175,7 +175,7 @@ class Engine:
         n = len(argv)
         if n != arity if arity >= 0 else n < -arity:
             command.rejected_calls += 1
-            self.refuse(client, f"ERR wrong number of arguments for '{command.name}' command")
+            self.refuse(client, f"ERR wrong number of arguments for '{command.name}' command", command)
             return
         if command.handler is None or client.gate or self.gate:
             checked = self._gates(client, command, argv)
@@ -191,17 +191,31 @@ class Engine:
         reply = self.invoke(client, command, argv)
         usec = (time.perf_counter() - start) * 1e6
         command.usec += usec
-        if usec >= self.slow_usec and self.slowlog_add is not None and self.slow_usec >= 0:
+        if usec >= self.slow_usec and self.slowlog_add is not None and self.slow_usec >= 0 and command.name != "exec":
             self.slowlog_add(client, argv, int(usec))
         if self.events:
             self._commit(client, reply)
-            if self.ready:
+            if self.deferred:
+                self._deliver()
+            if self.waiting.ready:
                 self.serve_blocked()
         elif len(reply):
             if self.commit.pending:
                 self._reply_when_clean(client, command, argv, reply)
             else:
                 client.reply(reply)
+            if self.deferred:
+                self._deliver()
+
+    def run_queued(self, client: Client, command: Command, argv: list[bytes]) -> bytes:
+        """Run one command of an EXEC; its events join the transaction, its reply is returned."""
+        start = time.perf_counter()
+        reply = self.invoke(client, command, argv)
+        usec = (time.perf_counter() - start) * 1e6
+        command.usec += usec
+        if usec >= self.slow_usec and self.slowlog_add is not None and self.slow_usec >= 0:
+            self.slowlog_add(client, argv, int(usec))
+        return reply
 
     def invoke(self, client: Client, command: Command, argv: list[bytes]) -> bytes:
         """Call the handler; errors become replies. EXEC uses it for each queued command."""
@@ -243,12 +257,35 @@ class Engine:
         else:
             client.hold(batch, reply)
 
-    def refuse(self, client: Client, text: str) -> None:
+    def refuse(self, client: Client, text: str, command: Command | None = None) -> None:
         """Answer with an error without running anything; inside MULTI, the transaction is spoiled."""
         self.errors_sent += 1
-        if client.gate & IN_MULTI:
+        if command is not None and command.name == "exec":
+            text = "EXECABORT Transaction discarded because of: " + text.removeprefix("ERR ")
+            self.discard(client)
+        elif client.gate & IN_MULTI:
             client.queue_failed = True
         client.reply(error(text))
+
+    def discard(self, client: Client) -> None:
+        """Leave MULTI, forget what was queued and watched (DISCARD, RESET, and EXEC before it runs its queue)."""
+        client.gate &= ~IN_MULTI
+        client.queue = []
+        client.queue_bytes = 0
+        client.queue_failed = False
+        self.waiting.unwatch(client)
+
+    def _queue(self, client: Client, command: Command, argv: list[bytes]) -> None:
+        """Keep a command for EXEC, or only say so when EXEC is going to fail anyway."""
+        if not client.queue_failed and not client.watch_broken:
+            for arg in argv:
+                client.queue_bytes += len(arg) + 64
+            if client.queue_bytes > MULTI_BYTES_MAX:
+                client.queue = []
+                self.refuse(client, "ERR the transaction is too large, it will be discarded", command)
+                return
+            client.queue.append((command, argv))
+        client.reply(QUEUED)
 
     def _gates(self, client: Client, command: Command, argv: list[bytes]) -> Command | None:
         """The rare checks: subcommand, authentication, role, subscriber mode, MULTI. None: answered already."""
@@ -263,9 +300,7 @@ class Engine:
         text = ""
         if gate & NEEDS_AUTH and not command.bits & NO_AUTH:
             text = "NOAUTH Authentication required."
-        elif self.gate & LOADING and not command.bits & LOADING_OK:
-            text = self.gate_error
-        elif self.gate & FOLLOWING and command.bits & WRITE:
+        elif self.gate and self.refuses(command):
             text = self.gate_error
         elif gate & SUBSCRIBED and not client.resp3 and not command.bits & PUBSUB and not _allowed_subscribed(command):
             name = command.name
@@ -277,13 +312,19 @@ class Engine:
             text = "ERR Command not allowed inside a transaction"
         if text:
             command.rejected_calls += 1
-            self.refuse(client, text)
+            self.refuse(client, text, command)
             return None
         if gate & IN_MULTI and not command.bits & IMMEDIATE:
-            client.queue.append((command, argv))
-            client.reply(QUEUED)
+            self._queue(client, command, argv)
             return None
         return command
+
+    def refuses(self, command: Command) -> bool:
+        """This node's role does not let the command run."""
+        gate = self.gate
+        if gate & LOADING and not command.bits & LOADING_OK:
+            return True
+        return gate & FOLLOWING != 0 and command.bits & WRITE != 0
 
     def subcommand(self, command: Command, argv: list[bytes]) -> Command | str:
         """The subcommand that argv names, or the text of the error."""
@@ -306,8 +347,8 @@ class Engine:
             event.apply(db, argv)
             self.record(db, argv[1], encode_event(argv))
             return
-        if keys == KEY_WHOLE and (self.watchers or self.waiters):
-            self._touch_whole(db, argv)
+        if keys == KEY_WHOLE:
+            self.waiting.touch_whole(db, argv, self.now_ms)
         event.apply(db, argv)
         self._record_many(db, argv, keys)
 
@@ -318,8 +359,9 @@ class Engine:
         self.events.append(data)
         self.event_size += len(data)
         self.commit.open.dirty.add(key)
-        if self.watchers or self.waiters:
-            self.touch(db, key)
+        waiting = self.waiting
+        if waiting.watchers or waiting.waiters:
+            waiting.touch(db, key)
 
     def _select(self, db: Db) -> None:
         self.event_db = db.index
@@ -351,37 +393,12 @@ class Engine:
             batch.whole = True
             return
         batch.dirty.update(touched)
-        if self.watchers or self.waiters:
+        waiting = self.waiting
+        if waiting.watchers or waiting.waiters:
             for key in touched:
-                self.touch(db, key)
+                waiting.touch(db, key)
                 if other is not db:
-                    self.touch(other, key)
-
-    def _touch_whole(self, db: Db, argv: list[bytes]) -> None:
-        """Touch the keys that a FLUSHDB, FLUSHALL or SWAPDB is about to change: those there on either side."""
-        dbs = self.keyspace.dbs
-        for index, key in [*self.watchers, *self.waiters]:
-            here = there = dbs[index]
-            if argv[0] == b"FLUSHDB":
-                if here is not db:
-                    continue
-            elif argv[0] == b"SWAPDB":
-                a, b = int(argv[1]), int(argv[2])
-                if index != a and index != b:
-                    continue
-                there = dbs[b if index == a else a]
-            if key in here.values or key in there.values:
-                self.touch(here, key)
-
-    def touch(self, db: Db, key: bytes) -> None:
-        """A watched key has changed; a key somebody waits for may be ready."""
-        place = (db.index, key)
-        watching = self.watchers.get(place)
-        if watching is not None:
-            for client in watching:
-                client.watch_broken = True
-        if place in self.waiters:
-            self.ready.append(place)
+                    waiting.touch(other, key)
 
     def expire(self, db: Db, key: bytes) -> None:
         """Delete a key whose deadline has passed."""
@@ -405,30 +422,13 @@ class Engine:
             self.events = []
             self.event_db = 0
             self.event_size = 0
-            if self.ready:
+            if self.waiting.ready:
                 self.serve_blocked()
 
     # -- watching and blocking
 
-    def watch(self, client: Client, key: bytes) -> None:
-        db = client.db
-        for watched_db, watched, _ in client.watching:
-            if watched_db is db and watched == key:
-                return
-        at_ms = db.expires.get(key)
-        client.watching.append((db, key, at_ms is not None and at_ms <= self.now_ms))
-        self.watchers.setdefault((db.index, key), []).append(client)
-
     def unwatch(self, client: Client) -> None:
-        for db, key, _ in client.watching:
-            place = (db.index, key)
-            clients = self.watchers.get(place)
-            if clients is not None:
-                clients.remove(client)
-                if not clients:
-                    del self.watchers[place]
-        client.watching = []
-        client.watch_broken = False
+        self.waiting.unwatch(client)
 
     def block(
         self, client: Client, argv: list[bytes], keys: list[bytes], timeout_ms: int, timeout_reply: bytes
@@ -440,10 +440,7 @@ class Engine:
         assert client.last_command is not None
         blocked = Blocked(client.last_command, argv, client.db, keys, timeout_reply)
         client.blocked = blocked
-        for key in keys:
-            clients = self.waiters.setdefault((client.db.index, key), [])
-            if client not in clients:
-                clients.append(client)
+        self.waiting.add(client, client.db, keys)
         if timeout_ms > 0 and self.call_later is not None:
             blocked.timer = self.call_later(timeout_ms / 1000, lambda: self.block_ends(client, blocked.timeout_reply))
         return NO_REPLY
@@ -455,50 +452,74 @@ class Engine:
         client.blocked = None
         if blocked.timer is not None:
             blocked.timer.cancel()
-        for key in blocked.keys:
-            place = (blocked.db.index, key)
-            clients = self.waiters.get(place)
-            if clients is not None and client in clients:
-                clients.remove(client)
-                if not clients:
-                    del self.waiters[place]
+        self.waiting.remove(client, blocked.db, blocked.keys)
 
     def block_ends(self, client: Client, reply: bytes) -> None:
-        """Unblock with this reply: the time is up, or CLIENT UNBLOCK said so."""
-        if client.blocked is None:
+        """Unblock with this reply: the time is up, or CLIENT UNBLOCK said so.
+
+        A timeout tells that the keys are empty, so it waits for the batch that emptied them, as a read would.
+        """
+        blocked = client.blocked
+        if blocked is None:
             return
         self.unblock(client)
-        client.reply(reply)
+        if self.commit.pending and reply == blocked.timeout_reply:
+            self._reply_when_clean(client, blocked.command, blocked.argv, reply)
+        else:
+            client.reply(reply)
         self.flush_later(client)
         client.sink.resume()
 
     def serve_blocked(self) -> None:
-        """Run the blocked commands whose keys changed, first come first served, each as its own transaction."""
-        while self.ready:
-            places, self.ready = list(dict.fromkeys(self.ready)), []
-            for place in places:
-                for client in list(self.waiters.get(place, ())):
-                    self._serve(client)
+        """Run the blocked commands whose keys changed, first come first served, each as its own transaction.
 
-    def _serve(self, client: Client) -> None:
+        What they change may make further keys ready: those come when all that were ready before are done.
+        """
+        waiting = self.waiting
+        while waiting.ready:
+            for place in waiting.take_ready():
+                client = waiting.first(place)
+                while client is not None and self._serve(client, place[1]):
+                    client = waiting.first(place)
+                if client is not None:  # the one who waited longest cannot use what is there; others may
+                    for other in list(waiting.waiters.get(place, ())):
+                        if other is not client and waiting.first(place) is not None:
+                            self._serve(other, place[1])
+
+    def _serve(self, client: Client, key: bytes) -> bool:
+        """Run a blocked command again, for the key that is ready; False when it goes on waiting."""
         blocked = client.blocked
         if blocked is None:
-            return
-        reply = self.invoke(client, blocked.command, blocked.argv)
-        if len(reply) == 0:
-            return  # still nothing for it
-        self.unblock(client)
+            return False
+        blocked.ready = key
+        command = blocked.command
+        reply = self.invoke(client, command, blocked.argv)
+        command.calls -= 1  # counted when it blocked
+        if len(reply):
+            self.unblock(client)
         if self.events:
             self._commit(client, reply)
-        else:
-            self._reply_when_clean(client, blocked.command, blocked.argv, reply)
+        elif len(reply):
+            if self.commit.pending:
+                self._reply_when_clean(client, command, blocked.argv, reply)
+            else:
+                client.reply(reply)
+        if len(reply) == 0:
+            return False
         self.flush_later(client)
         client.sink.resume()
+        return True
 
     # -- pub/sub
 
     def publish(self, channel: bytes, message: bytes, after: Batch | None) -> int:
-        """Deliver to all subscribers, not before `after` is durable; return how many there were."""
+        """Deliver to all subscribers, not before `after` is durable; return how many there were.
+
+        Inside EXEC the batch is not known before the end: delivery is then deferred, and `after` ignored.
+        """
+        if self.in_exec:
+            self.deferred.append((channel, message))
+            return self.receivers(channel)
         count = 0
         members = self.channels.get(channel)
         if members is not None:
@@ -513,6 +534,21 @@ class Engine:
                 count += len(listeners)
         return count
 
+    def receivers(self, channel: bytes) -> int:
+        """How many messages publishing to this channel would send."""
+        count = len(self.channels.get(channel, ()))
+        for pattern, listeners in self.patterns.items():
+            if glob_match(pattern, channel):
+                count += len(listeners)
+        return count
+
+    def _deliver(self) -> None:
+        """Publish what an EXEC has deferred; like its reply, it waits for its own batch and all before it."""
+        messages, self.deferred = self.deferred, []
+        after = self.commit.pending[-1] if self.commit.pending else None
+        for channel, message in messages:
+            self.publish(channel, message, after)
+
     # -- replay
 
     def reset_state(self) -> None:
@@ -520,7 +556,7 @@ class Engine:
         self.keyspace.clear()
         for db in self.keyspace.dbs:
             db.deadlines = None
-        self.ready = []
+        self.waiting.ready = []
         for client in list(self.clients.values()):
             client.watch_broken = client.watch_broken or len(client.watching) > 0
             client.queue_failed = client.queue_failed or len(client.queue) > 0
