@@ -1,0 +1,220 @@
+"""Members in order of (score, member), with ranks: what a sorted set needs beyond a dict.
+
+    last score and member of each block     1.5   4.0   9.0        searched first
+    scores of a block (array of doubles)    [0.5 1.0 1.5]  [2.0 4.0]  [8.0 9.0]
+    members of a block                      [c   a   b  ]  [f   d  ]  [e   g  ]
+
+A skip list or a tree costs a Python object a node and a pointer to follow a level. Here the searching, shifting and
+slicing is all done in C by bisect, array and list, on blocks of a few hundred. Doubles in an array lie side by side:
+measured with 100 thousand members, an update takes 0.6 of the time it takes with lists of floats and 0.4 of that with
+lists of (score, member) pairs, and no memory for a pair. A rank adds up the sizes of the blocks before it, from
+the nearer end: some microseconds among a million.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+from itertools import islice
+from operator import eq
+from typing import Final
+
+BLOCK_MAX: Final = 512  # members; a block that outgrows it becomes two
+BLOCK_FILL: Final = 384  # members a block when everything is laid out anew
+BLOCK_MERGE: Final = 128  # two neighbours that together have no more than this become one
+
+
+def in_order(scores: dict[bytes, float]) -> list[bytes]:
+    """All members by (score, member)."""
+    members = sorted(scores, key=scores.__getitem__)
+    ordered = list(map(scores.__getitem__, members))
+    if True in map(eq, ordered, islice(ordered, 1, None)):  # members that tie on the score are still unsorted
+        members = sorted(scores)
+        members.sort(key=scores.__getitem__)
+    return members
+
+
+class Ranking:
+    """The order of one sorted set. The caller knows each member's score and gives it along."""
+
+    def __init__(self, scores: dict[bytes, float]) -> None:
+        self.size = len(scores)
+        self.scores: list[array[float]] = []
+        self.members: list[list[bytes]] = []
+        self.last_scores: array[float] = array("d")
+        self.last_members: list[bytes] = []
+        ordered = in_order(scores)
+        for start in range(0, len(ordered), BLOCK_FILL):
+            block = ordered[start : start + BLOCK_FILL]
+            values = array("d", map(scores.__getitem__, block))
+            self.scores.append(values)
+            self.members.append(block)
+            self.last_scores.append(values[-1])
+            self.last_members.append(block[-1])
+
+    def copy(self) -> Ranking:
+        made = Ranking({})
+        made.size = self.size
+        made.scores = [block[:] for block in self.scores]
+        made.members = [block[:] for block in self.members]
+        made.last_scores = self.last_scores[:]
+        made.last_members = self.last_members[:]
+        return made
+
+    # -- finding places
+
+    def _block_of(self, score: float, member: bytes) -> int:
+        """Index of the first block whose last entry is not below (score, member); len(blocks) when all are below."""
+        lasts = self.last_scores
+        i = bisect_left(lasts, score)
+        if i < len(lasts) and lasts[i] == score and self.last_members[i] < member:
+            i = bisect_left(self.last_members, member, i, bisect_right(lasts, score, i))
+        return i
+
+    def _place_in(self, i: int, score: float, member: bytes) -> int:
+        """Index in block i of the first entry that is not below (score, member)."""
+        scores = self.scores[i]
+        j = bisect_left(scores, score)
+        if j < len(scores) and scores[j] == score:
+            members = self.members[i]
+            if members[j] < member:
+                j = bisect_left(members, member, j, bisect_right(scores, score, j))
+        return j
+
+    def _before(self, i: int) -> int:
+        """Number of entries in the blocks before block i."""
+        blocks = self.members
+        if i * 2 <= len(blocks):
+            return sum(map(len, blocks[:i]))
+        return self.size - sum(map(len, blocks[i:]))
+
+    # -- changing
+
+    def add(self, score: float, member: bytes) -> None:
+        """Insert a member that is not there."""
+        self.size += 1
+        blocks = self.members
+        i = self._block_of(score, member)
+        if i < len(blocks):
+            j = self._place_in(i, score, member)
+            self.scores[i].insert(j, score)
+            block = blocks[i]
+            block.insert(j, member)
+            if len(block) > BLOCK_MAX:
+                self._split(i, len(block) // 2)
+            return
+        if i == 0 or len(blocks[i - 1]) >= BLOCK_MAX:  # at the very end: what grows there fills its blocks
+            self.scores.append(array("d", (score,)))
+            blocks.append([member])
+            self.last_scores.append(score)
+            self.last_members.append(member)
+            return
+        self.scores[i - 1].append(score)
+        blocks[i - 1].append(member)
+        self.last_scores[i - 1] = score
+        self.last_members[i - 1] = member
+
+    def remove(self, score: float, member: bytes) -> bytes:
+        """Take out a member that is there with this score; returns the object it was kept as."""
+        i = self._block_of(score, member)
+        j = self._place_in(i, score, member)
+        block = self.members[i]
+        kept = block[j]
+        assert kept == member
+        self.size -= 1
+        del block[j]
+        scores = self.scores[i]
+        del scores[j]
+        n = len(block)
+        if n == 0:
+            self._drop(i)
+        else:
+            if j == n:
+                self.last_scores[i] = scores[-1]
+                self.last_members[i] = block[-1]
+            if n < BLOCK_MERGE:
+                self._merge(i)
+        return kept
+
+    def _drop(self, i: int) -> None:
+        del self.scores[i]
+        del self.members[i]
+        del self.last_scores[i]
+        del self.last_members[i]
+
+    def _split(self, i: int, at: int) -> None:
+        scores, members = self.scores[i], self.members[i]
+        self.scores.insert(i + 1, scores[at:])
+        self.members.insert(i + 1, members[at:])
+        self.last_scores.insert(i, scores[at - 1])
+        self.last_members.insert(i, members[at - 1])
+        del scores[at:]
+        del members[at:]
+
+    def _merge(self, i: int) -> None:
+        """Join block i with its right or left neighbour when both are small."""
+        if i + 1 == len(self.members):
+            i -= 1
+        if i < 0 or len(self.members[i]) + len(self.members[i + 1]) > BLOCK_MERGE:
+            return
+        self.scores[i].extend(self.scores[i + 1])
+        self.members[i].extend(self.members[i + 1])
+        self.last_scores[i] = self.last_scores[i + 1]
+        self.last_members[i] = self.last_members[i + 1]
+        self._drop(i + 1)
+
+    # -- asking
+
+    def rank(self, score: float, member: bytes) -> int:
+        """Number of entries below this one."""
+        i = self._block_of(score, member)
+        return self._before(i) + self._place_in(i, score, member)
+
+    def count_below(self, score: float, inclusive: bool) -> int:
+        """Number of entries with a score below (inclusive: not above) this one."""
+        lasts = self.last_scores
+        i = bisect_right(lasts, score) if inclusive else bisect_left(lasts, score)
+        if i == len(lasts):
+            return self.size
+        block = self.scores[i]
+        return self._before(i) + (bisect_right(block, score) if inclusive else bisect_left(block, score))
+
+    def count_below_member(self, member: bytes, inclusive: bool) -> int:
+        """Number of members below (inclusive: not above) this one; means something when all scores are equal."""
+        lasts = self.last_members
+        i = bisect_right(lasts, member) if inclusive else bisect_left(lasts, member)
+        if i == len(lasts):
+            return self.size
+        block = self.members[i]
+        return self._before(i) + (bisect_right(block, member) if inclusive else bisect_left(block, member))
+
+    def _find(self, place: int) -> tuple[int, int]:
+        """Index of the block that holds the entry of this rank, and the rank of its first; from the nearer end."""
+        blocks = self.members
+        start = 0
+        if place * 2 <= self.size:
+            for i in range(len(blocks)):
+                end = start + len(blocks[i])
+                if place < end:
+                    return i, start
+                start = end
+        start = self.size
+        for i in range(len(blocks) - 1, -1, -1):
+            start -= len(blocks[i])
+            if start <= place:
+                return i, start
+        raise IndexError(place)
+
+    def slice(self, start: int, stop: int) -> list[bytes]:
+        """Members of the ranks start <= rank < stop, both within 0 and size."""
+        if start >= stop:
+            return []
+        i, first = self._find(start)
+        left = stop - start
+        found = self.members[i][start - first : start - first + left]
+        while len(found) < left:
+            i += 1
+            block = self.members[i]
+            missing = left - len(found)
+            found.extend(block if len(block) <= missing else block[:missing])
+        return found
