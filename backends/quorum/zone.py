@@ -42,6 +42,7 @@ ZERO_BYTES_MIN: Final = 64 << 10
 ZERO_BYTES_MAX: Final = 1 << 20
 RETRY_S_MIN: Final = 0.02
 RETRY_S_MAX: Final = 2.0
+REPLACED_S: Final = 0.1
 HINT_S: Final = 0.02  # an idle zone states the durable end this much later
 IDLE_S: Final = 1.0  # an idle zone looks this often whether it is still there
 STALL_S: Final = 1.0  # a call that takes longer is reported as a stall
@@ -133,8 +134,8 @@ class Zone:
                 pause = RETRY_S_MIN
                 self._serve()
             except LostPromise:
-                if self._outbid():
-                    self._pause(pause)
+                # A directory that is being removed is not made anew under the hands of who removes it.
+                self._pause(pause if self._outbid() else REPLACED_S)
             except Outbid as error:
                 self._give_up(f"{error}")
                 self._quorum.outbid(self.index, error.epoch)
