@@ -39,7 +39,7 @@ class Limits:
     """Sizes up to which Redis keeps the compact encodings (CONFIG *-max-listpack-*). Shown, never stored."""
 
     def __init__(self) -> None:
-        self.hash_entries = 128
+        self.hash_entries = 512
         self.hash_value = 64
         self.list_size = -2
         self.set_intset_entries = 512
