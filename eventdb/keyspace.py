@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import heapq
 import random
+from hashlib import blake2b
 from typing import Final
 
-from eventdb.values.value import DIGEST_MODULUS, Limits, Order, Value, digest_of
+from eventdb.values.value import DIGEST_BYTES, DIGEST_MODULUS, Limits, Order, Value, digest_of
 
 DATABASES: Final = 16
 Stored = object  # bytes | bytearray | Value; a bare object keeps the compiled dict access cheap
@@ -88,15 +89,18 @@ class Db:
     def digest(self) -> int:
         """Sum of one hash per key over name, type, content and deadline: the order of keys does not matter."""
         total = 0
+        index = b"%d" % self.index
+        head = b"%d:%b" % (len(index), index)
         for key, value in self.values.items():
-            if isinstance(value, Value):
-                kind, content = value.type_name(), value.digest().to_bytes(16, "big")
-            else:
-                assert isinstance(value, (bytes, bytearray))
-                kind, content = b"string", bytes(value)
             deadline = self.expires.get(key)
             at = b"" if deadline is None else b"%d" % deadline
-            total += digest_of([b"%d" % self.index, key, kind, content, at])
+            if isinstance(value, Value):
+                total += digest_of([index, key, value.type_name(), value.digest().to_bytes(16, "big"), at])
+            else:  # what digest_of would hash, in one piece: most keys are strings
+                assert isinstance(value, (bytes, bytearray))
+                n = len(value)
+                data = b"%b%d:%b6:string%d:%b%d:%b" % (head, len(key), key, n, bytes(value), len(at), at)
+                total += int.from_bytes(blake2b(data, digest_size=DIGEST_BYTES).digest(), "big")
         return total % DIGEST_MODULUS
 
 

@@ -27,7 +27,7 @@ from eventdb.replay.transaction import decode
 
 SLICE_MS: Final = 2.0  # of work in follow mode before the loop gets its turn
 SLICE_TRANSACTIONS: Final = 256  # between two looks at the clock
-READ_AHEAD_MAX: Final = 4  # batches (of about 1 MiB) read and not yet applied
+READ_AHEAD_MAX: Final = 2  # batches (of about 1 MiB) read and not yet applied
 PROGRESS_SECONDS: Final = 0.1  # between two progress reports
 
 
