@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from harness import Collector
 
 import eventdb.commands
 from eventdb.client import Client
 from eventdb.commit import IN_FLIGHT_MAX, Batch, Commit
 from eventdb.config import Config
 from eventdb.engine import Engine
+from tests.harness import Collector
 
 OK = b"+OK\r\n"
 

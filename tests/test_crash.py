@@ -9,8 +9,9 @@ import sys
 import threading
 
 import pytest
-from conftest import StartServer
-from wire import Load, Wire
+
+from tests.conftest import StartServer
+from tests.wire import Load, Wire
 
 ROUNDS = int(os.environ.get("EVENTDB_CRASH_ROUNDS", "200"))
 
