@@ -104,6 +104,7 @@ class Engine:
         self.connections_received = 0
         self.slowlog_add: Callable[[Client, list[bytes], int], None] | None = None
         self.slow_usec = 10_000
+        self.multi_bytes_max = MULTI_BYTES_MAX
         # set by the node and the server
         self.facts: Callable[[], dict[str, str]] | None = None  # role, log, epoch … for INFO
         self.on_shutdown: Callable[[], None] | None = None
@@ -280,7 +281,7 @@ class Engine:
         if not client.queue_failed and not client.watch_broken:
             for arg in argv:
                 client.queue_bytes += len(arg) + 64
-            if client.queue_bytes > MULTI_BYTES_MAX:
+            if client.queue_bytes > self.multi_bytes_max:
                 client.queue = []
                 self.refuse(client, "ERR the transaction is too large, it will be discarded", command)
                 return
