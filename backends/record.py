@@ -248,6 +248,14 @@ def covers(data: bytes, at: int) -> int:
     return HEADER_BYTES + length
 
 
+def length_at(header: bytes) -> int:
+    """The length that a perhaps damaged header states for its frame, magic or not; 0 when it cannot be one."""
+    if len(header) < HEADER_BYTES:
+        return 0
+    length: int = _HEADER.unpack_from(header)[13]
+    return HEADER_BYTES + length if length <= PAYLOAD_BYTES_BELIEVED else 0
+
+
 _KINDS: Final = (RecordKind.DATA, RecordKind.CLAIM, RecordKind.HEARTBEAT)
 
 

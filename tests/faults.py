@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from eventdb.backends import LogInfo, Record, RecordKind
+from eventdb.backends import Indeterminate, LogInfo, Record, RecordKind
 from eventdb.backends.quorum import FileOps, QuorumLog, QuorumWriter
 
 WRITING = frozenset({"open_write", "pwrite", "fsync", "ftruncate", "unlink", "link", "replace", "mkdir"})
@@ -145,6 +145,7 @@ def crash(writer: QuorumWriter) -> None:
         zone.wake.put(None)
     for zone in writer.zones:
         zone.join(DEADLINE_S)
+    writer._fail(Indeterminate("the process is gone"))
 
 
 async def read_all(log: QuorumLog, start: int = 0) -> list[Record]:

@@ -183,7 +183,7 @@ class QuorumLog:
 
     async def verify(self) -> AsyncIterator[str]:
         loop = asyncio.get_running_loop()
-        lines = findings(self._places, self._progress)
+        lines = findings(self._places, self._progress, self._report)
         executor = ThreadPoolExecutor(1, "eventdb-verify")
         try:
             while (line := await loop.run_in_executor(executor, next, lines, None)) is not None:

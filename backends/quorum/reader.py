@@ -26,7 +26,7 @@ READ_BYTES_MIN: Final = 64 << 10
 POLL_S: Final = 0.002
 # How long one wait may take before the caller gets the chance to end it.
 WAIT_S: Final = 0.1
-# A read at the live end may meet a frame that is half visible; only one that stays so is damage.
+# At the live end a zone may show half of a frame that others have whole; only what stays so is damage.
 SETTLE_S: Final = 0.05
 
 
@@ -146,57 +146,54 @@ class Reader:
         """A chunk of durable frames at our position, from the zone we read or from the next that has it."""
         stop = self.end.durable_end
         assert self.position < stop
-        reasons: list[str] = []
-        damages: list[Damage] = []
         order = [self._zone] if self._zone >= 0 and self._epoch == self.end.epoch else []
         order += [index for index in range(len(self._views)) if index not in order]
-        for index in order:
-            view = self._views[index]
-            try:
-                chunk = self._read_zone(view, index, stop)
-            except Damage as damage:
-                damages.append(damage)
-                reasons.append(f"{damage}")
-                self._report(index, damage.segment)
-            except OSError as error:
-                reasons.append(f"{view.name}: {error}")
-            else:
-                if chunk is not None and chunk.frames:
-                    self._zone = index
-                    self._epoch = self.end.epoch
-                    self._size = min(self._size * 2, READ_BYTES) if chunk.next_position < stop else READ_BYTES_MIN
-                    return chunk
-                reasons.append(f"{view.name}: does not reach position {self.position}")
+        deadline = time.monotonic() + SETTLE_S
+        while True:
+            reasons: list[str] = []
+            damaged = False
+            for index in order:
+                view = self._views[index]
+                try:
+                    chunk = self._read_zone(view, index, stop)
+                except Damage as damage:
+                    damaged = True
+                    reasons.append(f"{damage}")
+                    if view.is_sealed(damage.segment):
+                        self._report(index, damage.segment)
+                except OSError as error:
+                    reasons.append(f"{view.name}: {error}")
+                else:
+                    if chunk is not None:
+                        self._zone = index
+                        self._epoch = self.end.epoch
+                        self._size = min(self._size * 2, READ_BYTES) if chunk.next_position < stop else READ_BYTES_MIN
+                        return chunk
+                    reasons.append(f"{view.name}: does not reach position {self.position}")
+            if time.monotonic() > deadline:
+                break
+            time.sleep(POLL_S)
         firsts = [view.first_position for view in self._views if view.segments]
         if firsts and self.position < min(firsts):
             raise Trimmed(f"position {self.position} was trimmed; the first one kept is {min(firsts)}")
-        if damages:
+        if damaged:
             raise Corrupt("; ".join(reasons))
         raise Unavailable(f"position {self.position} is durable, but no zone can be read: {'; '.join(reasons)}")
 
     def _read_zone(self, view: ZoneView, index: int, stop: int) -> Chunk | None:
         """Frames of this zone, or None when it lags. Raises Damage, OSError."""
-        fresh = index != self._zone or self._epoch != self.end.epoch
-        if fresh:
-            view.refresh()
-            if not any(segment.epoch == self.end.epoch for segment in view.segments):
-                return None  # the latest writer has not vouched for it
-        deadline = time.monotonic() + SETTLE_S
-        while True:
-            if view.segments and self.position < view.first_position:
-                return None
+        if index == self._zone and self._epoch == self.end.epoch:
             try:
                 chunk = view.read(self.position, stop, self._size)
                 if chunk.frames:
                     return chunk
             except Damage:
-                if fresh and time.monotonic() > deadline:
-                    raise
-            if fresh and time.monotonic() > deadline:
-                return None
-            if fresh:
-                time.sleep(POLL_S)
-            # A segment may have been rolled, trimmed or rebuilt since we listed them.
-            view.close()
-            view.refresh()
-            fresh = True
+                pass  # a segment may have been rolled, trimmed or rebuilt since we listed them
+        view.close()
+        view.refresh()
+        if not any(segment.epoch == self.end.epoch for segment in view.segments):
+            return None  # the latest writer has not vouched for it
+        if self.position < view.first_position:
+            return None
+        chunk = view.read(self.position, stop, self._size)
+        return chunk if chunk.frames else None

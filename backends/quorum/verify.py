@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import google_crc32c
 
@@ -20,7 +20,10 @@ from eventdb.backends.quorum.view import Damage, Tail, ZoneView
 SETTLE_S = 0.1
 
 
-def findings(places: Sequence[Place], progress: Progress) -> Iterator[str]:
+Report = Callable[[int, str], None]  # (zone index, segment name): found damaged
+
+
+def findings(places: Sequence[Place], progress: Progress, report: Report) -> Iterator[str]:
     """One line for each thing that is wrong, naming zone, segment and position where it has them."""
     try:
         found = survey_all(places)
@@ -39,16 +42,20 @@ def findings(places: Sequence[Place], progress: Progress) -> Iterator[str]:
         elif facts.presence is Presence.BLANK:
             yield f"{name}: not a member of the log ({facts.why}): it is rebuilt by the next writer"
         else:
-            yield from _zone(facts, found, end.durable_end, sums)
+            yield from _zone(facts, found, end.durable_end, sums, report)
 
 
-def _zone(facts: Facts, found: Sequence[Facts], durable_end: int, sums: dict[int, tuple[int, str]]) -> Iterator[str]:
+def _zone(
+    facts: Facts, found: Sequence[Facts], durable_end: int, sums: dict[int, tuple[int, str]], report: Report
+) -> Iterator[str]:
     place = facts.place
     view = ZoneView(place.ops, place.directory, place.name)
     try:
         view.refresh()
         for segment in view.segments:
-            yield from _segment(view, segment, durable_end, sums)
+            for line in _segment(view, segment, durable_end, sums):
+                report(place.index, segment.name)
+                yield line
         view.mark(hints.load(place.ops, place.directory))
         tail = view.tail()
         yield from _end(facts, found, tail, durable_end)

@@ -23,7 +23,7 @@ from eventdb.backends.quorum.segment import (
     list_segments,
     read_chunk,
 )
-from eventdb.backends.record import Frame
+from eventdb.backends.record import HEADER_BYTES, Frame, length_at
 
 
 class Damage(Exception):  # noqa: N818
@@ -107,6 +107,10 @@ class ZoneView:
             if chunk.state == BAD or segment.stop != NO_STOP:
                 raise self._damage(segment, chunk)
         return chunk
+
+    def is_sealed(self, segment: str) -> bool:
+        """True when the segment of that name is part of history and no longer written to."""
+        return any(one.name == segment and one.stop != NO_STOP for one in self.segments)
 
     def frame_at(self, position: int) -> Frame | None:
         """The frame at the position, or None at the end of history. Raises Damage, OSError."""
@@ -194,7 +198,24 @@ class ZoneView:
                         self._path = ""
                         self._seek(segment, position)
                         return
-                    raise self._damage(segment, chunk)
+                    self._step_over(segment, chunk)
+
+    def _step_over(self, segment: Segment, chunk: Chunk) -> None:
+        """Pass a damaged frame that nobody asked for, if its length can be believed: a sound one follows.
+
+        Nothing is searched for: a body may hold bytes that look like a frame. Raises Damage.
+        """
+        length = length_at(self.ops.pread(self._fd, HEADER_BYTES, self._byte))
+        if length and self._position + 1 < segment.stop:
+            byte = self._byte + length
+            after = read_chunk(
+                self.ops, self._fd, byte, self._position + 1, self._position + 2, segment.epoch, CHUNK_BYTES
+            )
+            if after.frames:
+                self._byte = byte
+                self._position += 1
+                return
+        raise self._damage(segment, chunk)
 
     def _open(self, segment: Segment) -> None:
         if self._path == segment.path and self._fd >= 0:

@@ -92,6 +92,11 @@ class Quorum:
         self._lock = threading.Lock()
         self._outbid: dict[int, int] = {}
 
+    @property
+    def votes(self) -> tuple[int, int]:
+        """Changes with every vote: a hint that states other ones is old."""
+        return self.durable_end, sum(self.synced)
+
     def mark(self, zone: int, end: int) -> bool:
         """All before `end` is on stable storage in this zone, under our promise. True if that completes a majority."""
         with self._lock:

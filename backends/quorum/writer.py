@@ -18,6 +18,7 @@ from eventdb.backends.quorum.claim import Claimed
 from eventdb.backends.quorum.identity import Identity
 from eventdb.backends.quorum.progress import Progress
 from eventdb.backends.quorum.recovery import Worth
+from eventdb.backends.quorum.scrub import Scrubber
 from eventdb.backends.quorum.window import Quorum
 from eventdb.backends.quorum.zone import DOWN, Zone
 from eventdb.backends.record import BODY_BYTES_MAX, Encoder
@@ -64,8 +65,10 @@ class QuorumWriter:
         self._quorum = Quorum(claimed.epoch, len(claimed.facts), tail.end + 1, self._wake)
         self._window = self._quorum.window
         self.zones: Sequence[Zone] = self._make_zones(claimed, segment_bytes)
+        self._scrubber = Scrubber(self.zones)
         for zone in self.zones:
             zone.start()
+        self._scrubber.start()
 
     def _make_zones(self, claimed: Claimed, segment_bytes: int) -> list[Zone]:
         zones: list[Zone] = []
@@ -196,6 +199,7 @@ class QuorumWriter:
             if not future.done():
                 future.set_result(position - 1)
         if quorum.fenced_by:
+            self._scrubber.stop()
             self._fail(Fenced(f"epoch {self.epoch} was fenced by epoch {quorum.fenced_by}"))
         needed = end
         for zone in self.zones:
@@ -231,6 +235,7 @@ class QuorumWriter:
             futures = [future for _end, future in self._pending] or [entry.future for entry in self._aside]
             await asyncio.wait(futures[-1:], timeout=deadline - time.monotonic())
             await asyncio.sleep(0)
+        self._scrubber.stop()
         self._fail(Indeterminate("the writer was closed before the append was durable"))
         for zone in self.zones:
             zone.stop()

@@ -87,7 +87,7 @@ class Zone:
         self._byte = 0  # where the next frame goes
         self._mark = (0, 0)  # byte and position of the latest write
         self._zeroed = 0  # the segment holds zeros from `_byte` to here
-        self._published = 0
+        self._published = (0, 0)
         self._damaged: set[str] = set()  # names of segments to be rebuilt
         self._thread = threading.Thread(target=self._run, name=f"eventdb-{name}", daemon=True)
 
@@ -198,7 +198,7 @@ class Zone:
         if self._quorum.window.end > self.end:  # it came between the look and the flag
             self.waiting = False
             return True
-        behind = self._published < self._quorum.durable_end
+        behind = self._published != self._quorum.votes
         try:
             self.wake.get(timeout=HINT_S if behind else IDLE_S)
         except queue.Empty:
@@ -419,10 +419,11 @@ class Zone:
         if fd >= 0:
             self.ops.close(fd)
         self._hint_fd = self.ops.open(os.path.join(self.directory, hints.NAME), os.O_WRONLY | os.O_CREAT)
-        self._published = 0
+        self._published = (0, 0)
 
     def _publish(self) -> None:
         quorum = self._quorum
+        votes = quorum.votes
         durable_end = quorum.durable_end
         if not durable_end or self._hint_fd < 0:
             return
@@ -434,7 +435,7 @@ class Zone:
             ),
             0,
         )
-        self._published = durable_end
+        self._published = votes
 
     # -- repair, errors, the end ----------------------------------------------------------------------------
 

@@ -1,0 +1,68 @@
+"""The scrubber: a live writer reads its zones' sealed segments again and again, slowly.
+
+A byte that rots in one zone harms nobody as long as another zone has it; so it has to be found before the
+other one is lost. Damage is reported to the zone, which rebuilds the segment from the others.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from eventdb.backends.quorum.segment import NO_STOP, Segment
+from eventdb.backends.quorum.view import Damage, ZoneView
+from eventdb.backends.quorum.zone import UP, Zone
+
+STEP_BYTES: Final = 128 << 10
+REST_FACTOR: Final = 50  # rest this much longer than a step took: 2 % of one core and of the disk
+REST_S_MIN: Final = 0.01
+ROUND_S: Final = 3600.0  # from the end of one round to the next
+
+
+class Scrubber:
+    def __init__(self, zones: Sequence[Zone]) -> None:
+        self._zones = zones
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="eventdb-scrub", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def _run(self) -> None:
+        while not self._stop.wait(REST_S_MIN):
+            for zone in self._zones:
+                if zone.state == UP:
+                    self._zone(zone)
+            if self._stop.wait(ROUND_S):
+                return
+
+    def _zone(self, zone: Zone) -> None:
+        view = ZoneView(zone.ops, zone.directory, zone.name)
+        try:
+            view.refresh()
+            for segment in view.segments:
+                if segment.stop != NO_STOP and not self._segment(zone, view, segment):
+                    return
+        except OSError:
+            return  # the zone itself will meet it
+        finally:
+            view.close()
+
+    def _segment(self, zone: Zone, view: ZoneView, segment: Segment) -> bool:
+        """Read one segment to its end; False when we should stop."""
+        position = segment.first
+        while position < segment.stop:
+            began = time.monotonic()
+            try:
+                position = view.read(position, segment.stop, STEP_BYTES).next_position
+            except Damage as damage:
+                zone.report_damage(damage.segment)  # which looks again: it may have been trimmed meanwhile
+                return not self._stop.is_set()
+            if self._stop.wait(max(REST_S_MIN, REST_FACTOR * (time.monotonic() - began))):
+                return False
+        return True
