@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -211,7 +212,12 @@ def filled() -> Local:
 
 @pytest.mark.parametrize("name", ["SINTER", "SUNION", "SDIFF"])
 def test_algebra_over_every_pair_and_triple_of_layouts(filled: Local, name: str) -> None:
-    operate: Callable[..., set[int]] = {"SINTER": set.intersection, "SUNION": set.union, "SDIFF": set.difference}[name]
+    operators: dict[str, Callable[..., Any]] = {
+        "SINTER": set.intersection,
+        "SUNION": set.union,
+        "SDIFF": set.difference,
+    }
+    operate = operators[name]
     before = {key: set(members(filled, key)) for key in NAMES}
     for a in NAMES:
         for b in NAMES:
