@@ -32,7 +32,7 @@ def count(client: Client, key: bytes, by: int) -> bytes:
 
 @command(
     "INCR", arity=2, flags="write denyoom fast", keys=(1, 1, 1), acl="string", group="string",
-    summary="Increment the integer value of a key by one",
+    summary="Adds one to an integer.",
 )  # fmt: skip
 def incr(client: Client, argv: list[bytes]) -> bytes:
     return count(client, argv[1], 1)
@@ -40,7 +40,7 @@ def incr(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "DECR", arity=2, flags="write denyoom fast", keys=(1, 1, 1), acl="string", group="string",
-    summary="Decrement the integer value of a key by one",
+    summary="Subtracts one from an integer.",
 )  # fmt: skip
 def decr(client: Client, argv: list[bytes]) -> bytes:
     return count(client, argv[1], -1)
@@ -48,7 +48,7 @@ def decr(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "INCRBY", arity=3, flags="write denyoom fast", keys=(1, 1, 1), acl="string", group="string",
-    summary="Increment the integer value of a key by the given amount",
+    summary="Adds to an integer.",
 )  # fmt: skip
 def incrby(client: Client, argv: list[bytes]) -> bytes:
     return count(client, argv[1], parse_int(argv[2]))
@@ -56,7 +56,7 @@ def incrby(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "DECRBY", arity=3, flags="write denyoom fast", keys=(1, 1, 1), acl="string", group="string",
-    summary="Decrement the integer value of a key by the given number",
+    summary="Subtracts from an integer.",
 )  # fmt: skip
 def decrby(client: Client, argv: list[bytes]) -> bytes:
     by = parse_int(argv[2])
@@ -67,7 +67,7 @@ def decrby(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "INCRBYFLOAT", arity=3, flags="write denyoom fast", keys=(1, 1, 1), acl="string", group="string", since="2.6.0",
-    summary="Increment the float value of a key by the given amount",
+    summary="Adds to a number that may have a fraction.",
 )  # fmt: skip
 def incrbyfloat(client: Client, argv: list[bytes]) -> bytes:
     value = write_string(client, argv[1])

@@ -10,7 +10,7 @@ from eventdb.resp import OK, ReplyError, integer, parse_int, syntax_error
 
 @command(
     "DBSIZE", arity=1, flags="readonly fast", whole=True, acl="keyspace", group="server",
-    summary="Return the number of keys in the selected database",
+    summary="Counts the keys of the database.",
     tips="request_policy:all_shards response_policy:agg_sum",
 )  # fmt: skip
 def dbsize(client: Client, argv: list[bytes]) -> bytes:
@@ -25,8 +25,8 @@ def check_flush(argv: list[bytes]) -> None:
 
 @command(
     "FLUSHDB", arity=-1, flags="write", acl="keyspace dangerous", group="server",
-    complexity="O(N) where N is the number of keys in the selected database",
-    summary="Remove all keys from the current database",
+    complexity="O(N) for N keys",
+    summary="Deletes every key of the database.",
     tips="request_policy:all_shards response_policy:all_succeeded",
 )  # fmt: skip
 def flushdb(client: Client, argv: list[bytes]) -> bytes:
@@ -38,8 +38,8 @@ def flushdb(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "FLUSHALL", arity=-1, flags="write", acl="keyspace dangerous", group="server",
-    complexity="O(N) where N is the total number of keys in all databases",
-    summary="Remove all keys from all databases",
+    complexity="O(N) for N keys",
+    summary="Deletes every key of every database.",
     tips="request_policy:all_shards response_policy:all_succeeded",
 )  # fmt: skip
 def flushall(client: Client, argv: list[bytes]) -> bytes:
@@ -51,8 +51,8 @@ def flushall(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "SWAPDB", arity=3, flags="write fast", acl="keyspace dangerous", group="server", since="4.0.0",
-    complexity="O(N) where N is the count of clients watching or blocking on keys from both databases.",
-    summary="Swaps two Redis databases",
+    complexity="O(N) for N clients that watch or wait",
+    summary="Exchanges the content of two databases.",
 )  # fmt: skip
 def swapdb(client: Client, argv: list[bytes]) -> bytes:
     a = parse_index(argv[1], "ERR invalid first DB index")

@@ -69,7 +69,7 @@ def set_deadline(client: Client, argv: list[bytes], name: str, in_seconds: bool,
 
 @command(
     "EXPIRE", arity=-3, flags="write fast", keys=(1, 1, 1), acl="keyspace",
-    summary="Set a key's time to live in seconds",
+    summary="Gives a key a deadline, in seconds from now.",
 )  # fmt: skip
 def expire(client: Client, argv: list[bytes]) -> bytes:
     return set_deadline(client, argv, "expire", True, True)
@@ -77,7 +77,7 @@ def expire(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "PEXPIRE", arity=-3, flags="write fast", keys=(1, 1, 1), acl="keyspace", since="2.6.0",
-    summary="Set a key's time to live in milliseconds",
+    summary="Gives a key a deadline, in milliseconds from now.",
 )  # fmt: skip
 def pexpire(client: Client, argv: list[bytes]) -> bytes:
     return set_deadline(client, argv, "pexpire", False, True)
@@ -85,7 +85,7 @@ def pexpire(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "EXPIREAT", arity=-3, flags="write fast", keys=(1, 1, 1), acl="keyspace", since="1.2.0",
-    summary="Set the expiration for a key as a UNIX timestamp",
+    summary="Gives a key a deadline, in Unix seconds.",
 )  # fmt: skip
 def expireat(client: Client, argv: list[bytes]) -> bytes:
     return set_deadline(client, argv, "expireat", True, False)
@@ -93,7 +93,7 @@ def expireat(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "PEXPIREAT", arity=-3, flags="write fast", keys=(1, 1, 1), acl="keyspace", since="2.6.0",
-    summary="Set the expiration for a key as a UNIX timestamp specified in milliseconds",
+    summary="Gives a key a deadline, in Unix milliseconds.",
 )  # fmt: skip
 def pexpireat(client: Client, argv: list[bytes]) -> bytes:
     return set_deadline(client, argv, "pexpireat", False, False)
@@ -101,7 +101,7 @@ def pexpireat(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "PERSIST", arity=2, flags="write fast", keys=(1, 1, 1), acl="keyspace", since="2.2.0",
-    summary="Remove the expiration from a key",
+    summary="Takes away the deadline of a key.",
 )  # fmt: skip
 def persist(client: Client, argv: list[bytes]) -> bytes:
     key = argv[1]
@@ -113,7 +113,7 @@ def persist(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "TTL", arity=2, flags="readonly fast", keys=(1, 1, 1), acl="keyspace",
-    summary="Get the time to live for a key in seconds", tips="nondeterministic_output",
+    summary="Returns the seconds until a key is gone.", tips="nondeterministic_output",
 )  # fmt: skip
 def ttl(client: Client, argv: list[bytes]) -> bytes:
     return time_left(client, argv[1], client.engine.now_ms, True)
@@ -121,7 +121,7 @@ def ttl(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "PTTL", arity=2, flags="readonly fast", keys=(1, 1, 1), acl="keyspace", since="2.6.0",
-    summary="Get the time to live for a key in milliseconds", tips="nondeterministic_output",
+    summary="Returns the milliseconds until a key is gone.", tips="nondeterministic_output",
 )  # fmt: skip
 def pttl(client: Client, argv: list[bytes]) -> bytes:
     return time_left(client, argv[1], client.engine.now_ms, False)
@@ -129,7 +129,7 @@ def pttl(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "EXPIRETIME", arity=2, flags="readonly fast", keys=(1, 1, 1), acl="keyspace", since="7.0.0",
-    summary="Get the expiration Unix timestamp for a key",
+    summary="Returns when a key is gone, in Unix seconds.",
 )  # fmt: skip
 def expiretime(client: Client, argv: list[bytes]) -> bytes:
     return time_left(client, argv[1], 0, True)
@@ -137,7 +137,7 @@ def expiretime(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "PEXPIRETIME", arity=2, flags="readonly fast", keys=(1, 1, 1), acl="keyspace", since="7.0.0",
-    summary="Get the expiration Unix timestamp for a key in milliseconds",
+    summary="Returns when a key is gone, in Unix milliseconds.",
 )  # fmt: skip
 def pexpiretime(client: Client, argv: list[bytes]) -> bytes:
     return time_left(client, argv[1], 0, False)

@@ -53,7 +53,7 @@ def present(client: Client, argv: list[bytes]) -> int:
 
 @command(
     "DEL", arity=-2, flags="write", keys=(1, -1, 1), acl="keyspace",
-    complexity="O(N) where N is the number of keys that will be removed.", summary="Delete a key",
+    complexity="O(N) for N keys and the elements in them", summary="Deletes keys.",
     tips="request_policy:multi_shard response_policy:agg_sum",
 )  # fmt: skip
 def del_(client: Client, argv: list[bytes]) -> bytes:
@@ -73,8 +73,8 @@ def del_(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "UNLINK", arity=-2, flags="write fast", keys=(1, -1, 1), acl="keyspace", since="4.0.0",
-    complexity="O(1) for each key removed regardless of its size.",
-    summary="Delete a key asynchronously in another thread. Otherwise it is just as DEL, but non blocking.",
+    complexity="O(N) for N keys and the elements in them",
+    summary="Deletes keys; in eventdb the same as DEL.",
     tips="request_policy:multi_shard response_policy:agg_sum",
 )  # fmt: skip
 def unlink(client: Client, argv: list[bytes]) -> bytes:
@@ -83,7 +83,7 @@ def unlink(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "EXISTS", arity=-2, flags="readonly fast", keys=(1, -1, 1), acl="keyspace",
-    complexity="O(N) where N is the number of keys to check.", summary="Determine if a key exists",
+    complexity="O(N) for N keys", summary="Counts how many of the given keys are there.",
     tips="request_policy:multi_shard response_policy:agg_sum",
 )  # fmt: skip
 def exists(client: Client, argv: list[bytes]) -> bytes:
@@ -92,8 +92,8 @@ def exists(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "TOUCH", arity=-2, flags="readonly fast", keys=(1, -1, 1), acl="keyspace", since="3.2.1",
-    complexity="O(N) where N is the number of keys that will be touched.",
-    summary="Alters the last access time of a key(s). Returns the number of existing keys specified.",
+    complexity="O(N) for N keys",
+    summary="Counts how many of the given keys are there; eventdb keeps no access times.",
     tips="request_policy:multi_shard response_policy:agg_sum",
 )  # fmt: skip
 def touch(client: Client, argv: list[bytes]) -> bytes:
@@ -101,13 +101,25 @@ def touch(client: Client, argv: list[bytes]) -> bytes:
 
 
 @command(
-    "TYPE", arity=2, flags="readonly fast", keys=(1, 1, 1), acl="keyspace", summary="Determine the type stored at key"
+    "TYPE",
+    arity=2,
+    flags="readonly fast",
+    keys=(1, 1, 1),
+    acl="keyspace",
+    summary="Returns the type of what a key holds.",
 )
 def type_(client: Client, argv: list[bytes]) -> bytes:
     return simple(type_of(client.lookup(argv[1])))
 
 
-@command("RENAME", arity=3, flags="write", keys=(1, 2, 1), acl="keyspace", summary="Rename a key")
+@command(
+    "RENAME",
+    arity=3,
+    flags="write",
+    keys=(1, 2, 1),
+    acl="keyspace",
+    summary="Gives a key a new name, in place of a key that had it.",
+)
 def rename(client: Client, argv: list[bytes]) -> bytes:
     key, new = argv[1], argv[2]
     if client.lookup_write(key) is None:
@@ -119,7 +131,7 @@ def rename(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "RENAMENX", arity=3, flags="write fast", keys=(1, 2, 1), acl="keyspace",
-    summary="Rename a key, only if the new key does not exist",
+    summary="Gives a key a new name if no key has it.",
 )  # fmt: skip
 def renamenx(client: Client, argv: list[bytes]) -> bytes:
     key, new = argv[1], argv[2]
@@ -133,8 +145,8 @@ def renamenx(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "COPY", arity=-3, flags="write denyoom", keys=(1, 2, 1), acl="keyspace", since="6.2.0",
-    complexity="O(N) worst case for collections, where N is the number of nested items. O(1) for string values.",
-    summary="Copy a key",
+    complexity="O(N) for N elements",
+    summary="Copies what a key holds, and its deadline, to another key.",
 )  # fmt: skip
 def copy(client: Client, argv: list[bytes]) -> bytes:
     source, destination = argv[1], argv[2]
@@ -161,7 +173,14 @@ def copy(client: Client, argv: list[bytes]) -> bytes:
     return ONE
 
 
-@command("MOVE", arity=3, flags="write fast", keys=(1, 1, 1), acl="keyspace", summary="Move a key to another database")
+@command(
+    "MOVE",
+    arity=3,
+    flags="write fast",
+    keys=(1, 1, 1),
+    acl="keyspace",
+    summary="Takes a key to another database if it is not there.",
+)
 def move(client: Client, argv: list[bytes]) -> bytes:
     key = argv[1]
     target = parse_db(client, argv[2])

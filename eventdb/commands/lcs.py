@@ -84,8 +84,8 @@ def walk_back(a: bytes, b: bytes, rows: list[int]) -> tuple[bytes, list[Match]]:
 
 @command(
     "LCS", arity=-3, flags="readonly", keys=(1, 2, 1), acl="string", group="string", since="7.0.0",
-    complexity="O(N*M) where N and M are the lengths of s1 and s2, respectively",
-    summary="Find longest common substring",
+    complexity="O(N*M) for strings of N and M bytes",
+    summary="Finds the longest sequence of bytes that two strings have in common, gaps allowed.",
 )  # fmt: skip
 def lcs(client: Client, argv: list[bytes]) -> bytes:
     a, b = string_of(client, argv[1]), string_of(client, argv[2])

@@ -23,27 +23,24 @@ NO_LFU: Final = (
 HELP: Final = (
     b"OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
     b"ENCODING <key>",
-    b"    Return the kind of internal representation used in order to store the value",
-    b"    associated with a <key>.",
+    b"    The encoding that Redis would use for the value.",
     b"FREQ <key>",
-    b"    Return the access frequency index of the <key>. The returned integer is",
-    b"    proportional to the logarithm of the recent access frequency of the key.",
+    b"    How often the key is used: not counted.",
     b"IDLETIME <key>",
-    b"    Return the idle time of the <key>, that is the approximated number of",
-    b"    seconds elapsed since the last access to the key.",
+    b"    Seconds since the key was used: not kept, always 0.",
     b"REFCOUNT <key>",
-    b"    Return the number of references of the value associated with the specified",
-    b"    <key>.",
+    b"    How many references Redis would hold to the value.",
     b"HELP",
-    b"    Prints this help.",
+    b"    Print this help.",
 )
 
-container("OBJECT", since="2.2.3", summary="A container for object introspection commands", group="generic")
+container("OBJECT", since="2.2.3", summary="Tells how a value is kept.", group="generic")
 
 
 @command(
     "OBJECT ENCODING", arity=3, flags="readonly", keys=(2, 2, 1), acl="keyspace", since="2.2.3",
-    summary="Inspect the internal encoding of a Redis object", tips="nondeterministic_output",
+    summary="Returns the encoding that Redis would use for a value.",
+    tips="nondeterministic_output",
 )  # fmt: skip
 def encoding(client: Client, argv: list[bytes]) -> bytes:
     value = client.lookup(argv[2])
@@ -56,7 +53,8 @@ def encoding(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "OBJECT REFCOUNT", arity=3, flags="readonly", keys=(2, 2, 1), acl="keyspace", since="2.2.3",
-    summary="Get the number of references to the value of the key", tips="nondeterministic_output",
+    summary="Returns how many references Redis would hold to a value.",
+    tips="nondeterministic_output",
 )  # fmt: skip
 def refcount(client: Client, argv: list[bytes]) -> bytes:
     value = client.lookup(argv[2])
@@ -69,7 +67,8 @@ def refcount(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "OBJECT IDLETIME", arity=3, flags="readonly", keys=(2, 2, 1), acl="keyspace", since="2.2.3",
-    summary="Get the time since a Redis object was last accessed", tips="nondeterministic_output",
+    summary="Returns the seconds since a key was used; eventdb does not keep them and says 0.",
+    tips="nondeterministic_output",
 )  # fmt: skip
 def idletime(client: Client, argv: list[bytes]) -> bytes:
     return null(client.resp3) if client.lookup(argv[2]) is None else ZERO
@@ -77,7 +76,8 @@ def idletime(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "OBJECT FREQ", arity=3, flags="readonly", keys=(2, 2, 1), acl="keyspace", since="4.0.0",
-    summary="Get the logarithmic access frequency counter of a Redis object", tips="nondeterministic_output",
+    summary="Returns how often a key is used, which eventdb does not count.",
+    tips="nondeterministic_output",
 )  # fmt: skip
 def freq(client: Client, argv: list[bytes]) -> bytes:
     if client.lookup(argv[2]) is None:
@@ -87,7 +87,7 @@ def freq(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "OBJECT HELP", arity=2, flags="loading stale", acl="keyspace", since="6.2.0",
-    summary="Show helpful text about the different subcommands",
+    summary="Lists the subcommands.",
 )  # fmt: skip
 def help_(client: Client, argv: list[bytes]) -> bytes:
     return array([simple(line) for line in HELP])

@@ -36,9 +36,9 @@ def matching(pattern: bytes, keys: list[bytes]) -> list[bytes]:
 
 @command(
     "SCAN", arity=-2, flags="readonly", whole=True, acl="keyspace", since="2.8.0",
-    complexity="O(1) for every call. O(N) for a complete iteration, including enough command calls for the cursor to"
-    " return back to 0. N is the number of elements inside the collection.",
-    summary="Incrementally iterate the keys space", tips="nondeterministic_output request_policy:special",
+    complexity="O(1) a call, O(N) for all N keys",
+    summary="Returns some of the keys, and a cursor to go on from.",
+    tips="nondeterministic_output request_policy:special",
 )  # fmt: skip
 def scan(client: Client, argv: list[bytes]) -> bytes:
     cursor = parse_cursor(argv[1])
@@ -69,9 +69,8 @@ def scan(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "KEYS", arity=2, flags="readonly", whole=True, acl="keyspace dangerous",
-    complexity="O(N) with N being the number of keys in the database, under the assumption that the key names in the"
-    " database and the given pattern have limited length.",
-    summary="Find all keys matching the given pattern", tips="request_policy:all_shards nondeterministic_output_order",
+    complexity="O(N) for N keys in the database",
+    summary="Returns every key that matches a pattern.", tips="request_policy:all_shards nondeterministic_output_order",
 )  # fmt: skip
 def keys(client: Client, argv: list[bytes]) -> bytes:
     return bulks(hide_expired(client, matching(argv[1], list(client.db.values))))
@@ -79,7 +78,7 @@ def keys(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "RANDOMKEY", arity=1, flags="readonly", whole=True, acl="keyspace",
-    summary="Return a random key from the keyspace", tips="request_policy:all_shards nondeterministic_output",
+    summary="Returns a key picked by chance.", tips="request_policy:all_shards nondeterministic_output",
 )  # fmt: skip
 def randomkey(client: Client, argv: list[bytes]) -> bytes:
     db, engine = client.db, client.engine

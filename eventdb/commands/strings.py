@@ -138,7 +138,7 @@ def invalid_expire_time(name: str) -> ReplyError:
 
 @command(
     "GET", arity=2, flags="readonly fast", keys=(1, 1, 1), acl="string", group="string",
-    summary="Get the value of a key",
+    summary="Returns the string a key holds.",
 )  # fmt: skip
 def get(client: Client, argv: list[bytes]) -> bytes:
     value = client.lookup(argv[1])
@@ -153,7 +153,7 @@ def get(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "SET", arity=-3, flags="write denyoom", keys=(1, 1, 1), acl="string", group="string",
-    summary="Set the string value of a key",
+    summary="Makes a key hold a string, whatever it held; options add a condition and a deadline.",
 )  # fmt: skip
 def set_(client: Client, argv: list[bytes]) -> bytes:
     if len(argv) == 3:
@@ -185,7 +185,7 @@ def set_with_options(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "SETNX", arity=3, flags="write denyoom fast", keys=(1, 1, 1), acl="string", group="string",
-    summary="Set the value of a key, only if the key does not exist",
+    summary="Makes a key hold a string if the key is not there.",
 )  # fmt: skip
 def setnx(client: Client, argv: list[bytes]) -> bytes:
     if client.lookup_write(argv[1]) is not None:
@@ -196,7 +196,7 @@ def setnx(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "SETEX", arity=4, flags="write denyoom", keys=(1, 1, 1), acl="string", group="string", since="2.0.0",
-    summary="Set the value and expiration of a key",
+    summary="Makes a key hold a string for some seconds.",
 )  # fmt: skip
 def setex(client: Client, argv: list[bytes]) -> bytes:
     at_ms = deadline_of(client, b"EX", argv[2], "setex")
@@ -206,7 +206,7 @@ def setex(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "PSETEX", arity=4, flags="write denyoom", keys=(1, 1, 1), acl="string", group="string", since="2.6.0",
-    summary="Set the value and expiration in milliseconds of a key",
+    summary="Makes a key hold a string for some milliseconds.",
 )  # fmt: skip
 def psetex(client: Client, argv: list[bytes]) -> bytes:
     at_ms = deadline_of(client, b"PX", argv[2], "psetex")
@@ -216,7 +216,7 @@ def psetex(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "GETSET", arity=3, flags="write denyoom fast", keys=(1, 1, 1), acl="string", group="string",
-    summary="Set the string value of a key and return its old value",
+    summary="Makes a key hold a string and returns the one it held (use SET with GET).",
 )  # fmt: skip
 def getset(client: Client, argv: list[bytes]) -> bytes:
     reply = string_reply(write_string(client, argv[1]), client.resp3)
@@ -226,7 +226,7 @@ def getset(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "GETDEL", arity=2, flags="write fast", keys=(1, 1, 1), acl="string", group="string", since="6.2.0",
-    summary="Get the value of a key and delete the key",
+    summary="Returns the string a key holds, and deletes the key.",
 )  # fmt: skip
 def getdel(client: Client, argv: list[bytes]) -> bytes:
     value = write_string(client, argv[1])
@@ -238,7 +238,7 @@ def getdel(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "GETEX", arity=-2, flags="write fast", keys=(1, 1, 1), acl="string", group="string", since="6.2.0",
-    summary="Get the value of a key and optionally set its expiration",
+    summary="Returns the string a key holds, and gives the key a deadline or takes it away.",
 )  # fmt: skip
 def getex(client: Client, argv: list[bytes]) -> bytes:
     options = parse_options(argv, 2, False)
@@ -263,7 +263,7 @@ def getex(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "MGET", arity=-2, flags="readonly fast", keys=(1, -1, 1), acl="string", group="string",
-    complexity="O(N) where N is the number of keys to retrieve.", summary="Get the values of all the given keys",
+    complexity="O(N) for N keys", summary="Returns the strings that several keys hold.",
     tips="request_policy:multi_shard",
 )  # fmt: skip
 def mget(client: Client, argv: list[bytes]) -> bytes:
@@ -282,7 +282,7 @@ def mget(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "MSET", arity=-3, flags="write denyoom", keys=(1, -1, 2), acl="string", group="string", since="1.0.1",
-    complexity="O(N) where N is the number of keys to set.", summary="Set multiple keys to multiple values",
+    complexity="O(N) for N keys", summary="Makes several keys hold a string each, all at once.",
     tips="request_policy:multi_shard response_policy:all_succeeded",
 )  # fmt: skip
 def mset(client: Client, argv: list[bytes]) -> bytes:
@@ -294,8 +294,8 @@ def mset(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "MSETNX", arity=-3, flags="write denyoom", keys=(1, -1, 2), acl="string", group="string", since="1.0.1",
-    complexity="O(N) where N is the number of keys to set.",
-    summary="Set multiple keys to multiple values, only if none of the keys exist",
+    complexity="O(N) for N keys",
+    summary="Makes several keys hold a string each, if none of the keys is there.",
     tips="request_policy:multi_shard response_policy:agg_min",
 )  # fmt: skip
 def msetnx(client: Client, argv: list[bytes]) -> bytes:
@@ -313,7 +313,7 @@ def msetnx(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "STRLEN", arity=2, flags="readonly fast", keys=(1, 1, 1), acl="string", group="string", since="2.2.0",
-    summary="Get the length of the value stored in a key",
+    summary="Returns how many bytes a string has.",
 )  # fmt: skip
 def strlen(client: Client, argv: list[bytes]) -> bytes:
     value = read_string(client, argv[1])
@@ -322,9 +322,8 @@ def strlen(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "APPEND", arity=3, flags="write denyoom fast", keys=(1, 1, 1), acl="string", group="string", since="2.0.0",
-    complexity="O(1). The amortized time complexity is O(1) assuming the appended value is small: the value grows in"
-    " place, and only the appended bytes are logged.",
-    summary="Append a value to a key",
+    complexity="O(N) for N bytes added, amortised",
+    summary="Adds bytes at the end of a string.",
 )  # fmt: skip
 def append(client: Client, argv: list[bytes]) -> bytes:
     key, suffix = argv[1], argv[2]
@@ -341,8 +340,8 @@ def append(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "SETRANGE", arity=4, flags="write denyoom", keys=(1, 1, 1), acl="string", group="string", since="2.2.0",
-    complexity="O(M) with M being the length of the value argument; the value is changed in place.",
-    summary="Overwrite part of a string at key starting at the specified offset",
+    complexity="O(N) for N bytes written",
+    summary="Writes bytes into a string from a given place on.",
 )  # fmt: skip
 def setrange(client: Client, argv: list[bytes]) -> bytes:
     key, patch = argv[1], argv[3]
@@ -361,8 +360,8 @@ def setrange(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "GETRANGE", arity=4, flags="readonly", keys=(1, 1, 1), acl="string", group="string", since="2.4.0",
-    complexity="O(N) where N is the length of the returned string.",
-    summary="Get a substring of the string stored at a key",
+    complexity="O(N) for N bytes returned",
+    summary="Returns the bytes of a string between two places.",
 )  # fmt: skip
 def getrange(client: Client, argv: list[bytes]) -> bytes:
     start, end = parse_int(argv[2]), parse_int(argv[3])
@@ -380,8 +379,8 @@ def getrange(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "SUBSTR", arity=4, flags="readonly", keys=(1, 1, 1), acl="string", group="string",
-    complexity="O(N) where N is the length of the returned string.",
-    summary="Get a substring of the string stored at a key",
+    complexity="O(N) for N bytes returned",
+    summary="Returns the bytes of a string between two places (use GETRANGE).",
 )  # fmt: skip
 def substr(client: Client, argv: list[bytes]) -> bytes:
     return getrange(client, argv)
