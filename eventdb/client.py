@@ -25,6 +25,11 @@ FOLLOWING: Final = 8  # this node is a replica, or has not finished loading
 PAUSED: Final = 16
 LOADING: Final = 32  # the state is incomplete: only commands that read no key may run
 
+# Values of Client.reply_mode (CLIENT REPLY). Pushed messages leave in any mode.
+REPLY_ON: Final = 0
+REPLY_OFF: Final = 1
+REPLY_SKIP: Final = 2  # the next reply
+
 
 class Sink(Protocol):
     """Where a client's replies go."""
@@ -46,11 +51,21 @@ class Timer(Protocol):
 
 
 class Segment:
-    """Replies that leave when their batch is durable."""
+    """Replies, and messages between them, that leave when their batch is durable."""
 
-    def __init__(self, batch: Batch, reply: bytes) -> None:
+    def __init__(self, batch: Batch) -> None:
         self.batch = batch
-        self.replies: list[bytes] = [reply]
+        self.replies: list[bytes] = []
+        self.pushed: dict[int, Batch | None] = {}  # which of them answer no command, and the batch each tells of
+
+    def push(self, data: bytes, after: Batch | None) -> None:
+        self.pushed[len(self.replies)] = after
+        self.replies.append(data)
+
+    def message(self, i: int) -> bytes:
+        """The pushed message at index i, or nothing when what it may tell of is not durable."""
+        after = self.pushed[i]
+        return self.replies[i] if after is None or after.durable else b""
 
 
 class Watch:
@@ -102,18 +117,19 @@ class Client:
         self.watch_broken = False
         self.channels: dict[bytes, None] = {}
         self.patterns: dict[bytes, None] = {}
+        self.shards: dict[bytes, None] = {}
         self.blocked: Blocked | None = None
+        self.stalled: list[bytes] | None = None  # the command that CLIENT PAUSE keeps from running
         self.out: list[bytes] = []  # may leave now
         self.held: deque[Segment] = deque()  # wait for their batches, oldest first
         self.owed = 0  # bytes in out and held
         self.last_offset = 0  # of this client's last transaction
         self.last_command: Command | None = None
-        self.reply_mode = 0  # CLIENT REPLY: 0 on, 1 off, 2 skip this one, 3 skip the next
+        self.reply_mode = REPLY_ON
         self.no_evict = False
         self.closing = False  # nothing more is run for it
         self.readonly_mode = False  # READONLY of Redis Cluster
         self.commands_run = 0
-        self.bytes_in = 0
         self.set_origin()
 
     def set_origin(self) -> None:
@@ -174,11 +190,8 @@ class Client:
     def reply(self, data: bytes) -> None:
         """Send after everything this client is still owed."""
         if self.reply_mode:
-            if self.reply_mode < 3:
-                if self.reply_mode == 2:
-                    self.reply_mode = 0
-                return
-            self.reply_mode = 2
+            if self.reply_mode == REPLY_SKIP:
+                self.reply_mode = REPLY_ON
             return
         self.owed += len(data)
         if self.held:
@@ -190,29 +203,33 @@ class Client:
         """Send when `batch` is durable, and after everything this client is still owed."""
         if batch.durable or self.reply_mode:
             self.reply(data)
-            return
-        self.owed += len(data)
+        else:
+            self._segment(batch).replies.append(data)
+            self.owed += len(data)
+
+    def _segment(self, batch: Batch) -> Segment:
+        """Where to append what must not leave before `batch` is durable, nor before anything appended already."""
         held = self.held
         if held:
             last = held[-1]
             if last.batch is batch or last.batch.first_offset > batch.first_offset:
-                last.replies.append(data)
-                return
-        held.append(Segment(batch, data))
+                return last
+        segment = Segment(batch)
+        held.append(segment)
         batch.clients.append(self)
+        return segment
 
     def push(self, data: bytes, after: Batch | None = None) -> None:
-        """Send out-of-band data from outside this client's own command."""
+        """Send out-of-band data, which CLIENT REPLY does not silence; behind everything the client is still owed."""
         if self.closing:
             return
+        self.owed += len(data)
         if after is not None and not after.durable:
-            self.hold(after, data)
+            self._segment(after).push(data, after)
+        elif self.held:
+            self.held[-1].push(data, None)
         else:
-            self.owed += len(data)
-            if self.held:
-                self.held[-1].replies.append(data)
-            else:
-                self.out.append(data)
+            self.out.append(data)
         self.engine.flush_later(self)
 
     def release(self) -> None:
@@ -222,13 +239,24 @@ class Client:
             self.out.extend(held.popleft().replies)
 
     def fail_held(self, text: str, up_to: Batch | None = None) -> None:
-        """Answer what is held, up to and with batch `up_to`, with an error: its outcome is unknown."""
+        """Answer what is held, up to and with batch `up_to`, with an error: its outcome is unknown.
+
+        A pushed message is no answer: it is dropped when it waited for such a batch, and else sent.
+        """
         answer = error(text)
         held = self.held
         while held and (up_to is None or held[0].batch.first_offset <= up_to.first_offset):
-            for reply in held.popleft().replies:
-                self.owed += len(answer) - len(reply)
-                self.out.append(answer)
+            segment = held.popleft()
+            for i, reply in enumerate(segment.replies):
+                sent = answer if i not in segment.pushed else segment.message(i)
+                self.owed += len(sent) - len(reply)
+                self.out.append(sent)
+
+    def drop_replies(self) -> None:
+        """Forget everything the client is owed: its connection is being closed without a word."""
+        self.out.clear()
+        self.held.clear()
+        self.owed = 0
 
     def flush(self) -> None:
         """Hand `out` to the sink; close it when that was the last a closing client waited for."""
@@ -237,6 +265,7 @@ class Client:
             data = out[0] if len(out) == 1 else b"".join(out)
             out.clear()
             self.owed -= len(data)
+            self.engine.bytes_out += len(data)
             self.sink.write(data)
         if self.closing and not self.held:
             self.sink.close()
@@ -247,5 +276,11 @@ class Client:
         self.engine.flush_later(self)
 
     def pending_batch(self) -> Batch | None:
-        """The batch that this client's latest held reply waits for."""
-        return self.held[-1].batch if self.held else None
+        """The newest batch, not yet durable, that holds a write of this client or that one of its replies waits for."""
+        held = self.held[-1].batch if self.held else None
+        commit = self.engine.commit
+        if self.last_offset > commit.durable_offset:  # its reply may have been silenced by CLIENT REPLY
+            written = commit.batch_of(self.last_offset)
+            if written is not None and (held is None or written.first_offset > held.first_offset):
+                return written
+        return held

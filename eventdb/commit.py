@@ -119,6 +119,13 @@ class Commit:
                 self.on_room()
         return clients
 
+    def batch_of(self, offset: int) -> Batch | None:
+        """The batch, not yet durable, that holds this transaction."""
+        for batch in self.pending:
+            if batch.first_offset <= offset < batch.first_offset + batch.count:
+                return batch
+        return None
+
     def newest_touching(self, key: bytes) -> Batch | None:
         """The newest batch not yet durable that changed this key."""
         pending = self.pending

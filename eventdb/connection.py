@@ -46,6 +46,7 @@ class Connection:
         transport.set_write_buffer_limits(UNSENT_BYTES_MAX)
         engine = self.engine
         if len(self.connections) >= engine.config.maxclients:
+            engine.statistics.connections_rejected += 1
             transport.write(error("ERR max number of clients reached"))
             transport.close()
             return
@@ -84,7 +85,7 @@ class Connection:
         engine = self.engine
         engine.read_clock()
         client.active_ms = engine.now_ms
-        client.bytes_in += len(data)
+        engine.bytes_in += len(data)
         parser = self.parser
         parser.authenticated = not client.gate & NEEDS_AUTH
         commands = parser.feed(data)

@@ -8,12 +8,24 @@ frozen for a command, so that every event of a transaction sees one clock.
 from __future__ import annotations
 
 import logging
+import math
 import random
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from eventdb.client import FOLLOWING, IN_MULTI, LOADING, NEEDS_AUTH, SUBSCRIBED, Blocked, Client, Sink, Timer
+from eventdb.client import (
+    FOLLOWING,
+    IN_MULTI,
+    LOADING,
+    NEEDS_AUTH,
+    PAUSED,
+    SUBSCRIBED,
+    Blocked,
+    Client,
+    Sink,
+    Timer,
+)
 from eventdb.commit import Batch, Commit
 from eventdb.events import (
     EVENTS,
@@ -26,20 +38,23 @@ from eventdb.events import (
     KEY_WHOLE,
     apply_transactions,
 )
-from eventdb.glob import glob_match
 from eventdb.keyspace import Db, Keyspace
+from eventdb.pause import Pause
+from eventdb.pubsub import PubSub
 from eventdb.registry import (
     COMMANDS,
     IMMEDIATE,
     LOADING_OK,
     NO_AUTH,
     NO_MULTI,
-    PUBSUB,
     WHOLE,
     WRITE,
     Command,
+    unknown_command,
 )
-from eventdb.resp import NO_REPLY, QUEUED, ReplyError, bulk, error, push
+from eventdb.resp import NO_REPLY, QUEUED, ReplyError, error
+from eventdb.slowlog import SlowLog
+from eventdb.statistics import Statistics
 from eventdb.waiting import Waiting
 
 if TYPE_CHECKING:
@@ -49,7 +64,9 @@ log: Final = logging.getLogger("eventdb")
 
 MULTI_BYTES_MAX: Final = 256 << 20  # queued by one client; Redis closes at client-query-buffer-limit, 1 GB
 EXPIRE_KEYS_MAX: Final = 2000  # deleted in one transaction of the expiry cycle
-
+SUBSCRIBER_COMMANDS: Final = frozenset(  # what a RESP2 client with subscriptions may run
+    ("ping", "quit", "reset", "subscribe", "unsubscribe", "psubscribe", "punsubscribe", "ssubscribe", "sunsubscribe")
+)
 
 UNBLOCKED: Final = "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)"
 
@@ -85,30 +102,40 @@ class Engine:
         self.event_db = 0
         self.event_size = 0
         self.in_exec = False
-        self.deferred: list[tuple[bytes, bytes]] = []  # published by this EXEC: channel, message
+        self.deferred: list[tuple[bytes, bytes, bool]] = []  # published by this EXEC: channel, message, sharded
         self.waiting = Waiting(self.keyspace)
         self.clients: dict[int, Client] = {}
         self.next_client_id = 1
-        self.channels: dict[bytes, dict[Client, None]] = {}
-        self.patterns: dict[bytes, dict[Client, None]] = {}
+        self.pubsub = PubSub()
+        self.pause = Pause(self)
         self.to_flush: dict[Client, None] = {}
         self.call_later: Callable[[float, Callable[[], None]], Timer] | None = None  # seconds; set by the driver
-        self.gate = 0  # FOLLOWING while this node may not write
+        self.gate = 0  # FOLLOWING while this node may not write; LOADING; PAUSED
         self.gate_error = ""  # what a refused command is told
         # counters
         self.hits = 0
         self.misses = 0
         self.expired_keys = 0
         self.commands_run = 0
-        self.errors_sent = 0
         self.connections_received = 0
-        self.slowlog_add: Callable[[Client, list[bytes], int], None] | None = None
-        self.slow_usec = 10_000
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.statistics = Statistics()
+        self.slowlog = SlowLog(config)
+        self.slow_usec = 0.0  # from here on a command is logged as slow
+        self.expires_keys = True  # DEBUG SET-ACTIVE-EXPIRE
+        self.reconfigure()
         self.multi_bytes_max = MULTI_BYTES_MAX
         # set by the node and the server
         self.facts: Callable[[], dict[str, str]] | None = None  # role, log, epoch … for INFO
         self.on_shutdown: Callable[[], None] | None = None
         self.port = 0
+
+    def reconfigure(self) -> None:
+        """Take over what a setting has changed; CONFIG SET calls it."""
+        usec = self.config.slowlog_usec
+        self.slow_usec = math.inf if usec < 0 else float(usec)
+        self.slowlog.trim()
 
     # -- clients
 
@@ -126,21 +153,26 @@ class Engine:
         client.closing = True
         self.unblock(client)
         self.unwatch(client)
-        for channel in list(client.channels):
-            self._leave(self.channels, channel, client)
-        for pattern in list(client.patterns):
-            self._leave(self.patterns, pattern, client)
-        client.channels.clear()
-        client.patterns.clear()
+        self.pubsub.leave_all(client)
+        self.pause.forget(client)
         self.to_flush.pop(client, None)
         self.clients.pop(client.id, None)
 
-    def _leave(self, table: dict[bytes, dict[Client, None]], name: bytes, client: Client) -> None:
-        members = table.get(name)
-        if members is not None:
-            members.pop(client, None)
-            if not members:
-                del table[name]
+    def kill(self, client: Client) -> None:
+        """Close a client's connection now; what it is still owed is dropped (CLIENT KILL)."""
+        client.drop_replies()
+        self.disconnect(client)
+        client.sink.close()
+
+    def cron(self) -> None:
+        """What happens on a clock and not by a command: the driver calls it ten times a second, in any role."""
+        self.statistics.sample(self.commands_run, self.bytes_in, self.bytes_out)
+        idle_ms = self.config.idle_seconds_max * 1000
+        if idle_ms:
+            for client in list(self.clients.values()):
+                listens = client.channels or client.patterns or client.shards
+                if self.now_ms - client.active_ms > idle_ms and client.blocked is None and not listens:
+                    self.kill(client)
 
     def flush_later(self, client: Client) -> None:
         """Write a client's replies at the end of this turn; the driver calls `flush_clients`."""
@@ -161,7 +193,7 @@ class Engine:
 
     def may_run(self, client: Client) -> bool:
         """False while the client's next command has to wait; `client.sink.resume()` says when to ask again."""
-        return client.blocked is None and not client.closing and not self.commit.full
+        return client.blocked is None and client.stalled is None and not client.closing and not self.commit.full
 
     def call(self, client: Client, argv: list[bytes]) -> None:
         """Run one command; its reply goes to the client, now or when it is durable. Never raises."""
@@ -192,8 +224,8 @@ class Engine:
         reply = self.invoke(client, command, argv)
         usec = (time.perf_counter() - start) * 1e6
         command.usec += usec
-        if usec >= self.slow_usec and self.slowlog_add is not None and self.slow_usec >= 0 and command.name != "exec":
-            self.slowlog_add(client, argv, int(usec))
+        if usec >= self.slow_usec and command.name != "exec":  # whose commands are logged one by one
+            self.slowlog.add(client, argv, int(usec))
         if self.events:
             self._commit(client, reply)
             if self.deferred:
@@ -214,8 +246,8 @@ class Engine:
         reply = self.invoke(client, command, argv)
         usec = (time.perf_counter() - start) * 1e6
         command.usec += usec
-        if usec >= self.slow_usec and self.slowlog_add is not None and self.slow_usec >= 0:
-            self.slowlog_add(client, argv, int(usec))
+        if usec >= self.slow_usec:
+            self.slowlog.add(client, argv, int(usec))
         return reply
 
     def invoke(self, client: Client, command: Command, argv: list[bytes]) -> bytes:
@@ -225,11 +257,11 @@ class Engine:
             return command.handler(client, argv)  # type: ignore[misc]
         except ReplyError as failure:
             command.failed_calls += 1
-            self.errors_sent += 1
+            self.statistics.error(failure.text)
             return error(failure.text)
         except Exception:
             command.failed_calls += 1
-            self.errors_sent += 1
+            self.statistics.error("ERR")
             log.exception("internal error in '%s'", command.name)
             return error(f"ERR internal error in '{command.name}'; please report it, the server's log has the details")
 
@@ -260,12 +292,12 @@ class Engine:
 
     def refuse(self, client: Client, text: str, command: Command | None = None) -> None:
         """Answer with an error without running anything; inside MULTI, the transaction is spoiled."""
-        self.errors_sent += 1
         if command is not None and command.name == "exec":
             text = "EXECABORT Transaction discarded because of: " + text.removeprefix("ERR ")
             self.discard(client)
         elif client.gate & IN_MULTI:
             client.queue_failed = True
+        self.statistics.error(text)
         client.reply(error(text))
 
     def discard(self, client: Client) -> None:
@@ -301,19 +333,21 @@ class Engine:
         text = ""
         if gate & NEEDS_AUTH and not command.bits & NO_AUTH:
             text = "NOAUTH Authentication required."
-        elif self.gate and self.refuses(command):
-            text = self.gate_error
-        elif gate & SUBSCRIBED and not client.resp3 and not command.bits & PUBSUB and not _allowed_subscribed(command):
-            name = command.name
-            text = (
-                f"ERR Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET"
-                " are allowed in this context"
-            )
         elif gate & IN_MULTI and command.bits & NO_MULTI and not command.bits & IMMEDIATE:
             text = "ERR Command not allowed inside a transaction"
+        elif self.gate and self.refuses(command):
+            text = self.gate_error
+        elif gate & SUBSCRIBED and command.name not in SUBSCRIBER_COMMANDS:
+            text = (
+                f"ERR Can't execute '{command.name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET"
+                " are allowed in this context"
+            )
         if text:
             command.rejected_calls += 1
             self.refuse(client, text, command)
+            return None
+        if self.gate & PAUSED and self.pause.stops(client, command):
+            self.pause.stall(client, argv)
             return None
         if gate & IN_MULTI and not command.bits & IMMEDIATE:
             self._queue(client, command, argv)
@@ -408,7 +442,7 @@ class Engine:
 
     def expire_cycle(self) -> None:
         """Delete what has expired, in one transaction; the driver calls it ten times a second on a primary."""
-        if self.gate & FOLLOWING or self.commit.full:
+        if self.gate or self.commit.full or not self.expires_keys:  # a paused node's state stands still
             return
         left = EXPIRE_KEYS_MAX
         for db in self.keyspace.dbs:
@@ -513,42 +547,22 @@ class Engine:
 
     # -- pub/sub
 
-    def publish(self, channel: bytes, message: bytes, after: Batch | None) -> int:
+    def publish(self, channel: bytes, message: bytes, after: Batch | None, sharded: bool = False) -> int:
         """Deliver to all subscribers, not before `after` is durable; return how many there were.
 
         Inside EXEC the batch is not known before the end: delivery is then deferred, and `after` ignored.
         """
         if self.in_exec:
-            self.deferred.append((channel, message))
-            return self.receivers(channel)
-        count = 0
-        members = self.channels.get(channel)
-        if members is not None:
-            for client in members:
-                client.push(push([b"$7\r\nmessage\r\n", bulk(channel), bulk(message)], client.resp3), after)
-            count = len(members)
-        for pattern, listeners in self.patterns.items():
-            if glob_match(pattern, channel):
-                items = [b"$8\r\npmessage\r\n", bulk(pattern), bulk(channel), bulk(message)]
-                for client in listeners:
-                    client.push(push(items, client.resp3), after)
-                count += len(listeners)
-        return count
-
-    def receivers(self, channel: bytes) -> int:
-        """How many messages publishing to this channel would send."""
-        count = len(self.channels.get(channel, ()))
-        for pattern, listeners in self.patterns.items():
-            if glob_match(pattern, channel):
-                count += len(listeners)
-        return count
+            self.deferred.append((channel, message, sharded))
+            return self.pubsub.receivers(channel, sharded)
+        return self.pubsub.publish(channel, message, sharded, after)
 
     def _deliver(self) -> None:
         """Publish what an EXEC has deferred; like its reply, it waits for its own batch and all before it."""
         messages, self.deferred = self.deferred, []
         after = self.commit.pending[-1] if self.commit.pending else None
-        for channel, message in messages:
-            self.publish(channel, message, after)
+        for channel, message, sharded in messages:
+            self.pubsub.publish(channel, message, sharded, after)
 
     # -- replay
 
@@ -572,18 +586,3 @@ class Engine:
 
     def key_count(self) -> int:
         return self.keyspace.key_count()
-
-
-def _allowed_subscribed(command: Command) -> bool:
-    return command.name in ("ping", "quit", "reset")
-
-
-def unknown_command(argv: list[bytes]) -> str:
-    """The text of redis src/server.c for a command that is not there."""
-    name = argv[0].decode("utf-8", "replace")[:128]
-    shown = ""
-    for arg in argv[1:]:
-        if len(shown) >= 128:
-            break
-        shown += "'" + arg.decode("utf-8", "replace")[: 128 - len(shown)] + "' "
-    return f"ERR unknown command '{name}', with args beginning with: {shown}"

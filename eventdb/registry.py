@@ -26,7 +26,6 @@ WHOLE: Final = 1 << 2  # reads keys it does not name (KEYS, SCAN, DBSIZE …): w
 NO_AUTH: Final = 1 << 3  # allowed before authentication
 NO_MULTI: Final = 1 << 4  # refused inside MULTI
 BLOCKING: Final = 1 << 5
-PUBSUB: Final = 1 << 6  # allowed to a RESP2 client that has subscribed
 IMMEDIATE: Final = 1 << 7  # runs inside MULTI instead of being queued (EXEC, DISCARD, WATCH, MULTI, QUIT, RESET)
 LOADING_OK: Final = 1 << 8  # may run while the state is being rebuilt
 
@@ -36,7 +35,6 @@ _BITS: Final[dict[str, int]] = {
     "no_auth": NO_AUTH,
     "no_multi": NO_MULTI,
     "blocking": BLOCKING,
-    "pubsub": PUBSUB,
     "loading": LOADING_OK,
 }
 
@@ -196,3 +194,14 @@ def find_numkeys(argv: list[bytes], at: int, before: int = 0) -> list[bytes]:
     except (ValueError, IndexError):
         return leading
     return leading + argv[at + 1 : at + 1 + max(0, count)]
+
+
+def unknown_command(argv: list[bytes]) -> str:
+    """The text of redis src/server.c for a command that is not there."""
+    name = argv[0].decode("utf-8", "surrogateescape")[:128]
+    shown = ""
+    for arg in argv[1:]:
+        if len(shown) >= 128:
+            break
+        shown += "'" + arg[: 128 - len(shown)].decode("utf-8", "surrogateescape") + "' "
+    return f"ERR unknown command '{name}', with args beginning with: {shown}"

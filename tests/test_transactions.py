@@ -268,7 +268,7 @@ def test_a_message_published_inside_exec_leaves_with_the_transaction() -> None:
     slow = Slow()
     engine = slow.engine
     listener, publisher = slow.client(), slow.client()
-    engine.channels[b"news"] = {listener: None}
+    engine.pubsub.channels[b"news"] = {listener: None}
     engine.in_exec = True
     assert engine.publish(b"news", b"hi", None) == 1
     engine.in_exec = False
@@ -281,7 +281,7 @@ def test_a_message_published_inside_exec_leaves_with_the_transaction() -> None:
 def test_a_message_published_inside_exec_that_changed_nothing_still_leaves() -> None:
     slow = Slow()
     listener = slow.client()
-    slow.engine.channels[b"news"] = {listener: None}
+    slow.engine.pubsub.channels[b"news"] = {listener: None}
     slow.engine.in_exec = True
     slow.engine.publish(b"news", b"hi", None)
     slow.engine.in_exec = False

@@ -1,0 +1,56 @@
+"""What INFO tells beside the counters of engine and commands: errors by their code, and rates over the last seconds."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+SAMPLES: Final = 16  # of the last 1.6 seconds
+ERROR_CODES_MAX: Final = 128  # further codes are counted together
+
+
+class Rate:
+    """How fast a counter grows, per second, averaged over the last samples (redis getInstantaneousMetric)."""
+
+    def __init__(self, start: int) -> None:
+        self.values: list[float] = []
+        self.last = start
+
+    def sample(self, count: int, seconds: float) -> None:
+        if seconds > 0:
+            self.values.append((count - self.last) / seconds)
+            del self.values[:-SAMPLES]
+        self.last = count
+
+    def now(self) -> float:
+        return sum(self.values) / len(self.values) if self.values else 0.0
+
+
+class Statistics:
+    """Since the start, or since CONFIG RESETSTAT, which makes a new one."""
+
+    def __init__(self) -> None:
+        self.errors: dict[str, int] = {}
+        self.errors_sent = 0
+        self.connections_rejected = 0
+        self.commands_rate = Rate(0)
+        self.in_rate = Rate(0)
+        self.out_rate = Rate(0)
+        self.sampled = time.monotonic()
+
+    def error(self, text: str) -> None:
+        """Count an error reply by its first word."""
+        self.errors_sent += 1
+        code = text.partition(" ")[0]
+        if code not in self.errors and len(self.errors) >= ERROR_CODES_MAX:
+            code = "other"
+        self.errors[code] = self.errors.get(code, 0) + 1
+
+    def sample(self, commands: int, bytes_in: int, bytes_out: int) -> None:
+        """Take the counters as they are now; called ten times a second."""
+        now = time.monotonic()
+        seconds = now - self.sampled
+        self.sampled = now
+        self.commands_rate.sample(commands, seconds)
+        self.in_rate.sample(bytes_in, seconds)
+        self.out_rate.sample(bytes_out, seconds)
