@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from eventdb.backends import Indeterminate, LogInfo, Record, RecordKind
+from eventdb.backends import LogInfo, Record, RecordKind
 from eventdb.backends.quorum import FileOps, QuorumLog, QuorumWriter
 
 WRITING = frozenset({"open_write", "pwrite", "fsync", "ftruncate", "unlink", "link", "replace", "mkdir"})
@@ -138,14 +138,10 @@ def append(writer: QuorumWriter, body: bytes) -> asyncio.Future[int]:
 
 
 def crash(writer: QuorumWriter) -> None:
-    """End a writer as kill -9 would: nothing is flushed, sealed or said. (Its threads see that they are fenced.)"""
+    """End a writer as kill -9 would, and wait until its threads are gone."""
+    writer.abandon()
     for zone in writer.zones:
-        zone._stopping = True
-        zone._finish = lambda: None  # type: ignore[method-assign]
-        zone.wake.put(None)
-    for zone in writer.zones:
-        zone.join(DEADLINE_S)
-    writer._fail(Indeterminate("the process is gone"))
+        assert zone.join(DEADLINE_S)
 
 
 async def read_all(log: QuorumLog, start: int = 0) -> list[Record]:

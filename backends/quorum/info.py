@@ -27,7 +27,7 @@ class HistoryEnd:
 def end_of_history(places: Sequence[Place], progress: Progress) -> HistoryEnd:
     """The durable end and the frame before it. Raises Unavailable when no zone can show that frame."""
     end = End(places, progress)
-    end.look()
+    end.prove()
     if end.durable_end == 0:
         return HistoryEnd(0, 0, 1, 0)
     reasons: list[str] = []

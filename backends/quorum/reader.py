@@ -7,16 +7,20 @@ All of it blocks and runs in the reader's own thread.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from eventdb.backends.log import Batch, Corrupt, Record, Trimmed, Unavailable
 from eventdb.backends.quorum import hint as hints
+from eventdb.backends.quorum import identity as identities
+from eventdb.backends.quorum import promise as promises
 from eventdb.backends.quorum.claim import Place
+from eventdb.backends.quorum.identity import DamagedIdentity
 from eventdb.backends.quorum.progress import Progress
 from eventdb.backends.quorum.segment import Chunk
-from eventdb.backends.quorum.view import Damage, ZoneView
+from eventdb.backends.quorum.view import Damage, Tail, ZoneView
 from eventdb.backends.record import Assembler, BadFrame, Frame
 
 BATCH_BYTES: Final = 1 << 20
@@ -51,6 +55,25 @@ class End:
         self.epoch = max(self.epoch, self._progress.epoch)
         return (self.epoch, self.durable_end) != before
 
+    def prove(self) -> None:
+        """Look, and find what is durable beyond any hint: after a crash hints are a little old.
+
+        What a majority of zones holds and has synced, under no promise above its epoch, is durable, whoever
+        asked for the sync: every later claim will find it. Only the epoch's own records count, as in `window.Quorum`.
+        """
+        self.look()
+        tails = [tail for tail in (_synced_tail(place) for place in self._places) if tail is not None]
+        epoch = max((tail.writer_epoch for tail in tails), default=0)
+        ends = sorted(
+            tail.end
+            for tail in tails
+            if tail.writer_epoch == epoch and tail.last is not None and tail.last.epoch == epoch
+        )
+        majority = len(self._places) // 2 + 1
+        if len(ends) >= majority and epoch >= self.epoch:
+            self.epoch = epoch
+            self.durable_end = max(self.durable_end, ends[-majority])
+
     def wait(self, known: int) -> None:
         """Sleep until more than `known` is durable, at most WAIT_S."""
         deadline = time.monotonic() + WAIT_S
@@ -59,6 +82,30 @@ class End:
             self.look()
             if self.durable_end > known:
                 return
+
+
+def _synced_tail(place: Place) -> Tail | None:
+    """The end of a zone's history, synced by us; None when the zone cannot say, or a claim is under way in it."""
+    view = ZoneView(place.ops, place.directory, place.name)
+    try:
+        if identities.load(place.ops, place.directory) is None:
+            return None
+        view.refresh()
+        view.mark(hints.load(place.ops, place.directory))
+        tail = view.tail()
+        if not view.segments:
+            return None
+        fd = place.ops.open(view.segments[-1].path, os.O_RDONLY)
+        try:
+            place.ops.fsync(fd)
+        finally:
+            place.ops.close(fd)
+        promised = promises.epochs(place.ops, place.directory)
+        return tail if promised and promised[-1] == tail.writer_epoch else None
+    except (OSError, Damage, DamagedIdentity):
+        return None
+    finally:
+        view.close()
 
 
 class Reader:
@@ -87,7 +134,7 @@ class Reader:
     def next(self) -> Batch | None:
         """The next batch, or None when all that is durable was read. Raises Trimmed, Corrupt, Unavailable."""
         if not self._started:
-            self.end.look()
+            self.end.prove()
             self._check_start()
             self._started = True
         records: list[Record] = []

@@ -33,7 +33,7 @@ def findings(places: Sequence[Place], progress: Progress, report: Report) -> Ite
     if all(facts.empty for facts in found):
         return
     end = End(places, progress)
-    end.look()
+    end.prove()
     sums: dict[int, tuple[int, str]] = {}  # segment-wise checksums of history, by first position, to compare copies
     for facts in found:
         name = facts.place.name

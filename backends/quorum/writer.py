@@ -223,6 +223,13 @@ class QuorumWriter:
 
     # -- the end --------------------------------------------------------------------------------------------
 
+    def abandon(self) -> None:
+        """End as a killed process would: nothing more is written, sealed or said. Pending appends: Indeterminate."""
+        self._scrubber.stop()
+        for zone in self.zones:
+            zone.stop(abandon=True)
+        self._fail(Indeterminate("the writer was abandoned before the append was durable"))
+
     async def close(self) -> None:
         """See `log.Writer.close`."""
         if self._closing is None:

@@ -43,7 +43,7 @@ ZERO_BYTES_MAX: Final = 1 << 20
 RETRY_S_MIN: Final = 0.02
 RETRY_S_MAX: Final = 2.0
 REPLACED_S: Final = 0.1
-HINT_S: Final = 0.02  # an idle zone states the durable end this much later
+HINT_S: Final = 0.002  # the hint is at most this old while the zone is alive; stating every append costs 10 %
 IDLE_S: Final = 1.0  # an idle zone looks this often whether it is still there
 STALL_S: Final = 1.0  # a call that takes longer is reported as a stall
 
@@ -80,6 +80,7 @@ class Zone:
         self._identity = identity
         self._member = False  # its identity is there, and it forgot nothing
         self._stopping = False
+        self._abandoned = False
         self._fd = -1
         self._hint_fd = -1
         self._segment_first = 0
@@ -87,7 +88,8 @@ class Zone:
         self._byte = 0  # where the next frame goes
         self._mark = (0, 0)  # byte and position of the latest write
         self._zeroed = 0  # the segment holds zeros from `_byte` to here
-        self._published = (0, 0)
+        self._published = (0, 0)  # the votes that the hint states
+        self._published_at = 0.0
         self._damaged: set[str] = set()  # names of segments to be rebuilt
         self._thread = threading.Thread(target=self._run, name=f"eventdb-{name}", daemon=True)
 
@@ -104,7 +106,9 @@ class Zone:
             self.true = True
             self.end = tail.end
 
-    def stop(self) -> None:
+    def stop(self, *, abandon: bool = False) -> None:
+        """End the thread when all is written; or at once, leaving the files as they are."""
+        self._abandoned = abandon
         self._stopping = True
         self.wake.put(None)
 
@@ -154,7 +158,7 @@ class Zone:
         quorum = self._quorum
         window = quorum.window
         self._state(UP, "")
-        while not self._stopping or window.end > self.end:
+        while not self._stopping or (window.end > self.end and not self._abandoned):
             frames = window.take(self.end, WRITE_BYTES_MAX)
             if frames is None:
                 self._state(CATCHING_UP, f"from position {self.end}")
@@ -166,7 +170,7 @@ class Zone:
                     return
                 continue
             self._write(frames[0] if len(frames) == 1 else b"".join(frames), self.end + len(frames))
-            if quorum.mark(self.index, self.end):
+            if quorum.mark(self.index, self.end) and time.monotonic() - self._published_at > HINT_S:
                 self._publish()
             if quorum.fenced_by:
                 return
@@ -436,6 +440,7 @@ class Zone:
             0,
         )
         self._published = votes
+        self._published_at = time.monotonic()
 
     # -- repair, errors, the end ----------------------------------------------------------------------------
 
@@ -501,7 +506,7 @@ class Zone:
 
     def _finish(self) -> None:
         """Leave the zone as small and as well described as can be."""
-        if self._fd >= 0 and not self._quorum.fenced_by:
+        if self._fd >= 0 and not self._quorum.fenced_by and not self._abandoned:
             self._seal()
             self._publish()
             if self._hint_fd >= 0:
