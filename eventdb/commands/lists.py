@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 from eventdb.client import Client
-from eventdb.engine import encode_event
 from eventdb.registry import command, find_numkeys
 from eventdb.resp import (
     EMPTY_ARRAY,
@@ -29,6 +28,8 @@ from eventdb.values.list import ListValue, apply_lpop, apply_lpush, apply_rpop, 
 
 LEFT: Final = b"LEFT"
 RIGHT: Final = b"RIGHT"
+LPOP: Final = b"LPOP"
+RPOP: Final = b"RPOP"
 NOT_POSITIVE: Final = "ERR value is out of range, must be positive"
 
 
@@ -120,13 +121,13 @@ def pop_one(client: Client, key: bytes, value: ListValue, left: bool) -> bytes:
     db = client.db
     if left:
         element = value.get(0)
-        event = [b"LPOP", key]
-        apply_lpop(db, event)
+        apply_lpop(db, [LPOP, key])
+        data = b"*2\r\n$4\r\nLPOP\r\n$%d\r\n%b\r\n" % (len(key), key)
     else:
         element = value.get(len(value.front) + len(value.back) - 1)
-        event = [b"RPOP", key]
-        apply_rpop(db, event)
-    client.engine.record(db, key, encode_event(event))
+        apply_rpop(db, [RPOP, key])
+        data = b"*2\r\n$4\r\nRPOP\r\n$%d\r\n%b\r\n" % (len(key), key)
+    client.engine.record(db, key, data)
     return element
 
 
@@ -140,7 +141,7 @@ def pop_many(client: Client, key: bytes, value: ListValue, left: bool, count: in
     else:
         found = value.slice(n - count, n)
         found.reverse()
-    client.emit([b"LPOP" if left else b"RPOP", key, b"%d" % count])
+    client.emit([LPOP if left else RPOP, key, b"%d" % count])
     return found
 
 
@@ -326,7 +327,7 @@ def linsert(client: Client, argv: list[bytes]) -> bytes:
     value = list_to_change(client, argv[1])
     if value is None:
         return ZERO
-    if value.find(argv[3], 0, value.size()) < 0:
+    if not value.has(argv[3]):
         return b":-1\r\n"
     client.emit([b"LINSERT", argv[1], where, argv[3], argv[4]])
     return integer(value.size())
@@ -341,9 +342,9 @@ def lrem(client: Client, argv: list[bytes]) -> bytes:
     value = list_to_change(client, argv[1])
     if value is None:
         return ZERO
-    before = value.size()
-    if value.find(argv[3], 0, before) < 0:
+    if not value.has(argv[3]):
         return ZERO
+    before = value.size()
     client.emit([b"LREM", argv[1], b"%d" % count, argv[3]])
     return integer(before - value.size())
 

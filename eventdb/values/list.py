@@ -87,6 +87,9 @@ class ListValue(Value):
                 return -1
         return -1
 
+    def has(self, element: bytes) -> bool:
+        return element in self.front or element in self.back
+
     # -- changing, by apply functions only
 
     def pop_left(self) -> bytes:
@@ -140,52 +143,76 @@ class ListValue(Value):
     def drop_left(self, count: int) -> None:
         """Remove `count` elements at the head; there are as many."""
         n = len(self.front)
-        if count >= n:
-            self.front = []
-            del self.back[: count - n]
-        else:
+        if count < n:
             del self.front[n - count :]
+        else:
+            self.front, self.back = _halves(self.back, count - n)
 
     def drop_right(self, count: int) -> None:
         """Remove `count` elements at the tail; there are as many."""
         n = len(self.back)
-        if count >= n:
-            self.back = []
-            del self.front[: count - n]
-        else:
+        if count < n:
             del self.back[n - count :]
+        else:
+            self.back, self.front = _halves(self.front, count - n)
 
     def remove(self, element: bytes, count: int) -> None:
         """Remove elements equal to this one: the first `count`, the last -`count`, or all when it is 0."""
+        left = abs(count) or self.size()
         if count >= 0:
-            left = count or self.size()
-            kept, left = _without(self.front[::-1], element, left)
-            kept.reverse()
-            self.front = kept
-            self.back, left = _without(self.back, element, left)
+            if element in self.front:
+                found = self.front[::-1]
+                left = _remove_from(found, element, left)
+                found.reverse()
+                self.front = found
+            if left:
+                _remove_from(self.back, element, left)
         else:
-            kept, left = _without(self.back[::-1], element, -count)
-            kept.reverse()
-            self.back = kept
-            self.front, left = _without(self.front, element, left)
+            if element in self.back:
+                found = self.back[::-1]
+                left = _remove_from(found, element, left)
+                found.reverse()
+                self.back = found
+            if left:
+                _remove_from(self.front, element, left)
 
 
-def _without(elements: list[bytes], element: bytes, count: int) -> tuple[list[bytes], int]:
-    """The list without its first `count` elements that are equal to this one, and how many are left to remove."""
-    if count == 0 or element not in elements:
-        return elements, count
+def _halves(elements: list[bytes], skip: int) -> tuple[list[bytes], list[bytes]]:
+    """Drop the first `skip` elements of one side, whose other side is empty, and part the rest between both.
+
+    Returns the other side (reversed) and what stays here. Dropping a few elements again and again from the far
+    end of a long array would shift all of it each time; from half of it, it costs next to nothing.
+    """
+    rest = len(elements) - skip
+    if skip == 0 or rest <= SHIFT_MAX:
+        del elements[:skip]
+        return [], elements
+    middle = skip + rest // 2
+    other = elements[skip:middle]
+    other.reverse()
+    del elements[:middle]
+    return other, elements
+
+
+def _remove_from(elements: list[bytes], element: bytes, count: int) -> int:
+    """Remove the first `count` elements that are equal to this one; return how many were not found."""
     kept: list[bytes] = []
-    done = 0
-    for item in elements:
-        done += 1
-        if item == element:
-            count -= 1
-            if count == 0:
-                break
-        else:
-            kept.append(item)
-    kept += elements[done:]
-    return kept, count
+    start = 0
+    while count > 0:
+        try:
+            at = elements.index(element, start)
+        except ValueError:
+            break
+        count -= 1
+        if count == 0 and start == 0:  # the usual LREM: one element
+            del elements[at]
+            return 0
+        kept += elements[start:at]
+        start = at + 1
+    if start > 0:
+        kept += elements[start:]
+        elements[:] = kept
+    return count
 
 
 def existing(db: Db, key: bytes) -> ListValue:
