@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import Final
 
 from eventdb.client import Client
-from eventdb.glob import glob_match
+from eventdb.commands.collection_scan import parse_cursor, scan_options, scan_reply
+from eventdb.glob import compile_glob
 from eventdb.registry import command, find_numkeys
 from eventdb.resp import (
     EMPTY_ARRAY,
     INT64_MAX,
     INT64_MIN,
-    NOT_INTEGER,
     NULL3,
     NULL_BULK,
     ZERO,
@@ -32,6 +32,7 @@ from eventdb.resp import (
     syntax_error,
     wrong_type,
 )
+from eventdb.values.value import Limits
 from eventdb.values.zset import ZSetValue, score_text
 
 NOT_POSITIVE: Final = "ERR value is out of range, must be positive"
@@ -94,13 +95,12 @@ def scored(members: list[bytes], scores: dict[bytes, float], resp3: bool) -> byt
     return b"".join(parts)
 
 
-def unsigned_zero(client: Client, value: ZSetValue | None, members: int, member: bytes, score: float) -> float:
-    """Redis's listpack keeps no sign of zero, its skiplist does. `members`: how many there would be."""
-    limits = client.engine.config.limits
-    if score == 0.0 and members <= limits.zset_entries and len(member) <= limits.zset_value:
-        if value is None or not value.big:
-            return 0.0
-    return score
+def outgrows(limits: Limits, members: int, member: bytes) -> bool:
+    """True when this member, one of so many, takes a sorted set from Redis's listpack to its skiplist.
+
+    It matters beyond OBJECT ENCODING: a listpack keeps no sign of zero, so -0 becomes 0 there.
+    """
+    return members > limits.zset_entries or len(member) > limits.zset_value
 
 
 # -- adding
@@ -177,6 +177,8 @@ def _add(client: Client, argv: list[bytes], bits: int) -> bytes:
     scores: dict[bytes, float] = {} if value is None else value.scores
     if bits & INCR:
         return _increment(client, key, value, given[0], argv[first + 1], bits)
+    limits = client.engine.config.limits
+    big = value is not None and value.big
     changes: dict[bytes, float] = {}
     added = updated = 0
     for i in range(len(given)):
@@ -185,12 +187,15 @@ def _add(client: Client, argv: list[bytes], bits: int) -> bytes:
         if before is None:
             before = scores.get(member)
         if before is None:
-            if not bits & XX:
-                added += 1
-                changes[member] = unsigned_zero(client, value, len(scores) + added, member, score)
-        elif score != before and not (bits & NX or (bits & LT and score > before) or (bits & GT and score < before)):
+            if bits & XX:
+                continue
+            added += 1
+            big = big or outgrows(limits, len(scores) + added, member)
+        elif score == before or bits & NX or (bits & LT and score > before) or (bits & GT and score < before):
+            continue
+        else:
             updated += 1
-            changes[member] = unsigned_zero(client, value, len(scores) + added, member, score)
+        changes[member] = score if big else score + 0.0  # -0.0 + 0.0 is 0.0
     if changes:
         event: list[bytes] = [b"ZADD", key]
         for member, score in changes.items():
@@ -202,23 +207,24 @@ def _add(client: Client, argv: list[bytes], bits: int) -> bytes:
 
 def _increment(client: Client, key: bytes, value: ZSetValue | None, by: float, member: bytes, bits: int) -> bytes:
     """Add to one score; reply with the new one, or nothing when an option forbids the change."""
-    before = None if value is None else value.scores.get(member)
+    scores: dict[bytes, float] = {} if value is None else value.scores
+    big = value is not None and value.big
+    before = scores.get(member)
     if before is None:
         if bits & XX:
             return null(client.resp3)
-        members = 1 if value is None else len(value.scores) + 1
-        client.emit([b"ZADD", key, score_text(unsigned_zero(client, value, members, member, by)), member])
-        return double(by, client.resp3)
-    if bits & NX:
-        return null(client.resp3)
-    score = before + by
-    if score != score:
-        raise ReplyError(NOT_A_NUMBER)
-    if (bits & LT and score >= before) or (bits & GT and score <= before):
-        return null(client.resp3)
+        score = by
+        big = big or outgrows(client.engine.config.limits, len(scores) + 1, member)
+    else:
+        score = before + by
+        if bits & NX:
+            return null(client.resp3)
+        if score != score:
+            raise ReplyError(NOT_A_NUMBER)
+        if (bits & LT and score >= before) or (bits & GT and score <= before):
+            return null(client.resp3)
     if score != before:
-        assert value is not None
-        client.emit([b"ZADD", key, score_text(unsigned_zero(client, value, len(value.scores), member, score)), member])
+        client.emit([b"ZADD", key, score_text(score if big else score + 0.0), member])
     return double(score, client.resp3)
 
 
@@ -283,7 +289,7 @@ def _pop(client: Client, argv: list[bytes], highest: bool) -> bytes:
         raise syntax_error()
     count = 1
     if len(argv) == 3:
-        count = parse_int(argv[2])
+        count = parse_int(argv[2], NOT_POSITIVE)
         if count < 0:
             raise ReplyError(NOT_POSITIVE)
     value = write_zset(client, argv[1])
@@ -451,41 +457,20 @@ def zrandmember(client: Client, argv: list[bytes]) -> bytes:
     summary="Incrementally iterate sorted sets elements and associated scores",
 )  # fmt: skip
 def zscan(client: Client, argv: list[bytes]) -> bytes:
-    cursor = _cursor(argv[2])
+    cursor = parse_cursor(argv[2])
     value = read_zset(client, argv[1])
     if value is None:
         return EMPTY_SCAN
-    count, pattern = _scan_options(argv)
+    count, pattern = scan_options(argv)
     if value.scanned_whole():
         next_cursor, members = 0, value.ranked().slice(0, len(value.scores))
     else:
         next_cursor, members = value.places().scan(cursor, count, value.scores)
-    if pattern != b"*":
-        members = [member for member in members if glob_match(pattern, member)]
-    return array([bulk(b"%d" % next_cursor), scored(members, value.scores, False)])
-
-
-def _cursor(text: bytes) -> int:
-    """An unsigned 64-bit number, as strtoul reads it but without what Redis refuses."""
-    if not text.isdigit() or len(text) > 20 or int(text) >= 2**64:
-        raise ReplyError("ERR invalid cursor")
-    return int(text)
-
-
-def _scan_options(argv: list[bytes]) -> tuple[int, bytes]:
-    count, pattern = 10, b"*"
-    i = 3
-    while i < len(argv):
-        word = argv[i].upper()
-        if i + 1 == len(argv):
-            raise syntax_error()
-        if word == b"COUNT":
-            count = parse_int(argv[i + 1], NOT_INTEGER)
-            if count < 1:
-                raise syntax_error()
-        elif word == b"MATCH":
-            pattern = argv[i + 1]
-        else:
-            raise syntax_error()
-        i += 2
-    return count, pattern
+    if pattern is not None:
+        match = compile_glob(pattern).fullmatch
+        members = [member for member in members if match(member) is not None]
+    items: list[bytes] = []
+    for member in members:
+        items.append(member)
+        items.append(format_double(value.scores[member]))
+    return scan_reply(next_cursor, items)

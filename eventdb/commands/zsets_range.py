@@ -219,7 +219,7 @@ def store(client: Client, key: bytes, scores: dict[bytes, float]) -> bytes:
         small = len(scores) <= limits.zset_entries and max(map(len, scores)) <= limits.zset_value
         event: list[bytes] = [b"ZADD", key]
         for member, score in scores.items():
-            event.append(score_text(score + 0.0 if small else score))  # -0.0 + 0.0 is 0.0; see unsigned_zero
+            event.append(score_text(score + 0.0 if small else score))  # -0.0 + 0.0 is 0.0; see outgrows
             event.append(member)
         client.emit(event)
     return integer(len(scores))

@@ -5,7 +5,7 @@
     members of a block                      [c   a   b  ]  [f   d  ]  [e   g  ]
 
 A skip list or a tree costs a Python object a node and a pointer to follow a level. Here the searching, shifting and
-slicing is all done in C by bisect, array and list, on blocks of a few hundred. Doubles in an array lie side by side:
+slicing is all done in C by bisect, array and list, on blocks of some hundred. Doubles in an array lie side by side:
 measured with 100 thousand members, an update takes 0.6 of the time it takes with lists of floats and 0.4 of that with
 lists of (score, member) pairs, and no memory for a pair. A rank adds up the sizes of the blocks before it, from
 the nearer end: some microseconds among a million.
@@ -16,12 +16,11 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from itertools import islice
+from math import isqrt
 from operator import eq
 from typing import Final
 
-BLOCK_MAX: Final = 512  # members; a block that outgrows it becomes two
-BLOCK_FILL: Final = 384  # members a block when everything is laid out anew
-BLOCK_MERGE: Final = 128  # two neighbours that together have no more than this become one
+BLOCK_MAX: Final = 512  # members a block may have in a small set; see _resize
 
 
 def in_order(scores: dict[bytes, float]) -> list[bytes]:
@@ -37,15 +36,19 @@ def in_order(scores: dict[bytes, float]) -> list[bytes]:
 class Ranking:
     """The order of one sorted set. The caller knows each member's score and gives it along."""
 
-    def __init__(self, scores: dict[bytes, float]) -> None:
+    def __init__(self, scores: dict[bytes, float], block_max: int = BLOCK_MAX) -> None:
         self.size = len(scores)
+        self.block_least = block_max
+        self.block_max = 0  # a block that outgrows it becomes two
         self.scores: list[array[float]] = []
         self.members: list[list[bytes]] = []
         self.last_scores: array[float] = array("d")
         self.last_members: list[bytes] = []
+        self._resize()
         ordered = in_order(scores)
-        for start in range(0, len(ordered), BLOCK_FILL):
-            block = ordered[start : start + BLOCK_FILL]
+        fill = self.block_max * 3 // 4
+        for start in range(0, len(ordered), fill):
+            block = ordered[start : start + fill]
             values = array("d", map(scores.__getitem__, block))
             self.scores.append(values)
             self.members.append(block)
@@ -53,8 +56,9 @@ class Ranking:
             self.last_members.append(block[-1])
 
     def copy(self) -> Ranking:
-        made = Ranking({})
+        made = Ranking({}, self.block_least)
         made.size = self.size
+        made.block_max = self.block_max
         made.scores = [block[:] for block in self.scores]
         made.members = [block[:] for block in self.members]
         made.last_scores = self.last_scores[:]
@@ -100,10 +104,11 @@ class Ranking:
             self.scores[i].insert(j, score)
             block = blocks[i]
             block.insert(j, member)
-            if len(block) > BLOCK_MAX:
+            if len(block) > self.block_max:
                 self._split(i, len(block) // 2)
             return
-        if i == 0 or len(blocks[i - 1]) >= BLOCK_MAX:  # at the very end: what grows there fills its blocks
+        if i == 0 or len(blocks[i - 1]) >= self.block_max:  # at the very end: what grows there fills its blocks
+            self._resize()
             self.scores.append(array("d", (score,)))
             blocks.append([member])
             self.last_scores.append(score)
@@ -132,9 +137,13 @@ class Ranking:
             if j == n:
                 self.last_scores[i] = scores[-1]
                 self.last_members[i] = block[-1]
-            if n < BLOCK_MERGE:
+            if n * 4 < self.block_max:
                 self._merge(i)
         return kept
+
+    def _resize(self) -> None:
+        """Let blocks grow with the root of the size, so that shifting within them and counting them stay in balance."""
+        self.block_max = max(self.block_least, 2 * isqrt(self.size))
 
     def _drop(self, i: int) -> None:
         del self.scores[i]
@@ -143,6 +152,7 @@ class Ranking:
         del self.last_members[i]
 
     def _split(self, i: int, at: int) -> None:
+        self._resize()
         scores, members = self.scores[i], self.members[i]
         self.scores.insert(i + 1, scores[at:])
         self.members.insert(i + 1, members[at:])
@@ -152,10 +162,10 @@ class Ranking:
         del members[at:]
 
     def _merge(self, i: int) -> None:
-        """Join block i with its right or left neighbour when both are small."""
+        """Join block i with its right neighbour (the last with its left one) when both fit in half a block."""
         if i + 1 == len(self.members):
             i -= 1
-        if i < 0 or len(self.members[i]) + len(self.members[i + 1]) > BLOCK_MERGE:
+        if i < 0 or (len(self.members[i]) + len(self.members[i + 1])) * 2 > self.block_max:
             return
         self.scores[i].extend(self.scores[i + 1])
         self.members[i].extend(self.members[i + 1])
