@@ -266,24 +266,30 @@ def test_a_broken_watch_is_not_told_before_what_broke_it_is_durable() -> None:
 
 def test_a_message_published_inside_exec_leaves_with_the_transaction() -> None:
     slow = Slow()
-    engine = slow.engine
-    listener, publisher = slow.client(), slow.client()
-    engine.pubsub.channels[b"news"] = {listener: None}
-    engine.in_exec = True
-    assert engine.publish(b"news", b"hi", None) == 1
-    engine.in_exec = False
-    slow.run(publisher, "SET k 1")  # stands for EXEC: the transaction that the message belongs to
-    assert slow.sent(listener) == b"" and not engine.deferred
+    listener = slow.client("SUBSCRIBE news")
+    slow.sent(listener)
+    publisher = slow.client("MULTI", "PUBLISH news before", "SET k 1", "PUBLISH news after", "EXEC")
+    assert slow.sent(listener) == b""
+    assert slow.sent(publisher) == b"+OK\r\n" + b"+QUEUED\r\n" * 3
     slow.finish()
-    assert slow.sent(listener) == b"*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$2\r\nhi\r\n"
+    assert slow.sent(publisher) == b"*3\r\n:1\r\n+OK\r\n:1\r\n"
+    messages = [b"*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n" + text for text in (b"$6\r\nbefore\r\n", b"$5\r\nafter\r\n")]
+    assert slow.sent(listener) == b"".join(messages)
 
 
-def test_a_message_published_inside_exec_that_changed_nothing_still_leaves() -> None:
+def test_a_message_published_inside_exec_that_changed_nothing_leaves_with_what_was_pending_before() -> None:
     slow = Slow()
-    listener = slow.client()
-    slow.engine.pubsub.channels[b"news"] = {listener: None}
-    slow.engine.in_exec = True
-    slow.engine.publish(b"news", b"hi", None)
-    slow.engine.in_exec = False
-    slow.client("MULTI", "EXEC")
+    listener = slow.client("SUBSCRIBE news")
+    slow.sent(listener)
+    slow.client("SET k 1")
+    slow.client("MULTI", "GET k", "PUBLISH news hi", "EXEC")
+    assert slow.sent(listener) == b""
+    slow.finish()
     assert slow.sent(listener).endswith(b"$2\r\nhi\r\n")
+    slow.client("MULTI", "PUBLISH news ho", "EXEC")
+    assert slow.sent(listener).endswith(b"$2\r\nho\r\n")
+
+
+def test_a_subscription_inside_exec_is_confirmed_inside_its_reply(local: Local) -> None:
+    run(local, "MULTI", "SUBSCRIBE x", "PING")
+    assert local.raw("EXEC") == b"*2\r\n*3\r\n$9\r\nsubscribe\r\n$1\r\nx\r\n:1\r\n*2\r\n$4\r\npong\r\n$0\r\n\r\n"
