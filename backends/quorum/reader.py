@@ -42,6 +42,7 @@ class End:
         self.durable_end = 0
         self._places = places
         self._progress = progress
+        self._quiet = False
 
     def look(self) -> bool:
         """Take the newest hints; True when something moved."""
@@ -81,7 +82,11 @@ class End:
             self._progress.wait(known, POLL_S)
             self.look()
             if self.durable_end > known:
+                self._quiet = False
                 return
+        if not self._quiet:  # once in each silence: the writer may have died before its last hint
+            self._quiet = True
+            self.prove()
 
 
 def _synced_tail(place: Place) -> Tail | None:
