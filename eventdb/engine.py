@@ -52,7 +52,7 @@ from eventdb.registry import (
     Command,
     unknown_command,
 )
-from eventdb.resp import NO_REPLY, QUEUED, ReplyError, error
+from eventdb.resp import NO_REPLY, QUEUED, ReplyError, bulks, error
 from eventdb.slowlog import SlowLog
 from eventdb.statistics import Statistics
 from eventdb.waiting import Waiting
@@ -77,10 +77,12 @@ def encode_event(argv: list[bytes]) -> bytes:
     if n == 3:
         a, b, c = argv[0], argv[1], argv[2]
         return b"*3\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(a), a, len(b), b, len(c), c)
-    parts: list[bytes] = [b"*%d\r\n" % n]
-    for arg in argv:
-        parts.append(b"$%d\r\n%b\r\n" % (len(arg), arg))
-    return b"".join(parts)
+    if n == 4:
+        a, b, c, d = argv[0], argv[1], argv[2], argv[3]
+        return b"*4\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
+            len(a), a, len(b), b, len(c), c, len(d), d
+        )  # fmt: skip
+    return bulks(argv)
 
 
 class Engine:
