@@ -166,6 +166,12 @@ class Engine:
         self.disconnect(client)
         client.sink.close()
 
+    def reset_statistics(self) -> None:
+        """CONFIG RESETSTAT."""
+        self.hits = self.misses = self.expired_keys = self.commands_run = self.connections_received = 0
+        self.bytes_in = self.bytes_out = 0
+        self.statistics = Statistics()
+
     def cron(self) -> None:
         """What happens on a clock and not by a command: the driver calls it ten times a second, in any role."""
         self.statistics.sample(self.commands_run, self.bytes_in, self.bytes_out)

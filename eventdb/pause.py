@@ -60,12 +60,16 @@ class Pause:
         self.stalled.pop(client, None)
 
     def end(self) -> None:
-        """Run what was stalled, in the order it came (CLIENT UNPAUSE, or the time is up)."""
-        engine = self.engine
-        engine.gate &= ~PAUSED
+        """Let clients go on (CLIENT UNPAUSE, or the time is up)."""
+        self.engine.gate &= ~PAUSED
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
+        self.engine.commit.schedule(self._run_stalled)  # later: CLIENT UNPAUSE is a command in the middle of its run
+
+    def _run_stalled(self) -> None:
+        """Run what was stalled, in the order it came; what a new pause stops is stalled again."""
+        engine = self.engine
         engine.read_clock()
         clients, self.stalled = self.stalled, {}
         for client in clients:

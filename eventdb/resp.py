@@ -141,6 +141,11 @@ def verbatim(text: bytes, resp3: bool) -> bytes:
     return b"=%d\r\ntxt:%b\r\n" % (len(text) + 4, text) if resp3 else bulk(text)
 
 
+def lines(text: str) -> bytes:
+    """An array of simple strings, one a line: what HELP subcommands answer."""
+    return array([simple(line.encode()) for line in text.strip("\n").split("\n")])
+
+
 def format_double(value: float) -> bytes:
     """Print a score as Redis 7.0 does, by `%.17g`: 0.1 is 0.10000000000000001, 1e17 is 1e+17, 3.0 is 3.
 
