@@ -226,12 +226,14 @@ QUICK = st.one_of(
     call("COPY", WAITED, WAITED, st.sampled_from([[], [b"REPLACE"]])),
     call("PEXPIRE", WAITED, st.just(b"-1")),
     call("LREM", WAITED, st.just(b"0"), VALUE),
+    call("ZADD", WAITED, VALUE, VALUE),
 )
 WAIT = st.one_of(
     call("BLPOP", some(WAITED, 1, 3), FOREVER),
     call("BRPOP", some(WAITED, 1, 3), FOREVER),
     call("BLMOVE", WAITED, WAITED, SIDE, SIDE, FOREVER),
     call("BRPOPLPUSH", WAITED, WAITED, FOREVER),
+    call("BZPOPMIN", some(WAITED, 1, 2), FOREVER),
     call("BLMPOP", FOREVER, some(WAITED, 2, 2).map(lambda keys: [b"2", *keys]), SIDE),
     call("BLMPOP", FOREVER, WAITED.map(lambda key: [b"1", key]), SIDE, st.just([b"COUNT", b"2"])),
 )
