@@ -101,7 +101,8 @@ def lines(item: Entry) -> list[str]:
     """One line an event: offset, time, [database who], command. A claim is a comment, as it changes no key."""
     at = format_ms(item.time_ms)
     if item.offset == 0:
-        return [f"# epoch {item.epoch} claimed by {item.origin or 'nobody'} after {at}"]
+        after = f"the last transaction before it is of {at}" if item.time_ms else "no transaction before it"
+        return [f"# epoch {item.epoch} claimed by {item.origin or 'nobody'}; {after}"]
     head = f"{item.offset} {at}"
     shown = [f"{head} [{db} {item.origin}] {' '.join(map(quote, event))}" for db, event in item.events]
     return shown or [f"{head} [0 {item.origin}] # no event"]

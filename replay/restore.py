@@ -119,8 +119,12 @@ class _Copy:
 
     async def run(self, on_progress: OnPhase | None) -> None:
         report = None if on_progress is None else lambda progress: on_progress("copy", progress)
-        await self.follower.rebuild(stop_offset=self.cut.offset, on_progress=report, between=self._room)
-        await self._room(0)
+        try:
+            await self.follower.rebuild(stop_offset=self.cut.offset, on_progress=report, between=self._room)
+            await self._room(0)
+        finally:
+            for future, _ in self._pending:  # after a failure: theirs is the same one
+                future.add_done_callback(_looked_at)
 
     def _record(self, record: Record) -> None:
         """Append what of this record lies before the cut; the follower has applied just that."""
@@ -144,6 +148,12 @@ class _Copy:
             except Fenced as error:
                 raise taken_over(self.url) from error
             self._pending_bytes -= size
+
+
+def _looked_at(future: asyncio.Future[int]) -> None:
+    """Take a future's outcome, so that asyncio does not report it as forgotten."""
+    if not future.cancelled():
+        future.exception()
 
 
 async def _verify(

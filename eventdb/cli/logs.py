@@ -44,7 +44,7 @@ For programs, one JSON object a line:
 def info(log: LogURL, as_json: AsJSON = False) -> None:
     """Show offsets, epoch, sizes, and how each zone is."""
     source = screen.open_source(log)
-    found = screen.run(source.info())
+    found = screen.run(screen.existing(source))
     if as_json:
         from dataclasses import asdict
 
@@ -112,7 +112,7 @@ async def _tail(source: Log, from_offset: int | None, count: int, follow: bool, 
     from eventdb.replay.follower import BeyondEnd
     from eventdb.replay.inspect import tail as entries
 
-    found = await source.info()
+    found = await source.info() if follow else await screen.existing(source)
     if from_offset is None:
         from_offset = max(found.first_offset, found.last_offset - count + 1)
     elif from_offset > found.last_offset and not follow:
@@ -145,6 +145,7 @@ def verify(log: LogURL) -> None:
 async def _verify(source: Log) -> int:
     from eventdb.replay.inspect import verify as findings
 
+    await screen.existing(source)
     count = 0
     async for finding in findings(source):
         count += 1
@@ -194,5 +195,6 @@ def digest(
 async def _digest(source: Log, at: int | None) -> StateAt:
     from eventdb.replay.inspect import state_at
 
+    await screen.existing(source)
     with screen.Display() as display:
         return await state_at(source, screen.make_view, at, display.replayed)

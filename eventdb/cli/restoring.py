@@ -16,7 +16,8 @@ SHOWN_AFTER = 3
 
 
 async def dry(source: Log, target: Log | None, to: To) -> None:
-    """Print what would be restored; touches nothing."""
+    """Print what would be restored; writes nothing."""
+    await screen.existing(source)
     cut = await find_cut(source, to)
     if target is not None:
         await check_empty(target)
@@ -24,7 +25,8 @@ async def dry(source: Log, target: Log | None, to: To) -> None:
     left_out = cut.last_offset - cut.offset
     typer.echo(f"would restore offsets 1 to {cut.offset} of {source.url}, committed up to {format_ms(cut.time_ms)}")
     if left_out:
-        typer.echo(f"would leave out {left_out} later ones, up to offset {cut.last_offset}")
+        later = "1 later transaction" if left_out == 1 else f"{left_out} later transactions"
+        typer.echo(f"would leave out {later}, up to offset {cut.last_offset}")
     typer.echo("\nlast before the cut:")
     for entry in entries:
         if entry.offset == cut.offset + 1:
@@ -36,6 +38,7 @@ async def dry(source: Log, target: Log | None, to: To) -> None:
 
 async def real(source: Log, target: Log, to: To) -> None:
     """Restore, and print what the target holds now."""
+    await screen.existing(source)
     with screen.Display() as display:
         done = await restore(source, target, to, screen.make_view, on_progress=display.report)
     typer.echo(f"restored {source.url} into {target.url}, read back and compared")

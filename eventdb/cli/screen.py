@@ -6,7 +6,6 @@ done, elsewhere a plain line every few seconds, as a log file wants it.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 import time
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
-    from eventdb.backends import Log
+    from eventdb.backends import Log, LogInfo
     from eventdb.replay.follower import Progress
     from eventdb.replay.machine import Machine
 
@@ -40,6 +39,8 @@ def fail(text: str, code: int = 1) -> NoReturn:
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a command's work; whatever a user can meet becomes one line and an exit code, never a traceback."""
+    import asyncio
+
     from eventdb.backends import LogError
 
     try:
@@ -66,6 +67,16 @@ def open_source(url: str) -> Log:
         return open_log(url)
     except BadLogURL as error:
         fail(str(error), code=2)
+
+
+async def existing(log: Log) -> LogInfo:
+    """State of a log that is there. Raises NothingThere: a mistyped path must not look like an empty log."""
+    from eventdb.replay.cut import NothingThere
+
+    found = await log.info()
+    if found.epoch == 0 and await log.is_empty():
+        raise NothingThere(f"there is no log at {log.url}: nothing was ever written there")
+    return found
 
 
 def make_view() -> Machine:
