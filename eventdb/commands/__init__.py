@@ -28,6 +28,8 @@ MODULES: Final = (
     "config",
     "info",
     "eventdb",
+    "administration",
+    "diagnosis",
 )
 
 for _name in MODULES:

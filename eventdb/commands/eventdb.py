@@ -1,26 +1,37 @@
-"""What eventdb adds to Redis: positions in history and the digest of the state."""
+"""EVENTDB.*: what only a database with a history can be asked."""
 
 from __future__ import annotations
 
 from eventdb.client import Client
 from eventdb.registry import command
-from eventdb.resp import array, bulk, integer
+from eventdb.resp import NO_REPLY, array, bulk, integer
 
 
 @command(
-    "EVENTDB.OFFSET", arity=1, flags="fast loading stale", acl="connection", group="connection", since="0.1.0",
-    summary="Returns the offset of this connection's last write, and the durable offset of the node.",
+    "EVENTDB.OFFSET", arity=1, flags="noscript loading stale fast", acl="connection", since="7.0.0", group="server",
+    tips="nondeterministic_output",
+    summary="Tells the offset of this connection's last write (0: none), and the durable offset.",
 )  # fmt: skip
-def offset(client: Client, argv: list[bytes]) -> bytes:
-    """[last, durable]: `last` is 0 before the connection's first write. Behind a pipelined write it waits with it."""
-    return array([integer(client.last_offset), integer(client.engine.commit.durable_offset)])
+def eventdb_offset(client: Client, argv: list[bytes]) -> bytes:
+    """The reply leaves when that write is durable, so the durable offset is never below the first number."""
+    commit = client.engine.commit
+    reply = array([integer(client.last_offset), integer(max(client.last_offset, commit.durable_offset))])
+    return after_own_writes(client, reply)
+
+
+def after_own_writes(client: Client, reply: bytes) -> bytes:
+    """Answer once everything this client has written is durable; inside EXEC, with the EXEC itself."""
+    batch = client.pending_batch()
+    if batch is None or client.engine.in_exec:
+        return reply
+    client.hold(batch, reply)
+    return NO_REPLY
 
 
 @command(
-    "EVENTDB.DIGEST", arity=1, flags="readonly", whole=True, acl="dangerous", group="server", since="0.1.0",
-    complexity="O(N) where N is the number of bytes in all keys and values",
-    summary="Returns a hash of the whole state that is the same wherever the same history was replayed.",
+    "EVENTDB.DIGEST", arity=1, flags="readonly", whole=True, since="7.0.0", group="server",
+    complexity="O(N) where N is the size of all data: the server does nothing else meanwhile",
+    summary="Tells a hash of the whole state, the same on every node and snapshot that has the same offset.",
 )  # fmt: skip
-def digest(client: Client, argv: list[bytes]) -> bytes:
-    """32 hexadecimal digits. Blocks the server while it runs, about a second per million small keys."""
+def eventdb_digest(client: Client, argv: list[bytes]) -> bytes:
     return bulk(client.engine.digest().encode())
