@@ -21,11 +21,13 @@ import eventdb.commands
 from eventdb.config import Config
 from eventdb.connection import Connection
 from eventdb.node import Node
+from eventdb.replay.follower import Progress
 
 log: Final = logging.getLogger("eventdb")
 
 LISTEN_BACKLOG: Final = 1024
 DRAIN_SECONDS: Final = 5.0
+LOAD_REPORT_SECONDS: Final = 2.0
 SWITCH_INTERVAL_SECONDS: Final = 0.0005  # a zone's writer thread waits at most this long for a busy loop
 
 
@@ -75,8 +77,21 @@ class Server:
             connection.abort()
 
 
+class LoadReport:
+    """Tells in the server's log how a rebuild goes, when it takes longer than a second."""
+
+    def __init__(self) -> None:
+        self.due_seconds = 1.0
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.seconds >= self.due_seconds:
+            self.due_seconds = progress.seconds + LOAD_REPORT_SECONDS
+            log.info("replaying: %s", progress.describe())
+
+
 async def _run(server: Server) -> None:
     loop = asyncio.get_running_loop()
+    server.node.on_progress = LoadReport()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, server.stopping.set)
     try:
