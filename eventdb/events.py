@@ -80,7 +80,6 @@ def apply_transactions(keyspace: Keyspace, transactions: list[list[bytes | list[
     return count
 
 
-@event(b"SET")
 def apply_set(db: Db, argv: list[bytes]) -> None:
     """SET key value [PXAT ms | KEEPTTL]. Without an option the deadline goes."""
     key = argv[1]
@@ -90,6 +89,9 @@ def apply_set(db: Db, argv: list[bytes]) -> None:
             db.expires.pop(key, None)
     elif argv[3] == b"PXAT":
         db.set_deadline(key, int(argv[4]))
+
+
+event(b"SET")(apply_set)  # not as a decorator, so that compiled callers reach the function itself
 
 
 @event(b"MSET", KEY_PAIRS)

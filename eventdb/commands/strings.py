@@ -54,11 +54,15 @@ def string_reply(value: bytes | bytearray | None, resp3: bool) -> bytes:
     return b"$%d\r\n" % len(value) + value + b"\r\n"
 
 
+def encode_set(key: bytes, value: bytes) -> bytes:
+    return b"*3\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(key), key, len(value), value)
+
+
 def put(client: Client, key: bytes, value: bytes) -> None:
-    """SET key value, which also ends its deadline: the hottest event, so it takes the shortest way."""
+    """Emit SET key value, which also ends the deadline: the hottest event, so it takes the shortest way."""
     db = client.db
     apply_set(db, [b"SET", key, value])
-    client.engine.record(db, key, b"*3\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(key), key, len(value), value))
+    client.engine.record(db, key, encode_set(key, value))
 
 
 def put_keeping_deadline(client: Client, key: bytes, value: bytes) -> None:
@@ -157,7 +161,9 @@ def get(client: Client, argv: list[bytes]) -> bytes:
 )  # fmt: skip
 def set_(client: Client, argv: list[bytes]) -> bytes:
     if len(argv) == 3:
-        put(client, argv[1], argv[2])
+        key, value, db = argv[1], argv[2], client.db
+        apply_set(db, argv)
+        client.engine.record(db, key, encode_set(key, value))
         return OK
     return set_with_options(client, argv)
 
