@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 OWED_BYTES_MAX: Final = 1 << 20  # replies not yet handed to the socket; above it no command is run
 UNSENT_BYTES_MAX: Final = 1 << 20  # replies in the socket's buffer; above it no command is run
 PUSHED_BYTES_MAX: Final = 32 << 20  # what a subscriber may leave unread before it is closed, as in Redis
+# libuv hands a flooding client's chunks over up to 32 times in a row, and only then looks at anybody else.
+RUN_MAX: Final = 512  # commands of one client before everybody else gets their turn
 BACKLOG_MAX: Final = 64  # commands parsed but not run, before reading stops
 
 
@@ -104,18 +106,23 @@ class Connection:
         engine = self.engine
         backlog = self.backlog
         i = self.position
-        n = len(backlog)
+        end = len(backlog)
+        n = min(end, i + RUN_MAX)
         while i < n:
             if client.owed > OWED_BYTES_MAX:
                 client.flush()
             if not self.writable or client.owed > OWED_BYTES_MAX or not engine.may_run(client):
                 self.position = i
-                if n - i > BACKLOG_MAX:
+                if end - i > BACKLOG_MAX:
                     self.stop_reading()
                 return
             engine.call(client, backlog[i])
             i += 1
         self.position = i
+        if i < end:
+            self.stop_reading()
+            self.resume()
+            return
         if self.parser.failure and not client.closing:
             client.reply(error("ERR Protocol error: " + self.parser.failure))
             client.closing = True
@@ -140,6 +147,8 @@ class Connection:
                 transport.abort()
                 return
         transport.write(data)
+        if self.position < len(self.backlog):
+            self.resume()  # it may have waited for replies to leave
 
     def resume(self) -> None:
         """Run the backlog on, at the end of this turn: the caller may be in the middle of another client's command."""

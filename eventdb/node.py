@@ -59,6 +59,7 @@ class Node:
         self.on_progress: OnProgress | None = None  # told how a rebuild goes
         self.engine = Engine(config, Commit(self._append, self._schedule))
         self.engine.facts = self.facts
+        self.engine.commit.on_room = self._resume_all
         self._follow_task: asyncio.Task[None] | None = None
         self._cron: asyncio.TimerHandle | None = None
         self._closed = False
@@ -116,6 +117,11 @@ class Node:
         )
         future.add_done_callback(lambda done: self._appended(batch, done))
 
+    def _resume_all(self) -> None:
+        """The pipeline has room again."""
+        for client in self.engine.clients.values():
+            client.sink.resume()
+
     def _appended(self, batch: Batch, done: asyncio.Future[int]) -> None:
         if self.engine.commit.stopped:
             done.cancelled() or done.exception()
@@ -165,6 +171,7 @@ class Node:
         engine.reset_state()
         self.follower = Follower(self.log, engine, on_record=self._followed)
         engine.commit = Commit(self._append, self._schedule)
+        engine.commit.on_room = self._resume_all
         self._follow_task = asyncio.get_running_loop().create_task(self._follow())
 
     async def _follow(self) -> None:

@@ -65,8 +65,8 @@ class Load(threading.Thread):
         self.sent = 0
         self.pushed = 0  # RPUSH acknowledged
         self.set = -1  # last n whose EXEC was acknowledged
-        self.unknown = 0  # replies that said the outcome is unknown
-        self.errors: list[str] = []
+        self.errors: list[str] = []  # texts of error replies, in order
+        self.failure: BaseException | None = None
         self.wire = Wire(port)
 
     def run(self) -> None:
@@ -80,6 +80,8 @@ class Load(threading.Thread):
                     self._replies(n)
         except OSError:
             pass
+        except BaseException as failure:
+            self.failure = failure
         finally:
             self.wire.close()
 
@@ -91,17 +93,23 @@ class Load(threading.Thread):
         yield encode("EXEC")
 
     def _replies(self, n: int) -> None:
-        pushed, multi, one, two, done = (self.wire.receive() for _ in range(5))
-        if isinstance(pushed, hiredis.ReplyError) or isinstance(done, hiredis.ReplyError):
-            self.unknown += 1
-            self.errors.append(str(pushed if isinstance(pushed, hiredis.ReplyError) else done))
-            return
-        assert (pushed, multi, one, two, done) == (n + 1, b"OK", b"QUEUED", b"QUEUED", [b"OK", b"OK"])
-        self.pushed = n + 1
-        self.set = n
+        pushed, _multi, _one, _two, done = (self.wire.receive() for _ in range(5))
+        for reply in (pushed, done):
+            if isinstance(reply, hiredis.ReplyError):
+                self.errors.append(str(reply))
+        if not isinstance(pushed, hiredis.ReplyError):
+            assert not self.errors, "an acknowledgement after an unknown outcome"
+            assert pushed == n + 1
+            self.pushed = n + 1
+        if not isinstance(done, hiredis.ReplyError):
+            assert not self.errors, "an acknowledgement after an unknown outcome"
+            assert done == [b"OK", b"OK"]
+            self.set = n
 
     def check(self, wire: Wire) -> None:
         """Everything acknowledged is there, in order, and nothing is half there."""
+        if self.failure is not None:
+            raise self.failure
         items = wire("LRANGE", self.list, 0, -1)
         assert isinstance(items, list)
         assert [int(item) for item in items] == list(range(len(items))), self.list
