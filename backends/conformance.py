@@ -125,7 +125,8 @@ class LogConformance:
         assert new.epoch > old.epoch
         assert new.next_offset == 2
         await raised(old.append(b"lost", first_offset=2, count=1, time_ms=9), Fenced)
-        await raised(old.append(b"lost", first_offset=old.next_offset, count=1, time_ms=9), Fenced)
+        for _ in range(3):  # a server goes on for a moment with the numbers it has
+            await raised(old.append(b"lost", first_offset=old.next_offset, count=1, time_ms=9), Fenced)
         await fill(new, [b"newer"])
         assert data_of(await read_all(one)) == data_of(await read_all(two)) == [b"kept", b"newer"]
         await one.close()

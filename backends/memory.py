@@ -102,12 +102,12 @@ class MemoryWriter:
     def append(
         self, body: bytes, *, first_offset: int, count: int, time_ms: int, kind: RecordKind = RecordKind.DATA
     ) -> asyncio.Future[int]:
-        assert first_offset == self.next_offset, (first_offset, self.next_offset)
-        assert time_ms >= self.last_time_ms, (time_ms, self.last_time_ms)
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         if self._closed:
             future.set_exception(Indeterminate("the writer is closed"))
             return future
+        assert first_offset == self.next_offset, (first_offset, self.next_offset)
+        assert time_ms >= self.last_time_ms, (time_ms, self.last_time_ms)
         self.next_offset = first_offset + count
         self.last_time_ms = time_ms
         if self._held is not None:

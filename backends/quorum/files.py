@@ -53,7 +53,7 @@ class FileOps:
         os.replace(source, target)
 
     def mkdir(self, path: str) -> None:
-        os.makedirs(path, exist_ok=True)
+        os.mkdir(path)
 
 
 def sync_directory(ops: FileOps, path: str) -> None:
@@ -63,6 +63,24 @@ def sync_directory(ops: FileOps, path: str) -> None:
         ops.fsync(fd)
     finally:
         ops.close(fd)
+
+
+def make_directories(ops: FileOps, path: str) -> None:
+    """Make the directory and what is missing above it, each name durable in its parent."""
+    missing: list[str] = []
+    while True:
+        try:
+            ops.stat(path)
+            break
+        except FileNotFoundError:
+            missing.append(path)
+            path = os.path.dirname(path)
+    for directory in reversed(missing):
+        try:
+            ops.mkdir(directory)
+        except FileExistsError:
+            pass  # somebody else made it at the same time
+        sync_directory(ops, os.path.dirname(directory))
 
 
 def write_all(ops: FileOps, fd: int, data: bytes, at: int) -> None:

@@ -14,7 +14,14 @@ from typing import Final
 
 import google_crc32c
 
-from eventdb.backends.quorum.files import FileOps, create_once, read_file, replace_whole, sync_directory
+from eventdb.backends.quorum.files import (
+    FileOps,
+    create_once,
+    make_directories,
+    read_file,
+    replace_whole,
+    sync_directory,
+)
 
 NAME: Final = "zone.json"
 _BYTES_MAX: Final = 4096
@@ -57,7 +64,7 @@ def load(ops: FileOps, directory: str) -> Identity | None:
 
 def create(ops: FileOps, directory: str, identity: Identity) -> bool:
     """Write the identity of a new log's zone; False when somebody else was first."""
-    ops.mkdir(directory)
+    make_directories(ops, directory)
     return create_once(ops, directory, NAME, identity.encode())
 
 

@@ -25,8 +25,12 @@ class Progress:
                 self._changed.notify_all()
 
     def leave(self, epoch: int) -> None:
-        """That writer has ended; wake whoever waits for it."""
-        self.advance(epoch, 0)
+        """That writer has ended: from here on the files speak for themselves."""
+        with self._changed:
+            if self.epoch == epoch:
+                self.epoch = 0
+                self.durable_end = 0
+            self._changed.notify_all()
 
     def wait(self, known: int, timeout_s: float) -> None:
         """Sleep until more than `known` is durable, or the time is over."""

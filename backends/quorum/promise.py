@@ -18,7 +18,7 @@ import os
 from dataclasses import dataclass
 from typing import Final
 
-from eventdb.backends.quorum.files import FileOps, sync_directory
+from eventdb.backends.quorum.files import FileOps, make_directories, sync_directory
 
 DIRECTORY: Final = "promises"
 _PREFIX: Final = "promise-"
@@ -66,7 +66,7 @@ def make(ops: FileOps, zone: str, epoch: int, *, ours: bool = False) -> Promise:
     no rival's, because two claimants cannot both own a majority.
     """
     directory = os.path.join(zone, DIRECTORY)
-    ops.mkdir(directory)
+    make_directories(ops, directory)
     path = os.path.join(directory, f"{_PREFIX}{epoch:010d}")
     try:
         fd = ops.open(path, os.O_WRONLY | os.O_CREAT | (0 if ours else os.O_EXCL))
@@ -77,7 +77,6 @@ def make(ops: FileOps, zone: str, epoch: int, *, ours: bool = False) -> Promise:
     finally:
         ops.close(fd)
     sync_directory(ops, directory)
-    sync_directory(ops, zone)
     there = epochs(ops, zone)
     if there and there[-1] > epoch:
         ops.unlink(path)

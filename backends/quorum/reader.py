@@ -182,14 +182,14 @@ class Reader:
         return len(record.body)
 
     def _check_start(self) -> None:
-        """Raise Trimmed if no zone goes back to where we start."""
+        """Raise Trimmed if no zone that the latest writer vouched for goes back to where we are."""
         firsts: list[int] = []
         for view in self._views:
             try:
                 view.refresh()
             except OSError:
                 continue
-            if view.segments:
+            if any(segment.epoch == self.end.epoch for segment in view.segments):
                 firsts.append(view.first_position)
         if firsts and self.position < min(firsts):
             raise Trimmed(f"position {self.position} was trimmed; the first one kept is {min(firsts)}")
@@ -225,9 +225,7 @@ class Reader:
             if time.monotonic() > deadline:
                 break
             time.sleep(POLL_S)
-        firsts = [view.first_position for view in self._views if view.segments]
-        if firsts and self.position < min(firsts):
-            raise Trimmed(f"position {self.position} was trimmed; the first one kept is {min(firsts)}")
+        self._check_start()
         if damaged:
             raise Corrupt("; ".join(reasons))
         raise Unavailable(f"position {self.position} is durable, but no zone can be read: {'; '.join(reasons)}")

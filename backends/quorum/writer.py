@@ -103,14 +103,14 @@ class QuorumWriter:
         self, body: bytes, *, first_offset: int, count: int, time_ms: int, kind: RecordKind = RecordKind.DATA
     ) -> asyncio.Future[int]:
         """See `log.Writer.append`."""
-        assert first_offset == self.next_offset, (first_offset, self.next_offset)
-        assert time_ms >= self.last_time_ms, (time_ms, self.last_time_ms)
         if len(body) > BODY_BYTES_MAX:
             raise ValueError(f"a record's body is limited to {BODY_BYTES_MAX} bytes")
         future: asyncio.Future[int] = self._loop.create_future()
         if self._failure is not None:
             future.set_exception(self._failure)
             return future
+        assert first_offset == self.next_offset, (first_offset, self.next_offset)
+        assert time_ms >= self.last_time_ms, (time_ms, self.last_time_ms)
         self.next_offset = first_offset + count
         self.last_time_ms = time_ms
         if len(body) >= ASIDE_BYTES_MIN or self._aside:

@@ -432,13 +432,13 @@ class Zone:
         if not durable_end or self._hint_fd < 0:
             return
         byte, position = self._mark
-        self.ops.pwrite(
-            self._hint_fd,
-            hints.encode(
-                quorum.epoch, durable_end, self._segment_first, quorum.epoch, byte, position, list(quorum.synced)
-            ),
-            0,
+        stated = hints.encode(
+            quorum.epoch, durable_end, self._segment_first, quorum.epoch, byte, position, list(quorum.synced)
         )
+        try:
+            self.ops.pwrite(self._hint_fd, stated, 0)
+        except OSError as error:  # a hint may be old; if the disk is in earnest, the next frame will meet it
+            LOGGER.debug("%s: hint not written: %s", self.name, error)
         self._published = votes
         self._published_at = time.monotonic()
 
