@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventdb.backends import Corrupt, Log, Record, RecordKind, Trimmed, open_log
+from eventdb.parser import split_arguments
 from eventdb.replay.cut import HistoryTrimmed, NothingThere, ToLatest, ToOffset, ToTime, find_cut
 from eventdb.replay.follower import SLICE_TRANSACTIONS, BeyondEnd, Follower, NotApplied, Progress
+from eventdb.replay.inspect import History, quote, verify
 from eventdb.replay.machine import Transaction
 from eventdb.replay.transaction import decode, encode
 from tests.machines import START_MS, Notebook, Scribe, keys_up_to, set_transaction
@@ -293,3 +295,43 @@ async def test_a_cut_that_is_not_there_is_refused_with_the_numbers(log: Log) -> 
     await log.trim(2)
     with pytest.raises(HistoryTrimmed, match="keeps the transactions from 3 on; what came before was trimmed"):
         await find_cut(log, ToLatest())
+
+
+# -- checking
+
+
+async def test_verify_reports_every_finding_and_goes_on(log: Log) -> None:
+    scribe = await Scribe.claim(log)
+    await scribe.fill(records=2, per_record=2)
+    assert [finding async for finding in verify(log)] == []
+    await scribe.write_body(b"hello\r\n", 1)
+    await scribe.write_body(ONE, 2)
+    await scribe.fill(records=1, per_record=1)
+    findings = [finding async for finding in verify(log)]
+    assert len(findings) == 2
+    assert "position 3 (offsets 5 to 5, epoch 1) is not RESP" in findings[0]
+    assert "position 4 (offsets 6 to 7, epoch 1) ends inside a transaction" in findings[1]
+
+
+def test_history_that_jumps_or_goes_back_is_a_finding() -> None:
+    def at(position: int, epoch: int, first_offset: int, time_ms: int) -> Record:
+        return Record(position, epoch, RecordKind.DATA, first_offset, 1, time_ms, ONE)
+
+    history = History()
+    assert history.check(at(0, 2, 1, START_MS)) == []
+    assert history.check(at(1, 2, 3, START_MS)) == ["position 1: starts with offset 3 where 2 is due"]
+    assert history.check(at(2, 2, 4, START_MS - 1)) == [
+        "position 2: its time 2023-11-14T22:13:19.999Z lies before 2023-11-14T22:13:20.000Z"
+    ]
+    assert history.check(at(3, 1, 5, START_MS)) == ["position 3: epoch 1 comes after epoch 2"]
+
+
+@given(st.binary(min_size=1, max_size=30))
+def test_a_quoted_argument_reads_back_as_itself(arg: bytes) -> None:
+    assert split_arguments(quote(arg).encode()) == [arg]
+
+
+def test_quotes_stand_only_where_they_are_needed() -> None:
+    assert [quote(arg) for arg in (b"user:1", b"", b"a b", b"it's", b'"', b"\\", b"\x00\t", "é".encode())] == [
+        "user:1", '""', '"a b"', '"it\'s"', r'"\""', r'"\\"', r'"\x00\t"', r'"\xc3\xa9"',
+    ]  # fmt: skip

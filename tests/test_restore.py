@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from eventdb.backends import Batch, Fenced, Log, Record, RecordKind, open_log
-from eventdb.replay.cut import NothingThere, ToLatest, ToOffset, ToTime
+from eventdb.replay.cut import NothingThere, ToLatest, ToOffset, ToTime, find_cut
 from eventdb.replay.follower import BeyondEnd, Follower, Progress
+from eventdb.replay.inspect import around
 from eventdb.replay.machine import Transaction
 from eventdb.replay.marker import RESTORED, RESTORING, Incomplete, check_complete, claimant
 from eventdb.replay.restore import Mismatch, NotEmpty, restore
@@ -78,6 +79,29 @@ async def test_a_time_restores_what_was_committed_at_or_before_it(opened: OpenLo
     source, _ = await source_with(opened, 5, 2)
     done = await restore(source, opened("target"), ToTime(START_MS + 2999), Notebook)
     assert (done.offset, done.time_ms) == (6, START_MS + 2000)
+
+
+async def test_cuts_are_found_across_many_epochs(opened: OpenLog) -> None:
+    """Quorum files begin a segment with each epoch, and `seek` goes to segments."""
+    records = 0
+    ends: list[tuple[int, int]] = []  # (time, last offset) of each record
+    for epoch in range(1, 8):
+        log = opened("source")
+        scribe = await Scribe.claim(log, f"node-{epoch}")
+        scribe.records = records
+        for _ in range(epoch % 4):
+            await scribe.fill(1, epoch)
+            ends.append((START_MS + 1000 * records, scribe.writer.next_offset - 1))
+            records += 1
+        await log.close()
+    source = opened("source")
+    for at, (time_ms, last_offset) in enumerate(ends):
+        assert (await find_cut(source, ToTime(time_ms))).offset == last_offset
+        if at:
+            assert (await find_cut(source, ToTime(time_ms - 1))).offset == ends[at - 1][1]
+        assert (await find_cut(source, ToOffset(last_offset))).time_ms == time_ms
+        shown = [entry.offset for entry in await around(source, last_offset, before=4, after=2)]
+        assert shown == list(range(max(1, last_offset - 3), min(ends[-1][1], last_offset + 2) + 1))
 
 
 async def test_a_restored_log_is_a_log_like_any_other(opened: OpenLog) -> None:
