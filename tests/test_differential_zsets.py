@@ -196,3 +196,13 @@ def test_pops_that_find_something_or_are_refused(redis_server: Address, steps: l
             else:
                 pair.step(step)
         pair.check_state()
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize("resp3", [False, True], ids=["RESP2", "RESP3"])
+def test_random_members_where_there_is_no_choice(redis_server: Address, resp3: bool) -> None:
+    with Pair(redis_server, resp3, {b"ZRANDMEMBER": lambda theirs, ours: theirs == ours}) as pair:
+        pair("ZADD", "z", "1.5", "a")
+        for rest in [(), (1,), (5,), (-3,), (0,), (5, "WITHSCORES"), (-3, "WithScores"), (0, "withscores"), (1, 2, 3)]:
+            pair("ZRANDMEMBER", "z", *rest)
+            pair("ZRANDMEMBER", "none", *rest)

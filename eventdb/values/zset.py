@@ -16,7 +16,7 @@ import sys
 from typing import Final
 
 from eventdb.events import event
-from eventdb.keyspace import Db
+from eventdb.keyspace import Db, Keyspace
 from eventdb.values import sampling
 from eventdb.values.ranking import Ranking
 from eventdb.values.sampling import WHOLE_MAX
@@ -127,6 +127,19 @@ class ZSetValue(Value):
         # A dict keeps its table when keys go; look whenever the size falls below a power of two.
         if left.bit_length() != before.bit_length() and sys.getsizeof(scores) > SPARSE_BYTES * (left + 1):
             self.scores = dict(scores)
+
+
+def rank_large(keyspace: Keyspace) -> int:
+    """Order the sets that a first look would take long to order; returns how many members that was.
+
+    For a node that has replayed its log and has not yet been asked anything: about a microsecond a member.
+    """
+    count = 0
+    for db in keyspace.dbs:
+        for value in db.values.values():
+            if isinstance(value, ZSetValue) and value.ranking is None and len(value.scores) > UNRANKED_MAX:
+                count += value.ranked().size
+    return count
 
 
 @event(b"ZADD")
