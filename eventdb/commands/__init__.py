@@ -12,6 +12,7 @@ MODULES: Final = (
     "strings",
     "counters",
     "lcs",
+    "sort",
     "lists",
     "lists_blocking",
     "hashes",
