@@ -25,6 +25,7 @@ class Run:
 
     rate: float  # requests a second
     p99_ms: float
+    cpu_us: float  # processor time the server's process took for a request, all threads
 
 
 def redis_benchmark(server: Server, row: LoadRow, requests: int) -> Run:
@@ -32,11 +33,13 @@ def redis_benchmark(server: Server, row: LoadRow, requests: int) -> Run:
     binary = shutil.which("redis-benchmark") or "redis-benchmark"
     command = [binary, "-h", "127.0.0.1", "-p", str(server.port), "--csv", "-t", row.test, "-n", str(requests)]
     command += ["-c", str(row.clients), "-P", str(row.pipeline), "-d", str(VALUE_BYTES), "-r", str(KEYS)]
+    cpu_s = server.cpu_seconds()
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     lines = [line for line in csv.reader(done.stdout.splitlines()) if len(line) >= 7 and line[0] != "test"]
     if done.returncode != 0 or not lines:
         raise RuntimeError(f"redis-benchmark against {server.label}, {row.name}: {done.stdout}{done.stderr}")
-    return Run(float(lines[-1][1]), float(lines[-1][6]))
+    cpu_us = (server.cpu_seconds() - cpu_s) / requests * 1e6
+    return Run(float(lines[-1][1]), float(lines[-1][6]), cpu_us)
 
 
 def compare(row: LoadRow, reference: Server, candidate: Server, seconds: float, rounds: int) -> Result:
@@ -58,6 +61,7 @@ def compare(row: LoadRow, reference: Server, candidate: Server, seconds: float, 
             pairs.append((redis_benchmark(reference, row, requests), second))
     ratios = tuple(sorted(b.rate / a.rate for a, b in pairs))
     p99 = [statistics.median(run.p99_ms for run in side) for side in zip(*pairs, strict=True)]
+    cpu = [statistics.median(run.cpu_us for run in side) for side in zip(*pairs, strict=True)]
     return Result(
         group=row.group,
         name=row.name,
@@ -66,7 +70,7 @@ def compare(row: LoadRow, reference: Server, candidate: Server, seconds: float, 
         ratio=statistics.median(ratios),
         ratios=ratios,
         bound=row.floor,
-        note=f"p99 {p99[0]:.2f} / {p99[1]:.2f} ms",
+        note=f"p99 {p99[0]:.2f} / {p99[1]:.2f} ms, cpu {cpu[0]:.1f} / {cpu[1]:.1f} µs",
     )
 
 

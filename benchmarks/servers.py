@@ -73,6 +73,12 @@ class Server:
         assert self.process is not None
         return int(psutil.Process(self.process.pid).memory_info().rss)
 
+    def cpu_seconds(self) -> float:
+        """Processor time taken since the start, by all threads: unlike a rate, it means something on a busy machine."""
+        assert self.process is not None
+        times = psutil.Process(self.process.pid).cpu_times()
+        return float(times.user + times.system)
+
     def log_bytes(self) -> int:
         """What one copy of the log takes on disk."""
         raise NotImplementedError
