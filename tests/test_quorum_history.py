@@ -52,6 +52,7 @@ async def test_a_flipped_byte_in_one_zone_is_named_read_around_and_repaired(benc
     writer = await filled(bench)
     log = bench.open()
     await until_up(log, writer)
+    writer._scrubber.stop()  # it would be faster than we are
     good = bench.segments(zone)[1].read_bytes()
     flip(bench.segments(zone)[1], 700)
     (line,) = await findings(log)
@@ -143,6 +144,20 @@ async def test_different_frames_damaged_in_each_zone_are_read_from_the_others(be
                 if at >= 0:
                     flip(path, at)
     await bench.check()
+
+
+async def test_two_sound_copies_that_differ_are_named(tmp_path: Path) -> None:
+    one, two = Bench(tmp_path / "one"), Bench(tmp_path / "two")
+    for bench, body in ((one, b"this"), (two, b"that")):
+        writer = await bench.open().claim("node")
+        await bench.append(writer, *(body for _ in range(400)))
+        await writer.close()
+    shutil.copy(two.segments(2)[0], one.segments(2)[0])
+    (line,) = await findings(one.open())
+    assert line.startswith("zone-c: segment ")
+    assert "differs from zone-a before position 256" in line
+    for bench in (one, two):
+        await bench.close()
 
 
 async def test_a_deleted_segment_is_made_anew(bench: Bench) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
 import google_crc32c
 
@@ -17,8 +18,10 @@ from eventdb.backends.quorum.segment import NO_STOP, Segment
 from eventdb.backends.quorum.view import Damage, Tail, ZoneView
 
 # A live writer's latest frames may be half visible; what is still wrong after this long is a finding.
-SETTLE_S = 0.1
+SETTLE_S: Final = 0.1
 
+
+BLOCK: Final = 256  # positions
 
 Report = Callable[[int, str], None]  # (zone index, segment name): found damaged
 
@@ -34,7 +37,7 @@ def findings(places: Sequence[Place], progress: Progress, report: Report) -> Ite
         return
     end = End(places, progress)
     end.prove()
-    sums: dict[int, tuple[int, str]] = {}  # segment-wise checksums of history, by first position, to compare copies
+    sums: dict[int, tuple[int, str]] = {}  # of blocks of positions: (checksum, the zone that was read first)
     for facts in found:
         name = facts.place.name
         if facts.presence is Presence.UNREACHABLE:
@@ -52,9 +55,11 @@ def _zone(
     view = ZoneView(place.ops, place.directory, place.name)
     try:
         view.refresh()
+        blocks = _Blocks(place.name, sums)
         for segment in view.segments:
-            for line in _segment(view, segment, durable_end, sums):
-                report(place.index, segment.name)
+            for line, damaged in _segment(view, segment, durable_end, blocks):
+                if damaged:
+                    report(place.index, segment.name)
                 yield line
         view.mark(hints.load(place.ops, place.directory))
         tail = view.tail()
@@ -78,28 +83,53 @@ def _end(facts: Facts, found: Sequence[Facts], tail: Tail, durable_end: int) -> 
         yield f"{name}: torn tail at position {tail.end} ({tail.torn}), never durable: the next writer cuts it"
 
 
-def _segment(view: ZoneView, segment: Segment, durable_end: int, sums: dict[int, tuple[int, str]]) -> Iterator[str]:
-    """Read one segment to its end; damage behind the durable end is a torn tail and not named here."""
+class _Blocks:
+    """Checksums of one zone's history in blocks of positions, to compare copies whose segments differ in size."""
+
+    def __init__(self, zone: str, sums: dict[int, tuple[int, str]]) -> None:
+        self._zone = zone
+        self._sums = sums
+        self._position = -1  # the next one, if the block was followed from its beginning
+        self._checksum = 0
+
+    def add(self, first: int, end: int, raw: bytes) -> str:
+        """Take positions [first, end), within one block; the name of a zone that has other bytes there, or ""."""
+        if first % BLOCK == 0:
+            self._position, self._checksum = first, 0
+        if first != self._position:
+            return ""
+        self._checksum = google_crc32c.extend(self._checksum, raw)
+        self._position = end
+        if end % BLOCK:
+            return ""
+        other = self._sums.setdefault(end, (self._checksum, self._zone))
+        return other[1] if other[0] != self._checksum else ""
+
+
+def _segment(view: ZoneView, segment: Segment, durable_end: int, blocks: _Blocks) -> Iterator[tuple[str, bool]]:
+    """Read one segment to its end: (finding, whether it is damage that others can mend).
+
+    Damage behind the durable end is a torn tail and not named here.
+    """
     stop = min(segment.stop, max(durable_end, segment.first))
     position = segment.first
-    checksum = 0
     deadline = time.monotonic() + SETTLE_S
     while position < stop:
         try:
-            chunk = view.read(position, stop)
+            chunk = view.read(position, min(stop, (position // BLOCK + 1) * BLOCK))
         except Damage as damage:
             if segment.stop == NO_STOP and time.monotonic() < deadline:
                 time.sleep(SETTLE_S / 4)
                 view.close()
                 continue
-            yield f"{damage}"
+            yield f"{damage}", True
             return
         if not chunk.frames:
             return  # lags, which `_end` says
-        checksum = google_crc32c.extend(checksum, chunk.raw)
+        other = blocks.add(position, chunk.next_position, chunk.raw)
         position = chunk.next_position
-    if stop == segment.stop and segment.stop <= durable_end:
-        key = segment.first * 1_000_003 + segment.stop
-        other = sums.setdefault(key, (checksum, view.name))
-        if other[0] != checksum:
-            yield f"{view.name}: segment {segment.name}: differs from the copy in {other[1]}, and both are sound"
+        if other:
+            yield (
+                f"{view.name}: segment {segment.name}: differs from {other} before position {position}, both sound",
+                False,
+            )

@@ -79,7 +79,8 @@ class QuorumWriter:
             # A zone of which nothing is known may still be a member: joining will tell.
             member = facts.worth in (Worth.COUNT, Worth.ABSENT, Worth.LOST)
             zone.adopt(facts.promise, facts.tail, true=place.index == claimed.source, member=member)
-            zone.segment_bytes = segment_bytes
+            # Not all at once: a new segment takes some milliseconds, in one zone at a time nobody waits for it.
+            zone.segment_bytes = segment_bytes - place.index * (segment_bytes // 16)
             zones.append(zone)
         for zone in zones:
             zone.others = [other for other in zones if other is not zone]
