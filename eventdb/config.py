@@ -92,16 +92,19 @@ def whole_number(text: str) -> int:
     digits = text.removeprefix("-")
     if not (digits.isascii() and digits.isdigit()) or (digits[0] == "0" and text != "0") or len(digits) > 19:
         raise SettingError("argument couldn't be parsed into an integer")
-    return int(text)
+    value = int(text)
+    if not -LONG_MAX - 1 <= value <= LONG_MAX:
+        raise SettingError("argument couldn't be parsed into an integer")
+    return value
 
 
 def memory(text: str) -> int:
     """Bytes: a number and a unit; k is 1000, kb is 1024."""
     digits = text.rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
     unit = text[len(digits) :].lower()
-    if not (digits.isascii() and digits.isdigit()) or unit not in UNITS or len(digits) > 19:
+    if not (digits.isascii() and (digits or "0").isdigit()) or unit not in UNITS or len(digits) > 19:
         raise SettingError("argument must be a memory value")
-    return int(digits) * UNITS[unit]
+    return int(digits or "0") * UNITS[unit]  # nothing is zero, as in redis memtoull
 
 
 _POLICIES: Final = (
@@ -263,7 +266,7 @@ def _reserve_files(clients: int) -> None:
 def _output_limits(text: str) -> list[tuple[str, int, int, int]]:
     """Read "class hard soft seconds …". Only subscribers have limits here. Raises SettingError."""
     words = text.split()
-    if len(words) % 4 or not words:
+    if len(words) % 4:
         raise SettingError("Wrong number of arguments in buffer limit configuration.")
     found: list[tuple[str, int, int, int]] = []
     for i in range(0, len(words), 4):

@@ -81,14 +81,13 @@ def config_set(client: Client, argv: list[bytes]) -> bytes:
 
 
 def _settings(words: list[str]) -> list[tuple[Setting, str]]:
-    """The settings that CONFIG SET names, each once, each changeable. Unknown names are reported before all else."""
-    for i in range(2, len(words), 2):
-        if words[i].lower() not in SETTINGS:
-            raise ReplyError(f"ERR Unknown option or number of arguments for CONFIG SET - '{words[i]}'")
+    """The settings that CONFIG SET names, each once, each changeable; their names are checked before any value."""
     wanted: list[tuple[Setting, str]] = []
     seen: set[str] = set()
     for i in range(2, len(words), 2):
-        setting = SETTINGS[words[i].lower()]
+        setting = SETTINGS.get(words[i].lower())
+        if setting is None:
+            raise ReplyError(f"ERR Unknown option or number of arguments for CONFIG SET - '{words[i]}'")
         if setting.change == FIXED:
             raise _failed(words[i], "can't set immutable config")
         if setting.name in seen:

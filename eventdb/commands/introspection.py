@@ -20,7 +20,7 @@ from eventdb.resp import (
     integer,
     lines,
     mapping,
-    null_array,
+    null,
     simple,
     syntax_error,
 )
@@ -161,7 +161,7 @@ def command_info(client: Client, argv: list[bytes]) -> bytes:
     if len(argv) == 2:
         return everything(client)
     found = [find(name) for name in argv[2:]]
-    return array([null_array(resp3) if each is None else describe(each, resp3) for each in found])
+    return array([null(resp3) if each is None else describe(each, resp3) for each in found])
 
 
 @command(
