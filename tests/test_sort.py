@@ -10,9 +10,8 @@ from eventdb.registry import COMMANDS, WHOLE
 from tests.differential import Address, Step, compare, examples, sequences
 from tests.harness import Local
 
-elements = st.sampled_from(
-    ["1", "2", "3", "10", "-1.5", "a", "b", "", "1e3", " 4", "5 ", "inf", "nan", "0x10", "1e999"]
-)
+# Not 1e999: once it was refused, Redis 7.0 refuses every numeric sort until something resets C's errno.
+elements = st.sampled_from(["1", "2", "3", "10", "-1.5", "a", "b", "", "1e3", " 4", "5 ", "inf", "nan", "0x10"])
 numbers = st.sampled_from(["1", "2", "3", "10", "-1.5", "7"])
 weights = st.sampled_from(["w:1", "w:2", "w:3", "w:10", "w:a"])
 key = st.sampled_from(["list", "list", "set", "zset", "words", "none", "string", "out"])
@@ -79,6 +78,14 @@ def test_a_stored_result_is_logged_as_the_list_it_is() -> None:
     assert db("SORT", "nothing", "STORE", "out") == 0
     assert db("EXISTS", "out") == 0
     db.check_replay()
+
+
+def test_a_weight_beyond_a_double_is_refused_once() -> None:
+    db = Local()
+    db.raw("RPUSH", "k", "1e999")
+    assert str(db("SORT", "k")) == "ERR One or more scores can't be converted into double"
+    db.raw("LSET", "k", 0, "1e99")
+    assert db("SORT", "k") == [b"1e99"]
 
 
 def test_it_waits_for_every_write_because_patterns_read_any_key() -> None:
