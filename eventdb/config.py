@@ -30,6 +30,7 @@ INT_MAX: Final = 2**31 - 1
 UINT_MAX: Final = 2**32 - 1
 LONG_MAX: Final = 2**63 - 1
 RESERVED_FILES: Final = 64  # descriptors that are not clients: segments, listeners, standard streams
+OUTPUT_LIMIT_MIN: Final = 1 << 20  # what a socket's buffer may hold without anybody being told
 
 UNITS: Final[dict[str, int]] = {
     "": 1, "b": 1, "k": 1000, "kb": 1 << 10, "m": 1000**2, "mb": 1 << 20, "g": 1000**3, "gb": 1 << 30,
@@ -279,6 +280,8 @@ def _output_limits(text: str) -> list[tuple[str, int, int, int]]:
             limit = (0, 0, -1)
         if limit[2] < 0:
             raise SettingError("Error in hard, soft or soft_seconds setting in buffer limit configuration.")
+        if kind == "pubsub" and (0 < limit[0] < OUTPUT_LIMIT_MIN or 0 < limit[1] < OUTPUT_LIMIT_MIN):
+            raise SettingError(f"eventdb looks at unread messages from {OUTPUT_LIMIT_MIN} bytes on")
         if kind == "normal" and limit[:2] != (0, 0):
             raise SettingError("eventdb stops running the commands of a client that does not read, and never closes it")
         if kind in ("slave", "replica") and limit != (268435456, 67108864, 60):

@@ -7,6 +7,10 @@ it does not read its replies, or while the commit pipeline is full. What it has 
 from __future__ import annotations
 
 import asyncio
+import logging
+import socket
+import sys
+import time
 from typing import TYPE_CHECKING, Final
 
 from eventdb.client import NEEDS_AUTH, Client
@@ -16,9 +20,10 @@ from eventdb.resp import error
 if TYPE_CHECKING:
     from eventdb.engine import Engine
 
+log: Final = logging.getLogger("eventdb")
+
 OWED_BYTES_MAX: Final = 1 << 20  # replies not yet handed to the socket; above it no command is run
 UNSENT_BYTES_MAX: Final = 1 << 20  # replies in the socket's buffer; above it no command is run
-PUSHED_BYTES_MAX: Final = 32 << 20  # what a subscriber may leave unread before it is closed, as in Redis
 # libuv hands a flooding client's chunks over up to 32 times in a row, and only then looks at anybody else.
 RUN_MAX: Final = 512  # commands of one client before everybody else gets their turn
 BACKLOG_MAX: Final = 64  # commands parsed but not run, before reading stops
@@ -40,6 +45,7 @@ class Connection:
         self.writable = True
         self.resuming = False
         self.ended = False  # the client has shut down its side
+        self.behind_since = 0.0  # time.monotonic() when a subscriber's unread messages passed the soft limit
 
     # -- asyncio.Protocol
 
@@ -53,6 +59,7 @@ class Connection:
             transport.close()
             return
         self.connections[self] = None
+        _keep_alive(transport, engine.config.keepalive_seconds)
         self.client = engine.connect(self, _address(transport, "peername"), _address(transport, "sockname"))
 
     def connection_lost(self, failure: Exception | None) -> None:
@@ -69,7 +76,7 @@ class Connection:
         client = self.client
         if client is None or client.blocked is not None:
             return False
-        if self.position == len(self.backlog):
+        if self.position == len(self.backlog) and client.stalled is None:
             client.finish()
         return True
 
@@ -89,8 +96,16 @@ class Connection:
         client.active_ms = engine.now_ms
         engine.bytes_in += len(data)
         parser = self.parser
-        parser.authenticated = not client.gate & NEEDS_AUTH
+        if client.gate & NEEDS_AUTH:
+            self._greet(client, data)
+            client.flush()
+            return
+        parser.authenticated = True
         commands = parser.feed(data)
+        if parser.args_left and parser.buffered() > engine.config.query_buffer_bytes_max:
+            log.warning("closed %s: its command is longer than client-query-buffer-limit", client.address)
+            self.abort()
+            return
         if self.position < len(self.backlog):
             self.backlog.extend(commands)
             if len(self.backlog) - self.position > BACKLOG_MAX:
@@ -100,6 +115,23 @@ class Connection:
             self.position = 0
             self._run(client)
         client.flush()
+
+    def _greet(self, client: Client, data: bytes) -> None:
+        """Before authentication, command by command: the limits of the next depend on what the last one did."""
+        parser = self.parser
+        if self.position < len(self.backlog):  # it reads no replies; others have waited for nothing else here
+            self.abort()
+            return
+        while not client.closing:
+            parser.authenticated = not client.gate & NEEDS_AUTH
+            self.backlog = parser.feed(data)
+            self.position = 0
+            data = b""
+            if not self.backlog and not parser.failure:
+                return
+            self._run(client)
+            if self.position < len(self.backlog) or parser.failure:
+                return
 
     def _run(self, client: Client) -> None:
         """Run the backlog until it is empty or the next command has to wait."""
@@ -141,8 +173,9 @@ class Connection:
         if transport is None:
             return
         client = self.client
-        if not self.writable and client is not None and (client.channels or client.patterns):
-            if transport.get_write_buffer_size() + len(data) > PUSHED_BYTES_MAX:
+        if not self.writable and client is not None and (client.channels or client.patterns or client.shards):
+            if self._too_far_behind(transport.get_write_buffer_size() + len(data)):
+                log.warning("closed subscriber %s: it leaves its messages unread", client.address)
                 client.closing = True
                 transport.abort()
                 return
@@ -150,9 +183,22 @@ class Connection:
         if self.position < len(self.backlog):
             self.resume()  # it may have waited for replies to leave
 
+    def _too_far_behind(self, unread: int) -> bool:
+        """A subscriber cannot be slowed down, as others may be by not running their commands: so it has limits."""
+        config = self.engine.config
+        if config.pubsub_bytes_hard_max and unread > config.pubsub_bytes_hard_max:
+            return True
+        if not config.pubsub_bytes_soft_max or unread <= config.pubsub_bytes_soft_max:
+            self.behind_since = 0.0
+            return False
+        now = time.monotonic()
+        if self.behind_since == 0.0:
+            self.behind_since = now
+        return now - self.behind_since > config.pubsub_soft_seconds
+
     def resume(self) -> None:
         """Run the backlog on, at the end of this turn: the caller may be in the middle of another client's command."""
-        if not self.resuming and (self.position < len(self.backlog) or not self.reading):
+        if not self.resuming and (self.position < len(self.backlog) or not self.reading or self.ended):
             self.resuming = True
             self.engine.commit.schedule(self._resume)
 
@@ -180,6 +226,18 @@ class Connection:
     def abort(self) -> None:
         if self.transport is not None:
             self.transport.abort()
+
+
+def _keep_alive(transport: asyncio.Transport, seconds: int) -> None:
+    """Let TCP find out about peers that are gone: probes after that long, three of them (redis src/anet.c)."""
+    found = transport.get_extra_info("socket")
+    if seconds <= 0 or found is None or found.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if sys.platform == "linux":
+        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, seconds)
+        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, seconds // 3))
+        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
 
 
 def _address(transport: asyncio.Transport, name: str) -> str:

@@ -201,7 +201,9 @@ class Engine:
 
     def may_run(self, client: Client) -> bool:
         """False while the client's next command has to wait; `client.sink.resume()` says when to ask again."""
-        return client.blocked is None and client.stalled is None and not client.closing and not self.commit.full
+        if client.blocked is not None or client.stalled is not None or client.closing:
+            return False
+        return not self.commit.full or client.gate & NEEDS_AUTH != 0  # who may not write yet need not wait for room
 
     def call(self, client: Client, argv: list[bytes]) -> None:
         """Run one command; its reply goes to the client, now or when it is durable. Never raises."""

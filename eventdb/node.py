@@ -196,6 +196,7 @@ class Node:
         self._cron = asyncio.get_running_loop().call_later(CRON_SECONDS, self._tick)
         engine = self.engine
         engine.read_clock()
+        engine.cron()
         if self.role == "primary":
             engine.expire_cycle()
             if engine.commit.pending:

@@ -43,15 +43,20 @@ class RequestParser:
         self.parts: list[bytes] = []  # further chunks of a bulk that is known to be incomplete
         self.missing = 0  # how many bytes that bulk still lacks
         self.args: list[bytes] = []
+        self.args_bytes = 0  # in `args`
         self.args_left = 0
         self.bulk_size = -1  # announced size of the argument being read
 
     def buffered(self) -> int:
         """Bytes held for an unfinished command."""
-        return len(self.rest) + sum([len(part) for part in self.parts]) + sum([len(arg) for arg in self.args])
+        return len(self.rest) + sum([len(part) for part in self.parts]) + self.args_bytes
 
     def feed(self, data: bytes) -> list[list[bytes]]:
-        """Take a chunk; return the commands now complete (maybe none). Check `failure` afterwards."""
+        """Take a chunk; return the commands now complete (maybe none). Check `failure` afterwards.
+
+        Before authentication that is one command at most, because it may be the AUTH after which more is allowed: run
+        it, set `authenticated`, and feed nothing (b"") for the next.
+        """
         self.commands = []
         if self.missing > 0:
             self.parts.append(data)
@@ -78,7 +83,7 @@ class RequestParser:
         if not self.args_left and self._plain(data, pos):
             pos += self._fast(data[pos:] if pos else data)
         if pos < len(data):
-            pos = self._strict(data, pos, False)
+            pos = self._strict(data, pos, not self.authenticated)
             if self.missing == 0:
                 self.rest = data[pos:]
 
@@ -128,7 +133,7 @@ class RequestParser:
         while pos < size:
             if self.args_left:
                 moved = self._argument(data, pos)
-            elif once:
+            elif once and self.commands:
                 break
             elif data[pos] == 42:
                 moved = self._array_header(data, pos)
@@ -153,6 +158,7 @@ class RequestParser:
         if count > 0:
             self.args_left = count
             self.args = []
+            self.args_bytes = 0
         return line_end + 2
 
     def _argument(self, data: bytes, pos: int) -> int:
@@ -178,11 +184,13 @@ class RequestParser:
             self.rest = b""
             return -1
         self.args.append(data[pos : end - 2])
+        self.args_bytes += self.bulk_size
         self.bulk_size = -1
         self.args_left -= 1
         if self.args_left == 0:
             self.commands.append(self.args)
             self.args = []
+            self.args_bytes = 0
         return end
 
     def _inline(self, data: bytes, pos: int) -> int:

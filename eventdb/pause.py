@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from eventdb.client import IN_MULTI, PAUSED, Client, Timer
+from eventdb.client import IN_MULTI, NEEDS_AUTH, PAUSED, Client, Timer
 from eventdb.registry import WRITE, Command
 
 if TYPE_CHECKING:
@@ -41,7 +41,9 @@ class Pause:
             self.timer = engine.call_later((self.until_ms - engine.now_ms) / 1000, self.end)
 
     def stops(self, client: Client, command: Command) -> bool:
-        """The command has to wait."""
+        """The command has to wait. A client that is not authenticated may go on: it can change nothing."""
+        if client.gate & NEEDS_AUTH:
+            return False
         if not self.writes_only or command.bits & WRITE or command.name in MAY_WRITE:
             return True
         if command.name == "exec" and client.gate & IN_MULTI:

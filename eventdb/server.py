@@ -57,7 +57,8 @@ class Server:
         )
         self.port = self.listener.sockets[0].getsockname()[1]
         self.node.address = f"{self.host}:{self.port}"
-        engine.port = self.port
+        engine.port = self.config.port = self.port
+        self.config.bind = self.host
         await self.node.start()
 
     async def close(self) -> None:
