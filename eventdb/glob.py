@@ -14,7 +14,7 @@ _SPECIAL = frozenset(b"*?[\\")
 
 @lru_cache(maxsize=512)
 def compile_glob(pattern: bytes, ignore_case: bool = False) -> re.Pattern[bytes]:
-    """Translate to a regular expression; runs of stars collapse, so matching stays cheap."""
+    """Translate to a regular expression."""
     parts: list[bytes] = []
     i, n = 0, len(pattern)
     while i < n:
@@ -34,7 +34,25 @@ def compile_glob(pattern: bytes, ignore_case: bool = False) -> re.Pattern[bytes]
         else:
             parts.append(re.escape(pattern[i : i + 1]))
         i += 1
-    return re.compile(b"".join(parts), re.DOTALL | (re.IGNORECASE if ignore_case else 0))
+    return re.compile(_without_backtracking(parts), re.DOTALL | (re.IGNORECASE if ignore_case else 0))
+
+
+def _without_backtracking(parts: list[bytes]) -> bytes:
+    """Join the parts so that a hostile pattern (`a*a*a*a*b`) costs no more than its length times the text's.
+
+    What stands between two stars matches in one place at most as well as in the first, so that one is final.
+    """
+    groups: list[list[bytes]] = [[]]
+    for part in parts:
+        if part == b".*":
+            groups.append([])
+        else:
+            groups[-1].append(part)
+    joined = [b"".join(group) for group in groups]
+    if len(joined) == 1:
+        return joined[0]
+    middle = [b"(?>.*?%b)" % group for group in joined[1:-1]]
+    return b"(?=.)" + joined[0] + b"".join(middle) + b".*" + joined[-1]  # stars match no empty text, but for "*" alone
 
 
 def _set(pattern: bytes, i: int) -> tuple[bytes, int]:
