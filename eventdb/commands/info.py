@@ -308,7 +308,10 @@ def _keyspace(engine: Engine) -> Lines:
 
 
 def _eventdb(engine: Engine, facts: dict[str, str]) -> Lines:
+    """No name of another section: clients keep INFO as one flat mapping."""
     commit = engine.commit
     found: Lines = [("offset", commit.offset), ("durable_offset", commit.durable_offset)]
-    found += [(name, value) for name, value in facts.items() if name not in ("offset", "durable_offset")]
+    for name, value in facts.items():
+        if name not in ("offset", "durable_offset", "load_seconds"):
+            found.append(("node_role" if name == "role" else name, value))
     return found
