@@ -30,27 +30,27 @@ class LogError(Exception):
     """What a backend raises on purpose. Any other exception out of it is a bug."""
 
 
-class Fenced(LogError):
+class Fenced(LogError):  # noqa: N818
     """A higher epoch owns the log. Step down; never retry, never answer OK for what was still pending."""
 
 
-class Unavailable(LogError):
+class Unavailable(LogError):  # noqa: N818
     """No majority of zones can be reached now. Nothing was changed: trying again is safe."""
 
 
-class Indeterminate(LogError):
+class Indeterminate(LogError):  # noqa: N818
     """The append may or may not be in the log; only reading it back can tell."""
 
 
-class Corrupt(LogError):
+class Corrupt(LogError):  # noqa: N818
     """Durable history cannot be read. Names zone, segment and position; history is never skipped."""
 
 
-class Trimmed(LogError):
+class Trimmed(LogError):  # noqa: N818
     """The position asked for lies before the first one kept: start from a snapshot instead."""
 
 
-class BadLogURL(LogError):
+class BadLogURL(LogError):  # noqa: N818
     """The URL names no known backend, or carries an option the backend does not have."""
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def open(url: str, **settings: str) -> Opening:
+def open(url: str, **settings: str) -> Opening:  # noqa: A001
     """Open the log at `url` as its primary; use with `async with`, or await it and call `aclose()`.
 
     settings: as in CONFIG SET, with underscores: `commit_timeout="2000"`. Raises BadLogURL, ValueError at once;

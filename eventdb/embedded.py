@@ -59,7 +59,10 @@ class Session:
         self._client.resp3 = True
 
     async def execute(self, *args: Argument) -> Any:
-        """Run one command; return its reply once that is durable. Raises ReplyError, TypeError, RuntimeError (closed)."""
+        """Run one command; return its reply, for a write once it is durable.
+
+        Raises ReplyError (the command failed), TypeError (an argument), RuntimeError (closed).
+        """
         if self._closed:
             raise RuntimeError("this eventdb session is closed")
         argv = [encode_argument(arg) for arg in args]

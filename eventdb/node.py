@@ -21,6 +21,7 @@ from eventdb.client import FOLLOWING, LOADING, Client
 from eventdb.commit import Batch, Commit
 from eventdb.engine import Engine
 from eventdb.replay.follower import Follower, OnProgress
+from eventdb.values.zset import rank_large
 
 if TYPE_CHECKING:
     from eventdb.config import Config
@@ -84,6 +85,7 @@ class Node:
         assert self.writer.next_offset == self.follower.offset + 1
         for db in engine.keyspace.dbs:
             db.track_deadlines()
+        rank_large(engine.keyspace)
         engine.gate = 0
         self.role = "primary"
         self._tick()

@@ -24,8 +24,8 @@ def test_kill_9_under_load_loses_nothing_acknowledged(eventdb_server: StartServe
     rng = random.Random(seed)
     server = eventdb_server()
     lengths: dict[str, int] = {}
-    for round in range(ROUNDS):
-        loads = [Load(server.port, f"{round}:{i}", rng.choice((1, 1, 4, 32))) for i in range(4)]
+    for turn in range(ROUNDS):
+        loads = [Load(server.port, f"{turn}:{i}", rng.choice((1, 1, 4, 32))) for i in range(4)]
         for load in loads:
             load.start()
         threading.Event().wait(rng.uniform(0.005, 0.08))  # the moment of the power cut, part of the seed

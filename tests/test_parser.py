@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
@@ -23,7 +25,13 @@ def parse(chunks: list[bytes], authenticated: bool = True) -> tuple[list[list[by
     return found, parser.failure
 
 
-STREAM = encode([b"SET", b"k", b"*1234567\r\n$9"]) + b"PING  x\r\n" + encode([b"GET", b"k"]) + b"*0\r\n" + encode([b"", b"\r\n"])
+STREAM = (
+    encode([b"SET", b"k", b"*1234567\r\n$9"])
+    + b"PING  x\r\n"
+    + encode([b"GET", b"k"])
+    + b"*0\r\n"
+    + encode([b"", b"\r\n"])
+)
 EXPECTED = [[b"SET", b"k", b"*1234567\r\n$9"], [b"PING", b"x"], [b"GET", b"k"], [b"", b"\r\n"]]
 
 
@@ -42,7 +50,7 @@ def test_every_split_in_two_and_byte_by_byte_gives_the_same_commands() -> None:
 def test_random_commands_survive_random_cuts(commands: list[list[bytes]], cuts: list[int]) -> None:
     stream = b"".join(map(encode, commands))
     points = [0, *sorted(min(c, len(stream)) for c in cuts), len(stream)]
-    chunks = [stream[a:b] for a, b in zip(points, points[1:])]
+    chunks = [stream[a:b] for a, b in pairwise(points)]
     assert parse(chunks) == (commands, "")
 
 
