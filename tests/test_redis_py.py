@@ -154,6 +154,7 @@ def test_what_operators_ask_is_parsed(client: redis.Redis) -> None:
     assert info["role"] == "master" and info["node_role"] == "primary" and info["redis_version"] == "7.0.15"
     assert info["eventdb_build"] in ("compiled", "pure") and info["durable_offset"] == info["offset"]
     client.set("k", "v")
+    wait_until(lambda: client.info("stats")["instantaneous_ops_per_sec"] > 0, what="the rate is counted")
     assert client.info("keyspace")["db0"]["keys"] == 1
     assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
     assert client.memory_usage("k") > 0 and client.object("encoding", "k") == "embstr"
