@@ -79,6 +79,8 @@ class Zone:
         self._quorum = quorum
         self._identity = identity
         self._member = False  # its identity is there, and it forgot nothing
+        self._trusted = False  # was a member in this writer's life; a whole copy of it may become one again
+        self._voted = 0  # the highest end it voted for, also before it was rebuilt
         self._stopping = False
         self._abandoned = False
         self._fd = -1
@@ -101,7 +103,7 @@ class Zone:
     def adopt(self, promise: Promise | None, tail: Tail | None, *, true: bool, member: bool) -> None:
         """What the claim found out. `true`: this is the tail that was adopted."""
         self.promise = promise
-        self._member = member
+        self._member = self._trusted = member
         if true and tail is not None:
             self.true = True
             self.end = tail.end
@@ -231,14 +233,18 @@ class Zone:
         ops = self.ops
         quorum = self._quorum
         self.busy_since = time.monotonic()
-        self._check_identity()
+        marked = self._check_identity()
+        back = marked and self._trusted and not self._member
         held = self.promise
-        if held is None or not held.holds(ops):
+        known = held is not None and held.holds(ops)
+        if not known:
             known = quorum.epoch in promises.epochs(ops, self.directory)
             self.promise = promises.make(ops, self.directory, quorum.epoch, ours=True)
-            if held is not None:
-                self._after_replacement(known)
+            back = back or held is not None
+        if back:
+            self._after_replacement(marked, known)
         if not self._member:
+            self._voted = max(self._voted, quorum.synced[self.index])
             identities.leave(ops, self.directory)
             quorum.unmark(self.index)
         if not self.true:
@@ -252,7 +258,8 @@ class Zone:
         if not self._member:
             self._become_member()
 
-    def _check_identity(self) -> None:
+    def _check_identity(self) -> bool:
+        """True when the zone bears its identity; without it the zone is blank, or away. Raises NotYet, OSError."""
         try:
             found = identities.load(self.ops, self.directory)
         except DamagedIdentity:
@@ -262,17 +269,25 @@ class Zone:
             self.true = False
         elif found != self._identity:
             raise NotYet(f"it is zone {found.zone + 1} of {found.zones} of log {found.log_id}, not of this one")
+        return found is not None
 
-    def _after_replacement(self, known: bool) -> None:
-        """The directory is not the one we made our promise in. A whole copy of it is as good; any other forgot."""
+    def _after_replacement(self, marked: bool, known: bool) -> None:
+        """The directory is another one than a moment ago: the zone was away and came back, or this is a copy of it.
+
+        If it bears our promise and all we voted for, it forgot nothing and counts as before. Any other is rebuilt.
+        """
+        self.true = False
+        self._member = False
+        if not marked:
+            return  # blank: the zone itself may still come back
+        trusted, self._trusted = self._trusted, False
+        voted = max(self._voted, self._quorum.synced[self.index])
         view = ZoneView(self.ops, self.directory, self.name)
         try:
             view.refresh()
-            if not known or view.tail().end < self._quorum.synced[self.index]:
-                self._member = False
+            self._member = self._trusted = trusted and known and view.tail().end >= voted
         finally:
             view.close()
-        self.true = False
 
     def _align(self) -> None:
         """Set `end` to where this zone's history is still the true one; drop what cannot be joined to it."""
@@ -317,7 +332,7 @@ class Zone:
         if kept < self._quorum.majority:
             raise NotYet(f"rebuilt, but only {kept} other zones can vouch for its promises")
         identities.join(self.ops, self.directory, self._identity)
-        self._member = True
+        self._member = self._trusted = True
         LOGGER.warning("%s: rebuilt up to position %d", self.name, self.end)
 
     def _source(self, position: int, tried: frozenset[int] = frozenset()) -> Zone:
