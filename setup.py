@@ -45,6 +45,10 @@ HOT_ROOMS = (
     "eventdb/commands/*.py",
     "eventdb/values/*.py",
     "eventdb/replay/transaction.py",
+    "eventdb/backends/record.py",
+    "eventdb/backends/quorum/window.py",
+    "eventdb/backends/quorum/writer.py",
+    "eventdb/backends/quorum/zone.py",
 )
 STAMP = ROOT / "build" / "compiled.sha256"
 GENERATED = "build/mypyc"  # C files

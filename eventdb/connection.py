@@ -92,16 +92,17 @@ class Connection:
         if client is None or client.closing:
             return
         engine = self.engine
-        engine.read_clock()
-        client.active_ms = engine.now_ms
         engine.bytes_in += len(data)
         parser = self.parser
         if client.gate & NEEDS_AUTH:
+            engine.read_clock()
             self._greet(client, data)
             client.flush()
             return
         parser.authenticated = True
         commands = parser.feed(data)
+        engine.read_clock()  # behind the parsing: a large value that took long to come is no slow command
+        client.active_ms = engine.now_ms
         if parser.args_left and parser.buffered() > engine.config.query_buffer_bytes_max:
             log.warning("closed %s: its command is longer than client-query-buffer-limit", client.address)
             self.abort()

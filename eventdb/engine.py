@@ -12,6 +12,7 @@ import math
 import random
 import time
 from collections.abc import Callable
+from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
 from eventdb.client import (
@@ -37,6 +38,7 @@ from eventdb.events import (
     KEY_PAIRS,
     KEY_WHOLE,
     apply_transactions,
+    encode_event,
 )
 from eventdb.keyspace import Db, Keyspace
 from eventdb.pause import Pause
@@ -52,7 +54,7 @@ from eventdb.registry import (
     Command,
     unknown_command,
 )
-from eventdb.resp import NO_REPLY, QUEUED, ReplyError, bulks, error
+from eventdb.resp import NO_REPLY, QUEUED, ReplyError, error
 from eventdb.slowlog import SlowLog
 from eventdb.statistics import Statistics
 from eventdb.waiting import Waiting
@@ -71,20 +73,6 @@ SUBSCRIBER_COMMANDS: Final = frozenset(  # what a RESP2 client with subscription
 UNBLOCKED: Final = "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)"
 
 
-def encode_event(argv: list[bytes]) -> bytes:
-    """An event as a RESP array of bulk strings."""
-    n = len(argv)
-    if n == 3:
-        a, b, c = argv[0], argv[1], argv[2]
-        return b"*3\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(a), a, len(b), b, len(c), c)
-    if n == 4:
-        a, b, c, d = argv[0], argv[1], argv[2], argv[3]
-        return b"*4\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
-            len(a), a, len(b), b, len(c), c, len(d), d
-        )  # fmt: skip
-    return bulks(argv)
-
-
 class Engine:
     """Keyspace, commands, transaction in the making, clients and pub/sub of one node."""
 
@@ -94,6 +82,7 @@ class Engine:
         self.keyspace = Keyspace(config.limits)
         self.rng = random.Random(seed)
         self.now_ms = int(time.time() * 1000)
+        self.clock = perf_counter()  # end of the last command, start of the next one
         self.started_ms = self.now_ms
         self.commands: dict[bytes, Command] = {}
         for name, command in COMMANDS.items():
@@ -198,6 +187,7 @@ class Engine:
     def read_clock(self) -> None:
         """Take the time that every command sees until the next call; drivers call it once per batch of input."""
         self.now_ms = int(time.time() * 1000)
+        self.clock = perf_counter()
 
     def may_run(self, client: Client) -> bool:
         """False while the client's next command has to wait; `client.sink.resume()` says when to ask again."""
@@ -230,9 +220,10 @@ class Engine:
 
     def run(self, client: Client, command: Command, argv: list[bytes]) -> None:
         """Run a command that passed all checks, and settle its reply and its transaction."""
-        start = time.perf_counter()
         reply = self.invoke(client, command, argv)
-        usec = (time.perf_counter() - start) * 1e6
+        end = perf_counter()
+        usec = (end - self.clock) * 1e6
+        self.clock = end
         command.usec += usec
         if usec >= self.slow_usec and command.name != "exec":  # whose commands are logged one by one
             self.slowlog.add(client, argv, int(usec))
@@ -252,9 +243,9 @@ class Engine:
 
     def run_queued(self, client: Client, command: Command, argv: list[bytes]) -> bytes:
         """Run one command of an EXEC; its events join the transaction, its reply is returned."""
-        start = time.perf_counter()
+        start = perf_counter()
         reply = self.invoke(client, command, argv)
-        usec = (time.perf_counter() - start) * 1e6
+        usec = (perf_counter() - start) * 1e6
         command.usec += usec
         if usec >= self.slow_usec:
             self.slowlog.add(client, argv, int(usec))

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Final, cast
 
 from eventdb.keyspace import Db, Keyspace
+from eventdb.resp import bulks
 from eventdb.values.value import Value
 
 Apply = Callable[[Db, list[bytes]], None]
@@ -36,6 +37,20 @@ class Event:
 
 
 EVENTS: Final[dict[bytes, Event]] = {}
+
+
+def encode_event(argv: list[bytes]) -> bytes:
+    """An event as a RESP array of bulk strings."""
+    n = len(argv)
+    if n == 3:
+        a, b, c = argv[0], argv[1], argv[2]
+        return b"*3\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(a), a, len(b), b, len(c), c)
+    if n == 4:
+        a, b, c, d = argv[0], argv[1], argv[2], argv[3]
+        return b"*4\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
+            len(a), a, len(b), b, len(c), c, len(d), d
+        )  # fmt: skip
+    return bulks(argv)
 
 
 def event(name: bytes, keys: int = KEY_FIRST) -> Callable[[Apply], Apply]:

@@ -99,11 +99,13 @@ class RequestParser:
         reader = self.reader
         found: list[list[bytes]] = []
         whole = False
+        empty = 0
         reader.feed(data)
         reader.feed(b"*0\r\n")
+        gets = reader.gets
         try:
             while True:
-                request = reader.gets()
+                request = gets()
                 if request is False:
                     break
                 whole = False
@@ -111,20 +113,24 @@ class RequestParser:
                     break
                 if not request:
                     whole = True
+                    empty += 1
                 found.append(request)
         except hiredis.ProtocolError:
             whole = False
         if whole:
             found.pop()
+            empty -= 1
             end = len(data)
         else:
             self.reader = hiredis.Reader()
             count, end = skip_commands(data, len(found))
             del found[count:]
-        commands = self.commands
-        for request in found:
-            if request:  # "*0" is legal and means nothing
-                commands.append(request)
+        if empty:  # "*0" is legal and means nothing
+            found = [request for request in found if request]
+        if self.commands:
+            self.commands.extend(found)
+        else:
+            self.commands = found
         return end
 
     def _strict(self, data: bytes, pos: int, once: bool) -> int:

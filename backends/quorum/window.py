@@ -85,6 +85,9 @@ class Quorum:
         self.fenced_by = 0
         self.syncs = 0
         self.zone_errors = 0
+        # A majority of the zones is eager: it writes at once. The others write a little later, and so several
+        # records by one sync (see zone.LINGER_S); whoever of them is needed after all becomes eager.
+        self.eager = [index < self.majority for index in range(zones)]
         # Frames that were copied from an older epoch become durable with the claim record, not before: a later
         # claimant might prefer another tail until this epoch's own record is on a majority.
         self._claim_end = claim_end
@@ -108,8 +111,16 @@ class Quorum:
             if reached <= self.durable_end or reached < self._claim_end:
                 return False
             self.durable_end = reached
+            if not self.eager[zone]:
+                self._prefer(zone)
         self._wake()
         return True
+
+    def _prefer(self, zone: int) -> None:
+        """This zone was needed although it lingers: it takes the place of the eager zone that is furthest behind."""
+        late = min((index for index, eager in enumerate(self.eager) if eager), key=self.synced.__getitem__)
+        self.eager[late] = False
+        self.eager[zone] = True
 
     def unmark(self, zone: int) -> None:
         """The zone forgot what it had: it has no vote until it was rebuilt."""

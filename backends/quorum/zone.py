@@ -44,6 +44,9 @@ RETRY_S_MIN: Final = 0.02
 RETRY_S_MAX: Final = 2.0
 REPLACED_S: Final = 0.1
 HINT_S: Final = 0.002  # the hint is at most this old while the zone is alive; stating every append costs 10 %
+# A zone that the majority does not need waits this long between two writes: its one sync then serves several records,
+# which leaves processor and disk to the zones that answer. When it is needed, a reply waits at most this long, once.
+LINGER_S: Final = 0.005
 IDLE_S: Final = 1.0  # an idle zone looks this often whether it is still there
 STALL_S: Final = 1.0  # a call that takes longer is reported as a stall
 
@@ -92,13 +95,14 @@ class Zone:
         self._zeroed = 0  # the segment holds zeros from `_byte` to here
         self._published = (0, 0)  # the votes that the hint states
         self._published_at = 0.0
+        self._wrote_at = 0.0
         self._damaged: set[str] = set()  # names of segments to be rebuilt
-        self._thread = threading.Thread(target=self._run, name=f"eventdb-{name}", daemon=True)
+        self._runner = threading.Thread(target=self._run, name=f"eventdb-{name}", daemon=True)
 
     # -- called by the loop ---------------------------------------------------------------------------------
 
     def start(self) -> None:
-        self._thread.start()
+        self._runner.start()
 
     def adopt(self, promise: Promise | None, tail: Tail | None, *, true: bool, member: bool) -> None:
         """What the claim found out. `true`: this is the tail that was adopted."""
@@ -116,8 +120,8 @@ class Zone:
 
     def join(self, timeout_s: float) -> bool:
         """Wait for the thread; False when it hangs in a call (it ends with that call)."""
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        self._runner.join(timeout_s)
+        return not self._runner.is_alive()
 
     def report_damage(self, segment: str) -> None:
         """A reader found this segment damaged; it is rebuilt when the zone has time."""
@@ -161,6 +165,8 @@ class Zone:
         window = quorum.window
         self._state(UP, "")
         while not self._stopping or (window.end > self.end and not self._abandoned):
+            if not quorum.eager[self.index]:
+                self._linger()
             frames = window.take(self.end, WRITE_BYTES_MAX)
             if frames is None:
                 self._state(CATCHING_UP, f"from position {self.end}")
@@ -180,6 +186,13 @@ class Zone:
                 self._roll()
             elif self._zeroed - self._byte < self._zero_low() and window.end <= self.end:
                 self._zero()
+
+    def _linger(self) -> None:
+        """Let more records come before the next write."""
+        left = self._wrote_at + LINGER_S - time.monotonic()
+        if left > 0 and not self._stopping:
+            time.sleep(left)
+        self._wrote_at = time.monotonic()
 
     def _write(self, data: bytes, end: int) -> None:
         """Write at the end of the segment, durably, and look at the promise. Raises OSError, LostPromise."""
