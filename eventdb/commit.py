@@ -2,8 +2,8 @@
 
     open batch --seal--> in flight (one or more appends) --durable--> replies leave
 
-Group commit: a batch is sealed at the end of the loop turn when the pipeline has room, else when an append returns, so
-the busier the server, the larger the batch. Until a batch is durable, its keys are *dirty*: a reply that
+Group commit: a batch is sealed at the end of a loop turn, when no other is on its way. What the sockets hold when an append
+returns still joins it, so the busier the server, the larger the batch. Until a batch is durable, its keys are *dirty*: a reply that
 could tell of them waits with it (see Client.hold). Sans-IO: `sink` takes a sealed batch to the log, `schedule` runs
 a function at the end of the loop turn; both are injected.
 """
@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from eventdb.client import Client
 
-IN_FLIGHT_MAX: Final = 2  # sealed batches on their way; more only makes each smaller
+# Sealed batches on their way. With two, each was a third smaller, and writes a fifth slower (benchmarks/RESULTS.md).
+IN_FLIGHT_MAX: Final = 1
 BATCH_BYTES_MAX: Final = 1 << 20  # a batch this large is sealed at once
 PENDING_BYTES_MAX: Final = 64 << 20  # not yet durable; above it clients are no longer read from
 
@@ -111,8 +112,9 @@ class Commit:
         clients = batch.clients
         for client in clients:
             client.release()
-        if self.open.count and self.in_flight < IN_FLIGHT_MAX:
-            self.seal()
+        if self.open.count and not self.seal_scheduled:
+            self.seal_scheduled = True
+            self.schedule(self._seal_turn)
         if self.full and self.pending_size <= PENDING_BYTES_MAX // 2:
             self.full = False
             if self.on_room is not None:

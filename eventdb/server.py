@@ -28,7 +28,9 @@ log: Final = logging.getLogger("eventdb")
 LISTEN_BACKLOG: Final = 1024
 DRAIN_SECONDS: Final = 5.0
 LOAD_REPORT_SECONDS: Final = 2.0
-SWITCH_INTERVAL_SECONDS: Final = 0.0005  # a zone's writer thread waits at most this long for a busy loop
+# How long a zone's thread waits before it asks a busy loop for the interpreter. Compiled code gives it up only between two
+# callbacks, and then only if asked.
+SWITCH_INTERVAL_SECONDS: Final = 0.00005
 
 
 class Server:
