@@ -28,8 +28,8 @@ log: Final = logging.getLogger("eventdb")
 LISTEN_BACKLOG: Final = 1024
 DRAIN_SECONDS: Final = 5.0
 LOAD_REPORT_SECONDS: Final = 2.0
-# How long a zone's thread waits before it asks a busy loop for the interpreter. Compiled code gives it up only between two
-# callbacks, and then only if asked.
+# How long a zone's thread waits before it asks a busy loop for the interpreter. Compiled code gives it up only
+# between two callbacks, and then only if asked.
 SWITCH_INTERVAL_SECONDS: Final = 0.00005
 
 
