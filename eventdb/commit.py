@@ -4,8 +4,8 @@
 
 Group commit: a batch is sealed at the end of a loop turn, when no other is on its way. What the sockets hold when
 an append returns still joins it, so the busier the server, the larger the batch. Until a batch is durable, its
-keys are *dirty*: a reply that could tell of them waits with it (see Client.hold). Sans-IO: `sink` takes a sealed batch to the log, `schedule` runs
-a function at the end of the loop turn; both are injected.
+keys are *dirty*: a reply that could tell of them waits with it (see Client.hold). Sans-IO: `sink` takes a sealed
+batch to the log, `schedule` runs a function at the end of the loop turn; both are injected.
 """
 
 from __future__ import annotations
