@@ -67,14 +67,16 @@ def test_each_served_client_pops_in_a_transaction_of_its_own(room: Room) -> None
 
 def test_the_reply_of_a_served_client_waits_for_its_batch() -> None:
     sealed: list[Batch] = []
-    engine = Engine(Config(), Commit(sealed.append, lambda action: action()))  # seals each transaction at once
+    engine = Engine(Config(), Commit(sealed.append, lambda action: action()))  # seals at once what may go
     waiter, pusher = engine.connect(Collector()), engine.connect(Collector())
     engine.call(waiter, [b"BLPOP", b"k", b"0"])
     engine.call(pusher, [b"RPUSH", b"k", b"1"])
     assert waiter.blocked is None and len(waiter.held) == 1 and not waiter.out
-    push, pop = sealed
+    (push,) = sealed  # the pop's batch is sealed when that one has returned
     engine.commit.completed(push)
     assert not waiter.out
+    pop = sealed[-1]
+    assert pop is not push
     engine.commit.completed(pop)
     assert waiter.out == [pair("k", "1")]
 

@@ -28,11 +28,15 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
 
 
 async def filled(bench: Bench, count: int = 120) -> QuorumWriter:
-    """A writer that has filled several segments in every zone."""
+    """A writer that has filled several segments in every zone.
+
+    A zone that lingers would write many appends at once, and then hold all of them in one long segment: so wait for it.
+    """
     writer = await bench.open().claim("node")
     rng = random.Random(5)
     for _ in range(count // 10):
         await bench.append(writer, *(rng.randbytes(90) for _ in range(10)))
+        await until(lambda: all(zone.end >= writer.durable_end for zone in writer.zones if zone.state == "up"))
     return writer
 
 
