@@ -54,7 +54,7 @@ from eventdb.registry import (
     Command,
     unknown_command,
 )
-from eventdb.resp import NO_REPLY, QUEUED, ReplyError, error
+from eventdb.resp import NO_REPLY, QUEUED, ReplyError, error, integer
 from eventdb.slowlog import SlowLog
 from eventdb.statistics import Statistics
 from eventdb.waiting import Waiting
@@ -505,6 +505,13 @@ class Engine:
             client.reply(reply)
         self.flush_later(client)
         client.sink.resume()
+
+    def offset_reached(self) -> None:
+        """This node now has a later offset: answer the EVENTDB.WAITFOR that waited for no more than that."""
+        reached = self.commit.durable_offset
+        for client, offset in list(self.waiting.offsets.items()):
+            if offset <= reached:
+                self.block_ends(client, integer(reached))
 
     def serve_blocked(self) -> None:
         """Run the blocked commands whose keys changed, first come first served, each as its own transaction.

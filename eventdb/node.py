@@ -2,6 +2,7 @@
 
     rebuild (replay what is there) -> claim (fence, adopt) -> replay the rest -> primary
     primary --Fenced--> forget everything -> rebuild -> follow as a replica
+    with follow_only: rebuild -> follow as a replica; the log is never claimed
 
 The server and the embedded API both run a node; it knows neither sockets nor commands.
 """
@@ -16,7 +17,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from eventdb.backends import Fenced, Indeterminate, Log, LogInfo, Record, Writer, open_log
+from eventdb.backends import Fenced, Indeterminate, Log, LogError, LogInfo, Record, Unavailable, Writer, open_log
 from eventdb.client import FOLLOWING, LOADING, Client
 from eventdb.commit import Batch, Commit
 from eventdb.engine import Engine
@@ -30,6 +31,7 @@ log: Final = logging.getLogger("eventdb")
 
 CRON_SECONDS: Final = 0.1
 CLAIM_ATTEMPTS: Final = 5
+FOLLOW_RETRY_SECONDS: Final = 0.5  # between two tries to read a log of which no zone answers
 
 READONLY_TEXT: Final = "READONLY You can't write against a read only replica."
 LOADING_TEXT: Final = "LOADING eventdb is loading the dataset in memory"
@@ -49,8 +51,11 @@ def timeout_text(timeout_ms: int) -> str:
 class Node:
     """Owns the log, the writer, the engine and the timers of one node."""
 
-    def __init__(self, url: str, config: Config, name: str = "", address: str = "") -> None:
+    def __init__(
+        self, url: str, config: Config, name: str = "", address: str = "", *, follow_only: bool = False
+    ) -> None:
         self.url = url
+        self.follow_only = follow_only
         self.config = config
         self.name = name or f"{socket.gethostname()}:{os.getpid()}"
         self.address = address
@@ -73,12 +78,20 @@ class Node:
     # -- becoming a primary
 
     async def start(self) -> None:
-        """Rebuild, claim, and be ready as the primary. Raises LogError when the log cannot be read or claimed."""
+        """Rebuild, claim, and be ready as the primary; or, with `follow_only`, rebuild and be ready as a replica.
+
+        Raises LogError when the log cannot be read or claimed.
+        """
         engine = self.engine
         engine.call_later = asyncio.get_running_loop().call_later
         engine.gate, engine.gate_error = LOADING, LOADING_TEXT
         began = time.perf_counter()
         await self._replay()
+        if self.follow_only:
+            self.load_seconds = time.perf_counter() - began
+            self._become_replica()
+            self._tick()
+            return
         self.writer = await self._claim()
         await self._replay()
         self.load_seconds = time.perf_counter() - began
@@ -132,6 +145,8 @@ class Node:
         if failure is None and not done.cancelled():
             for client in self.engine.commit.completed(batch):
                 client.flush()
+            if self.engine.waiting.offsets:
+                self.engine.offset_reached()
         elif isinstance(failure, Fenced):
             log.warning("fenced: another node has claimed the log (%s); stepping down", failure)
             self._step_down()
@@ -171,26 +186,57 @@ class Node:
         self.role = "loading"
         self._fail_pending(FENCED_TEXT)
         engine.reset_state()
-        self.follower = Follower(self.log, engine, on_record=self._followed)
+        self.follower = Follower(self.log, engine)
         engine.commit = Commit(self._append, self._schedule)
         engine.commit.on_room = self._resume_all
-        self._follow_task = asyncio.get_running_loop().create_task(self._follow())
+        self._follow_task = asyncio.get_running_loop().create_task(self._follow_again())
 
-    async def _follow(self) -> None:
-        """Rebuild, then serve reads as a replica until the node is closed."""
-        engine = self.engine
+    async def _follow_again(self) -> None:
+        """Let go of the log as its writer, rebuild, and follow."""
         if self.writer is not None:
             await self.writer.close()
             self.writer = None
-        await self._replay()
+        await self._follow(rebuilt=False)
+
+    def _become_replica(self) -> None:
+        """Serve reads of what is applied, refuse writes, and follow the log in a task of its own."""
+        self._serve_reads()
+        self._follow_task = asyncio.get_running_loop().create_task(self._follow(rebuilt=True))
+
+    def _serve_reads(self) -> None:
         self.role = "replica"
-        engine.gate, engine.gate_error = FOLLOWING, READONLY_TEXT
-        await self.follower.follow()
+        self.engine.gate, self.engine.gate_error = FOLLOWING, READONLY_TEXT
+        self.follower.on_record = self._followed
+
+    async def _follow(self, *, rebuilt: bool) -> None:
+        """Follow until the node is closed. What is applied is served on while the log cannot be reached.
+
+        A log that cannot be followed any further (damage, trimmed history, a newer format) ends the service: a replica
+        that stands still for ever and answers is a plausible lie.
+        """
+        while True:
+            try:
+                if not rebuilt:
+                    await self._replay()
+                    self._serve_reads()
+                    rebuilt = True
+                await self.follower.follow()
+            except Unavailable as error:
+                log.warning("the log cannot be followed now: %s; trying again", error)
+                await asyncio.sleep(FOLLOW_RETRY_SECONDS)
+            except LogError as error:
+                log.error("the log cannot be followed behind offset %d: %s", self.follower.offset, error)
+                self.role = "loading"
+                text = f"MASTERDOWN this replica cannot follow its log behind offset {self.follower.offset}: {error}"
+                self.engine.gate, self.engine.gate_error = LOADING, " ".join(text.split())
+                return
 
     def _followed(self, record: Record) -> None:
         """The engine answers reads by what is applied; its offsets follow."""
         commit = self.engine.commit
         commit.offset = commit.durable_offset = self.follower.offset
+        if self.engine.waiting.offsets:
+            self.engine.offset_reached()
 
     # -- timers, facts, closing
 

@@ -36,13 +36,22 @@ SWITCH_INTERVAL_SECONDS: Final = 0.00005
 class Server:
     """A node behind a TCP port. `start`, then `wait` until `stop` is asked for, then `close`."""
 
-    def __init__(self, log_url: str, config: Config, host: str = "127.0.0.1", port: int = 6379, name: str = "") -> None:
+    def __init__(
+        self,
+        log_url: str,
+        config: Config,
+        host: str = "127.0.0.1",
+        port: int = 6379,
+        name: str = "",
+        *,
+        follow_only: bool = False,
+    ) -> None:
         assert eventdb.commands
         self.host = host
         self.port = port
         self.config = config
         self.connections: dict[Connection, None] = {}
-        self.node = Node(log_url, config, name)
+        self.node = Node(log_url, config, name, follow_only=follow_only)
         self.listener: asyncio.Server | None = None
         self.stopping = asyncio.Event()
         self.node.engine.on_shutdown = self.stopping.set
@@ -107,7 +116,14 @@ async def _run(server: Server) -> None:
 
 
 def serve(
-    log_url: str, host: str, port: int, *, requirepass: str = "", config: dict[str, str] | None = None, node: str = ""
+    log_url: str,
+    host: str,
+    port: int,
+    *,
+    requirepass: str = "",
+    config: dict[str, str] | None = None,
+    node: str = "",
+    follow_only: bool = False,
 ) -> None:
     """Run a server until SIGTERM or SIGINT. Blocks. Raises LogError, OSError, ValueError (a bad setting)."""
     settings = Config()
@@ -120,7 +136,7 @@ def serve(
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
 
     async def main() -> None:
-        await _run(Server(log_url, settings, host, port, node))
+        await _run(Server(log_url, settings, host, port, node, follow_only=follow_only))
 
     uvloop.run(main())
 

@@ -1,4 +1,4 @@
-"""Who watches a key (WATCH) and who waits for one (BLPOP …): the engine tells it of every change.
+"""Who watches a key (WATCH), who waits for one (BLPOP …) or for an offset: the engine tells it of every change.
 
 Source: redis src/multi.c (touchWatchedKey, touchAllWatchedKeysInDb), src/blocked.c (signalKeyAsReady). As there, a
 client is served by the key that became ready first, the clients of one key in the order in which they blocked, and
@@ -25,6 +25,7 @@ class Waiting:
         self.watchers: dict[Place, dict[Watch, None]] = {}
         self.waiters: dict[Place, dict[Client, None]] = {}  # in the order in which they blocked
         self.ready: list[Place] = []
+        self.offsets: dict[Client, int] = {}  # EVENTDB.WAITFOR: who waits for which offset
 
     # -- WATCH
 
@@ -136,6 +137,7 @@ class Waiting:
                 found[client] = None
 
     def remove(self, client: Client, db: Db, keys: list[bytes]) -> None:
+        self.offsets.pop(client, None)
         for key in keys:
             place = (db.index, key)
             found = self.waiters.get(place)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -17,6 +18,9 @@ Start a server on quorum files in ./data, three zones as folders:
 
 The same with each zone on a disk of its own:
 [cyan]eventdb serve --log quorum:/mnt/a/db,/mnt/b/db,/mnt/c/db[/cyan]
+
+A replica of it, for more reads; it follows the log and never takes it over:
+[cyan]eventdb serve --log quorum:/mnt/a/db,/mnt/b/db,/mnt/c/db --role replica --port 6380[/cyan]
 
 See what was written lately, and by whom:
 [cyan]eventdb log tail --log quorum:./data[/cyan]
@@ -79,6 +83,13 @@ def main(
     """A Redis-compatible primary database whose memory is a replay of a durable log."""
 
 
+class Role(StrEnum):
+    """What `eventdb serve` is to be."""
+
+    PRIMARY = "primary"
+    REPLICA = "replica"
+
+
 @app.command()
 def serve(
     log: LogURL = "quorum:./data",
@@ -95,6 +106,9 @@ def serve(
     node_name: Annotated[
         str, typer.Option(help="Name of this node in the log. [dim]\\[default: HOST:PID][/dim]", show_default=False)
     ] = "",
+    role: Annotated[
+        Role, typer.Option(help="primary: claim the log. replica: only follow it and answer reads; never claim.")
+    ] = Role.PRIMARY,
     config: Annotated[
         list[str] | None,
         typer.Option("--config", "-c", metavar="NAME=VALUE", help="A setting, as in CONFIG SET; may be repeated."),
@@ -102,7 +116,8 @@ def serve(
 ) -> None:
     """Start a server: replay the log, claim it, and answer Redis clients until SIGTERM or Ctrl-C.
 
-    A log that does not exist yet is created. A second server on the same log takes it over from the first.
+    A log that does not exist yet is created. A second server on the same log takes it over from the first, unless it
+    is started with --role replica: replicas, any number of them, cost the primary nothing.
     """
     import logging
 
@@ -117,7 +132,8 @@ def serve(
     from eventdb.server import serve as serve_log
 
     try:
-        serve_log(log, host, port, requirepass=requirepass, config=settings, node=node_name)
+        follow_only = role is Role.REPLICA
+        serve_log(log, host, port, requirepass=requirepass, config=settings, node=node_name, follow_only=follow_only)
     except BadLogURL as error:
         screen.fail(str(error), code=2)
     except LogError as error:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from eventdb.client import Client
 from eventdb.registry import command
-from eventdb.resp import NO_REPLY, array, bulk, integer
+from eventdb.resp import NO_REPLY, ReplyError, array, bulk, integer, null, parse_int, syntax_error
+
+TIMEOUT_MS_MAX: Final = 1 << 40  # 35 years; what timers take without overflowing
 
 
 @command(
@@ -26,6 +30,35 @@ def after_own_writes(client: Client, reply: bytes) -> bytes:
         return reply
     client.hold(batch, reply)
     return NO_REPLY
+
+
+@command(
+    "EVENTDB.WAITFOR", arity=-2, flags="noscript blocking", acl="connection", since="7.0.0", group="server",
+    tips="nondeterministic_output",
+    summary="Waits until this node has that offset, at most so many ms (0: for ever); nil when the time is up.",
+)  # fmt: skip
+def eventdb_waitfor(client: Client, argv: list[bytes]) -> bytes:
+    """EVENTDB.WAITFOR offset [milliseconds] -> the offset this node has, not below the one asked for; nil: not yet.
+
+    With the first number of EVENTDB.OFFSET on the primary, a read behind it on a replica sees one's own writes.
+    """
+    if len(argv) > 3:
+        raise syntax_error()
+    offset = parse_int(argv[1])
+    timeout_ms = parse_int(argv[2], "ERR timeout is not an integer or out of range") if len(argv) == 3 else 0
+    if offset < 0:
+        raise ReplyError("ERR offset is negative")
+    if timeout_ms < 0:
+        raise ReplyError("ERR timeout is negative")
+    if timeout_ms > TIMEOUT_MS_MAX:
+        raise ReplyError("ERR timeout is out of range")
+    engine = client.engine
+    if engine.commit.durable_offset >= offset:
+        return integer(engine.commit.durable_offset)
+    reply = client.block(argv, [], timeout_ms, null(client.resp3))
+    if client.blocked is not None:
+        engine.waiting.offsets[client] = offset
+    return reply
 
 
 @command(
