@@ -10,6 +10,7 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -51,6 +52,12 @@ def _guard_the_build() -> str:
 
 
 BUILD = _guard_the_build()
+
+
+def pytest_configure() -> None:
+    """A shell that starts us in the background has SIGINT ignored; the programs under test would inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> str:
