@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from eventdb.client import Client
 
-# Sealed batches on their way. With two, each was a third smaller, and writes a fifth slower (benchmarks/RESULTS.md).
+# Sealed batches on their way. With two, each was a third smaller, and writes a fifth slower (benchmarks/PROFILE.md).
 IN_FLIGHT_MAX: Final = 1
 BATCH_BYTES_MAX: Final = 1 << 20  # a batch this large is sealed at once
 PENDING_BYTES_MAX: Final = 64 << 20  # not yet durable; above it clients are no longer read from
