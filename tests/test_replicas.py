@@ -96,6 +96,25 @@ def test_a_replica_stopped_in_the_middle_comes_back_and_catches_up(eventdb_serve
     assert replica.stop() == 0
 
 
+def test_a_replica_answers_while_the_zones_are_away_and_goes_on_when_they_are_back(
+    eventdb_server: StartServer, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    primary, replica = eventdb_server(f"quorum:{data}"), eventdb_server(f"quorum:{data}", "--role", "replica")
+    with Wire(primary.port) as wire, Wire(replica.port) as reader:
+        assert wire("SET", "k", "1") == b"OK"
+        assert reader("EVENTDB.WAITFOR", "1", "10000") == 1
+        assert primary.stop() == 0
+        data.rename(tmp_path / "away")
+        assert reader("EVENTDB.WAITFOR", "2", "500") is None, "it needs longer than its reader needs to look again"
+        assert reader("GET", "k") == b"1"
+        (tmp_path / "away").rename(data)
+    primary.restart()
+    with Wire(primary.port) as wire, Wire(replica.port) as reader:
+        assert wire("SET", "k", "2") == b"OK"
+        assert reader("EVENTDB.WAITFOR", "2", "10000") == 2 and reader("GET", "k") == b"2"
+
+
 async def test_a_log_that_cannot_be_followed_ends_the_service_by_name(tmp_path: Path) -> None:
     url = f"quorum:{tmp_path / 'data'}"
     log = open_log(url)
