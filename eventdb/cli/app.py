@@ -116,8 +116,9 @@ def serve(
 ) -> None:
     """Start a server: replay the log, claim it, and answer Redis clients until SIGTERM or Ctrl-C.
 
-    A log that does not exist yet is created. A second server on the same log takes it over from the first, unless it
-    is started with --role replica: replicas, any number of them, cost the primary nothing.
+    A log that does not exist yet is created. A second server on the same log takes it over from the first.
+
+    With --role replica it only follows the log and answers reads; any number of replicas cost the primary nothing.
     """
     import logging
 
