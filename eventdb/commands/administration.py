@@ -11,7 +11,7 @@ import time
 from typing import Final
 
 from eventdb.client import FOLLOWING, Client
-from eventdb.commands.eventdb import after_own_writes
+from eventdb.commands.eventdb import after_own_writes, parse_timeout
 from eventdb.commands.info import durable_until
 from eventdb.registry import command, container
 from eventdb.resp import (
@@ -82,7 +82,7 @@ def wait(client: Client, argv: list[bytes]) -> bytes:
     if client.engine.gate & FOLLOWING:
         raise ReplyError(ON_A_REPLICA)
     parse_int(argv[1])
-    _timeout(argv[2])
+    parse_timeout(argv[2])
     return after_own_writes(client, ZERO)
 
 
@@ -98,15 +98,8 @@ def waitaof(client: Client, argv: list[bytes]) -> bytes:
         raise ReplyError("ERR value is out of range, must be between 0 and 1")
     if parse_int(argv[2]) < 0:
         raise ReplyError("ERR value is out of range, must be positive")
-    _timeout(argv[3])
+    parse_timeout(argv[3])
     return after_own_writes(client, array([integer(1), ZERO]))
-
-
-def _timeout(text: bytes) -> int:
-    timeout_ms = parse_int(text, "ERR timeout is not an integer or out of range")
-    if timeout_ms < 0:
-        raise ReplyError("ERR timeout is negative")
-    return timeout_ms
 
 
 @command(

@@ -32,6 +32,14 @@ def after_own_writes(client: Client, reply: bytes) -> bytes:
     return NO_REPLY
 
 
+def parse_timeout(text: bytes) -> int:
+    """Read milliseconds to wait as WAIT does; 0 is for ever."""
+    timeout_ms = parse_int(text, "ERR timeout is not an integer or out of range")
+    if timeout_ms < 0:
+        raise ReplyError("ERR timeout is negative")
+    return timeout_ms
+
+
 @command(
     "EVENTDB.WAITFOR", arity=-2, flags="noscript blocking", acl="connection", since="7.0.0", group="server",
     tips="nondeterministic_output",
@@ -45,11 +53,9 @@ def eventdb_waitfor(client: Client, argv: list[bytes]) -> bytes:
     if len(argv) > 3:
         raise syntax_error()
     offset = parse_int(argv[1])
-    timeout_ms = parse_int(argv[2], "ERR timeout is not an integer or out of range") if len(argv) == 3 else 0
+    timeout_ms = parse_timeout(argv[2]) if len(argv) == 3 else 0
     if offset < 0:
         raise ReplyError("ERR offset is negative")
-    if timeout_ms < 0:
-        raise ReplyError("ERR timeout is negative")
     if timeout_ms > TIMEOUT_MS_MAX:
         raise ReplyError("ERR timeout is out of range")
     engine = client.engine
