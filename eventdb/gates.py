@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from eventdb.client import CLUSTERED, FOLLOWING, IN_MULTI, LEASELESS, LOADING, NEEDS_AUTH, PAUSED, SUBSCRIBED, Client
-from eventdb.registry import IMMEDIATE, LOADING_OK, NO_AUTH, NO_MULTI, WRITE, Command
+from eventdb.registry import IMMEDIATE, LOADING_OK, NO_AUTH, NO_MULTI, WHOLE, WRITE, Command
 from eventdb.resp import QUEUED
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _waits(engine: Engine, client: Client, command: Command) -> bool:
         return False
     if client.gate & IN_MULTI:  # what is queued reads and writes when EXEC runs
         return command.name == "exec"
-    return not command.bits & LOADING_OK
+    return command.bits & (WRITE | WHOLE) != 0 or command.first_key != 0 or command.find_keys is not None
 
 
 def subcommand(command: Command, argv: list[bytes]) -> Command | str:
