@@ -51,6 +51,7 @@ from eventdb.registry import (
     WHOLE,
     WRITE,
     Command,
+    find_subcommand,
     unknown_command,
 )
 from eventdb.resp import NO_REPLY, QUEUED, ReplyError, error, integer
@@ -334,7 +335,7 @@ class Engine:
     def _gates(self, client: Client, command: Command, argv: list[bytes]) -> Command | None:
         """The rare checks: subcommand, authentication, role, subscriber mode, MULTI. None: answered already."""
         if command.handler is None:
-            found = self.subcommand(command, argv)
+            found = find_subcommand(command, argv)
             if isinstance(found, str):
                 command.rejected_calls += 1
                 self.refuse(client, found)
@@ -373,17 +374,6 @@ class Engine:
         if gate & LOADING and not command.bits & LOADING_OK:
             return True
         return gate & FOLLOWING != 0 and command.bits & WRITE != 0
-
-    def subcommand(self, command: Command, argv: list[bytes]) -> Command | str:
-        """The subcommand that argv names, or the text of the error."""
-        found = command.subcommands.get(argv[1].upper())
-        if found is None:
-            shown = argv[1].decode("utf-8", "replace")[:128]
-            return f"ERR unknown subcommand '{shown}'. Try {command.name.upper()} HELP."
-        n = len(argv)
-        if n != found.arity if found.arity >= 0 else n < -found.arity:
-            return f"ERR wrong number of arguments for '{found.name}' command"
-        return found
 
     # -- changing the keyspace
 
