@@ -24,9 +24,13 @@ NO_ROLES: Final = (
 
 
 def log_id(engine: Engine) -> str:
-    """40 hex digits that name the log, and so its history and its shard, on every node that was given the same URL."""
+    """40 hex digits that name the log, and so its history and its shard, on every node alike.
+
+    Made from the log's own id where the node tells it, else from the URL, which may be spelled differently elsewhere.
+    """
     facts = engine.facts() if engine.facts is not None else {}
-    return hashlib.sha1(facts.get("log_url", "").encode(), usedforsecurity=False).hexdigest()
+    text = facts.get("log_id") or facts.get("log_url", "")
+    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
 def durable_offset(engine: Engine, member: Member) -> int:
