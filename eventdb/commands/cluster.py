@@ -81,14 +81,15 @@ def cluster_slots(client: Client, argv: list[bytes]) -> bytes:
     for shard in _slots(client).shards:
         if shard.primary is None:
             continue
-        nodes = [_endpoint(member) for member in [shard.primary, *shard.replicas]]
+        nodes = [_endpoint(member, client.resp3) for member in [shard.primary, *shard.replicas]]
         for first, last in shard.ranges:
             found.append(array([integer(first), integer(last), *nodes]))
     return array(found)
 
 
-def _endpoint(member: Member) -> bytes:
-    return array([bulk(member.host.encode()), integer(member.port), bulk(member.id.encode()), EMPTY_ARRAY])
+def _endpoint(member: Member, resp3: bool) -> bytes:
+    more = mapping([], resp3)  # the same node under other names
+    return array([bulk(member.host.encode()), integer(member.port), bulk(member.id.encode()), more])
 
 
 @command(
