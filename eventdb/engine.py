@@ -16,6 +16,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
 from eventdb.client import (
+    CLUSTERED,
     FOLLOWING,
     IN_MULTI,
     LOADING,
@@ -30,15 +31,13 @@ from eventdb.client import (
 from eventdb.commit import Batch, Commit
 from eventdb.events import (
     EVENTS,
-    KEY_ALL,
     KEY_COPY,
     KEY_FIRST,
-    KEY_FIRST_TWO,
     KEY_MOVE,
-    KEY_PAIRS,
     KEY_WHOLE,
     apply_transactions,
     encode_event,
+    touched_keys,
 )
 from eventdb.keyspace import Db, Keyspace
 from eventdb.pause import Pause
@@ -55,8 +54,10 @@ from eventdb.registry import (
     unknown_command,
 )
 from eventdb.resp import NO_REPLY, QUEUED, ReplyError, error, integer
+from eventdb.slots import Shard, SlotMap
 from eventdb.slowlog import SlowLog
 from eventdb.statistics import Statistics
+from eventdb.topology import Member, Topology
 from eventdb.waiting import Waiting
 
 if TYPE_CHECKING:
@@ -120,7 +121,14 @@ class Engine:
         # set by the node and the server
         self.facts: Callable[[], dict[str, str]] | None = None  # role, log, epoch … for INFO
         self.on_shutdown: Callable[[], None] | None = None
+        self.on_failover: Callable[[str | None, int], None] | None = None  # to this address, within so many ms
+        self.on_announce: Callable[[Member, dict[str, object]], bytes | None] | None = None
+        self.failover_state = "no-failover"
         self.port = 0
+        # who else there is
+        self.topology = Topology(Member("local", "local"))
+        self.topology.on_switch = lambda old, new: self.pubsub.tell_switch(config.sentinel_service_name, old, new)
+        self.slots = SlotMap(Shard(self.topology))
 
     def reconfigure(self) -> None:
         """Take over what a setting has changed; CONFIG SET calls it."""
@@ -137,6 +145,8 @@ class Engine:
         self.clients[client.id] = client
         if self.config.requirepass:
             client.gate |= NEEDS_AUTH
+        if self.config.cluster_enabled == "yes":
+            client.gate |= CLUSTERED
         return client
 
     def disconnect(self, client: Client) -> None:
@@ -336,6 +346,8 @@ class Engine:
             text = "NOAUTH Authentication required."
         elif gate & IN_MULTI and command.bits & NO_MULTI and not command.bits & IMMEDIATE:
             text = "ERR Command not allowed inside a transaction"
+        elif gate & CLUSTERED and self.slots.redirected(client, command, argv):
+            return None
         elif self.gate and self.refuses(command):
             text = self.gate_error
         elif gate & SUBSCRIBED and command.name not in SUBSCRIBER_COMMANDS:
@@ -410,25 +422,16 @@ class Engine:
         data = encode_event(argv)
         self.events.append(data)
         self.event_size += len(data)
-        batch = self.commit.open
-        touched: list[bytes]
+        touched = touched_keys(argv, keys)
+        if touched is None:
+            self.commit.open.whole = True
+            return
+        self.commit.open.dirty.update(touched)
         other = db
-        if keys == KEY_ALL:
-            touched = argv[1:]
-        elif keys == KEY_FIRST_TWO:
-            touched = argv[1:3]
-        elif keys == KEY_PAIRS:
-            touched = argv[1::2]
-        elif keys == KEY_COPY:
-            touched = argv[2:3]
+        if keys == KEY_COPY:
             other = db = self.keyspace.dbs[int(argv[4])]
         elif keys == KEY_MOVE:
-            touched = argv[1:2]
             other = self.keyspace.dbs[int(argv[2])]
-        else:
-            batch.whole = True
-            return
-        batch.dirty.update(touched)
         waiting = self.waiting
         if waiting.watchers or waiting.waiters:
             for key in touched:

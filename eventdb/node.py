@@ -85,6 +85,7 @@ class Node:
         engine = self.engine
         engine.call_later = asyncio.get_running_loop().call_later
         engine.gate, engine.gate_error = LOADING, LOADING_TEXT
+        engine.topology.introduce(self.name, self.address, not self.follow_only)
         began = time.perf_counter()
         await self._replay()
         if self.follow_only:
@@ -101,6 +102,7 @@ class Node:
         rank_large(engine.keyspace)
         engine.gate = 0
         self.role = "primary"
+        engine.topology.update(self.writer.epoch, engine.topology.me, [])
         self._tick()
 
     async def _claim(self) -> Writer:
@@ -184,6 +186,7 @@ class Node:
         engine = self.engine
         engine.gate, engine.gate_error = LOADING, LOADING_TEXT
         self.role = "loading"
+        engine.topology.update(engine.topology.epoch, None, engine.topology.members.values())
         self._fail_pending(FENCED_TEXT)
         engine.reset_state()
         self.follower = Follower(self.log, engine)
