@@ -128,7 +128,9 @@ class Disk:
 
     def _find(self, path: str) -> Inode:
         at = self.root
-        for part in path.strip("/").split("/"):
+        for part in path.split("/"):
+            if not part:
+                continue
             if not at.directory:
                 raise fail(errno.ENOTDIR)
             found = at.names.get(part)
