@@ -21,7 +21,7 @@ from eventdb.replay import follower
 
 from tests.simulation.world import Clock, Process, World
 
-POLL_S = 0.004  # between two looks at the hints: half as often as in earnest, to get through more seeds
+POLL_S = 0.01  # between two looks at the hints: a fifth as often as in earnest, to get through more seeds
 
 
 @contextlib.contextmanager

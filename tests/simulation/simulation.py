@@ -39,6 +39,8 @@ def simulate(seed: int, *, story: bool = False, seconds: float = SECONDS) -> Res
     """Run one seed from beginning to end; `wrong` is empty when all held."""
     world = World(seed)
     collecting = gc.isenabled()
+    if not gc.get_freeze_count():
+        gc.freeze()  # the modules: nothing of theirs is ever garbage
     gc.disable()  # what is collected when would depend on what ran before
     if story:
         world.notes = []
@@ -57,7 +59,6 @@ def simulate(seed: int, *, story: bool = False, seconds: float = SECONDS) -> Res
         world.close()
         result = run.result(seed)
         del run, world
-        gc.unfreeze()
         gc.collect()
         if collecting:
             gc.enable()

@@ -40,7 +40,7 @@ class Process:
         self.machine = ""  # processes of one machine can tell whether another one has ended
         self.dead = False
         self.paused = False
-        self.held_up: list[events.Handle] = []  # came due while it was paused
+        self.held_up: list[events.Handle | Event] = []  # came due while it was paused
         self.tasks: list[asyncio.Task[Any]] = []  # kept, so that their end does not depend on the garbage collector
         self.threads: list[greenlet] = []
         self.on_death: list[Callable[[], None]] = []
@@ -71,10 +71,10 @@ class Process:
         if not self.paused:
             return
         self.paused = False
-        handles, self.held_up = self.held_up, []
+        held_up, self.held_up = self.held_up, []
         if self.world.rng.random() < 0.5:  # what the network brought is seen before the timers are
-            handles.sort(key=lambda handle: isinstance(handle, asyncio.TimerHandle) and not _brought(handle))
-        self.world.ready_again(handles)
+            held_up.sort(key=lambda due: isinstance(due, asyncio.TimerHandle))
+        self.world.ready_again(held_up)
 
     def kill(self) -> None:
         """End it as SIGKILL does."""
@@ -86,11 +86,18 @@ class Process:
             action()
 
 
-def _brought(handle: events.Handle) -> bool:
-    return getattr(handle._callback, "__name__", "") == "arrive"  # type: ignore[attr-defined]
+class Event:
+    """Something that comes to pass in a process, or (None) in the world. Lighter than asyncio's handles."""
+
+    __slots__ = ("args", "callback", "process")
+
+    def __init__(self, process: Process | None, callback: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        self.process = process
+        self.callback = callback
+        self.args = args
 
 
-PROCESS: contextvars.ContextVar[Process] = contextvars.ContextVar("process")
+PROCESS: contextvars.ContextVar[Process | None] = contextvars.ContextVar("process", default=None)
 
 
 class World(asyncio.BaseEventLoop):
@@ -107,7 +114,7 @@ class World(asyncio.BaseEventLoop):
         self.failures: list[BaseException] = []
         self.ended = False
         self.notes: list[str] | None = None  # a story for people, when asked for
-        self._heap: list[tuple[float, int, events.Handle]] = []
+        self._heap: list[tuple[float, int, asyncio.TimerHandle | Event]] = []
         self._number = 0
         self.hub = getcurrent()
         self.set_task_factory(self._make_task)
@@ -143,7 +150,7 @@ class World(asyncio.BaseEventLoop):
 
     def _make_task(self, loop: Any, coroutine: Any, context: contextvars.Context | None = None) -> asyncio.Task[Any]:
         task: asyncio.Task[Any] = asyncio.Task(coroutine, loop=self, context=context)
-        process = (context or contextvars.copy_context()).get(PROCESS)
+        process = PROCESS.get() if context is None else context.get(PROCESS)
         if process is not None:
             process.tasks.append(task)
             if len(process.tasks) > 200:
@@ -158,26 +165,25 @@ class World(asyncio.BaseEventLoop):
 
     def _run_once(self) -> None:
         ready = self._ready
-        if not ready:
-            heap = self._heap
-            while True:
-                if not heap:
-                    raise Stuck("nothing is due, for ever")
-                when, _number, handle = heapq.heappop(heap)
-                if not handle._cancelled:  # type: ignore[attr-defined]
-                    break
+        if ready:
+            due: events.Handle | Event = ready.popleft()
+        else:
+            if not self._heap:
+                raise Stuck("nothing is due, for ever")
+            when, _number, due = heapq.heappop(self._heap)
             if when > self.now:
                 self.now = when
-            ready.append(handle)
-        handle = ready.popleft()
-        if handle._cancelled:  # type: ignore[attr-defined]
-            return
-        process = handle._context.get(PROCESS)  # type: ignore[attr-defined]
+        if type(due) is Event:
+            process = due.process
+        else:
+            if due._cancelled:  # type: ignore[union-attr]
+                return
+            process = due._context.get(PROCESS)  # type: ignore[union-attr]
         if process is not None:
             if process.dead:
                 return
             if process.paused:
-                process.held_up.append(handle)
+                process.held_up.append(due)
                 return
         self.steps += 1
         if self.steps > STEPS_MAX:
@@ -185,27 +191,27 @@ class World(asyncio.BaseEventLoop):
         self.now += STEP_S
         self.trace = hash((self.trace, self.now, process.number if process is not None else 0))
         self.current = process
-        handle._run()
+        if type(due) is not Event:
+            due._run()  # type: ignore[union-attr]
+        elif process is None:
+            due.callback(*due.args)
+        else:
+            process.context.run(due.callback, *due.args)
         self.current = None
         if self.failures:
             raise self.failures[0]
 
     # -- what the simulation calls
 
-    def ready_again(self, handles: list[events.Handle]) -> None:
-        self._ready.extendleft(reversed(handles))
+    def ready_again(self, held_up: list[events.Handle | Event]) -> None:
+        self._ready.extendleft(reversed(held_up))
 
-    def at(self, when: float, callback: Callable[..., Any], *args: Any, process: Process | None = None) -> events.Handle:
+    def at(self, when: float, callback: Callable[..., Any], *args: Any, process: Process | None = None) -> None:
         """Call at the world's time `when`, in a process or (None) in none."""
-        context = process.context if process is not None else NOBODY
-        handle = asyncio.TimerHandle(when, callback, args, self, context)
-        self._push(when, handle)
-        return handle
+        self._push(when, Event(process, callback, args))
 
-    def after(
-        self, seconds: float, callback: Callable[..., Any], *args: Any, process: Process | None = None
-    ) -> events.Handle:
-        return self.at(self.now + seconds, callback, *args, process=process)
+    def after(self, seconds: float, callback: Callable[..., Any], *args: Any, process: Process | None = None) -> None:
+        self._push(self.now + seconds, Event(process, callback, args))
 
     async def sleep(self, seconds: float) -> None:
         """Of the world's time, for the nemesis."""
@@ -233,13 +239,9 @@ class World(asyncio.BaseEventLoop):
             for task in process.tasks:
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
 
-    def _push(self, when: float, handle: events.Handle) -> None:
+    def _push(self, when: float, due: asyncio.TimerHandle | Event) -> None:
         self._number += 1
-        heapq.heappush(self._heap, (when, self._number, handle))
-
-
-NOBODY = contextvars.Context()
-NOBODY.run(PROCESS.set, None)  # type: ignore[arg-type]
+        heapq.heappush(self._heap, (when, self._number, due))
 
 
 def _set(future: asyncio.Future[None]) -> None:
