@@ -32,6 +32,7 @@ HOT_ROOMS = (
     "eventdb/connection.py",
     "eventdb/engine.py",
     "eventdb/events.py",
+    "eventdb/gates.py",
     "eventdb/glob.py",
     "eventdb/keyspace.py",
     "eventdb/parser.py",

@@ -55,7 +55,7 @@ def encode_event(argv: list[bytes]) -> bytes:
 
 def touched_keys(argv: list[bytes], keys: int) -> list[bytes] | None:
     """The keys that an event touches, of one kind of KEY_…; None: it may be any."""
-    if keys == KEY_FIRST or keys == KEY_MOVE:
+    if keys in (KEY_FIRST, KEY_MOVE):
         return argv[1:2]
     if keys == KEY_ALL:
         return argv[1:]

@@ -1,8 +1,8 @@
 """Who the nodes of one log are: the primary, the replicas, and how far each has come. Sans-IO.
 
 Every engine has one. The node feeds it with what the log says (heartbeats carry the members, claims the primary);
-CLUSTER, SENTINEL, ROLE, INFO replication and the redirects of cluster mode read it. An engine that nobody feeds is alone
-and the primary.
+CLUSTER, SENTINEL, ROLE, INFO replication and the redirects of cluster mode read it. An engine that nobody feeds is
+alone and the primary.
 """
 
 from __future__ import annotations
