@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from itertools import pairwise
 from typing import Final
 
 from tests.chaos.checks import all_checks
@@ -43,7 +44,6 @@ class Campaign:
         self.history = History()
         self.began = time.monotonic()
         self.rounds = 0
-        self.report: list[str] = []
         self._storage = stage.faults()
         self._nodes = node_faults(cluster)
         self._due: list[str] = []  # so that every fault comes once before one comes twice
@@ -90,7 +90,7 @@ class Campaign:
         self.stage.wait_whole()
         offset = self.cluster.wait_level(LEVEL_SECONDS)
         wrong = all_checks(self.history, self.stage.url, self.cluster.digests(), offset)
-        assert not wrong, "\n".join([*self.report, f"{len(wrong)} findings", *wrong[:20]])
+        assert not wrong, "\n".join([f"{len(wrong)} findings", *wrong[:20]])
 
     def _round(self) -> None:
         rng = self.rng
@@ -106,6 +106,7 @@ class Campaign:
         self.rounds += 1
         self.history.generation = self.rounds // GENERATION_ROUNDS
         before = time.monotonic()
+        print(f"{before - self.began:6.1f} s  {self._names(faults)}", end="", flush=True)
         mends = self._strike(faults)
         time.sleep(rng.uniform(0.2, 2.0))
         for mend in reversed(mends):
@@ -117,9 +118,8 @@ class Campaign:
             self.stage.wait_whole()
         time.sleep(rng.uniform(0.0, 0.7))
         self.cluster.check_alive()
-        said = f"{before - self.began:6.1f} s  {self._names(faults)}: struck for {mended - before:.2f} s,"
-        self.report.append(f"{said} writes {again - mended:.2f} s after; no write for {self._gap(before):.2f} s")
-        print(self.report[-1], flush=True)
+        times = f"struck for {mended - before:.2f} s, writes {again - mended:.2f} s after mending"
+        print(f": {times}; longest without a write {self._gap(before):.2f} s", flush=True)
 
     @staticmethod
     def _names(faults: list[tuple[str, Strike]]) -> str:
@@ -137,7 +137,7 @@ class Campaign:
     def _gap(self, since: float) -> float:
         """The longest time without an acknowledged write since then."""
         times = [since, *(time_ for time_ in self.history.accepted() if time_ > since), time.monotonic()]
-        return max(later - earlier for earlier, later in zip(times, times[1:], strict=False))
+        return max(later - earlier for earlier, later in pairwise(times))
 
     def summary(self) -> str:
         history = self.history

@@ -55,7 +55,7 @@ class Node:
         self.down = False
 
     def ask(self, *words: str | int, seconds: float = 2.0) -> object:
-        """A command over a connection of its own; an error reply, or why there was none, is returned as an exception."""
+        """A command over a connection of its own; an error reply, or why there was none, is returned, never raised."""
         try:
             with Wire(self.server.port, seconds) as wire:
                 return wire(*words)
