@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import gc
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from eventdb.backends import Batch, LogError
@@ -37,32 +41,47 @@ class Result:
 
 def simulate(seed: int, *, story: bool = False, seconds: float = SECONDS) -> Result:
     """Run one seed from beginning to end; `wrong` is empty when all held."""
-    world = World(seed)
     collecting = gc.isenabled()
     if not gc.get_freeze_count():
         gc.freeze()  # the modules: nothing of theirs is ever garbage
     gc.disable()  # what is collected when would depend on what ran before
-    if story:
-        world.notes = []
-    run = Run(world, seconds)
-    asyncio.set_event_loop(None)
     try:
-        with seams.installed(world, run.cluster.open_log):
-            try:
-                world.run_until_complete(run.main())
-            except (AssertionError, Exception) as error:
-                run.wrong.append(f"{type(error).__name__}: {error}")
-                if story:
-                    raise
-            world.end()
+        with taken_apart():
+            result = _simulated(seed, story, seconds)
+            gc.collect()
     finally:
-        world.close()
-        result = run.result(seed)
-        del run, world
-        gc.collect()
         if collecting:
             gc.enable()
     return result
+
+
+def _simulated(seed: int, story: bool, seconds: float) -> Result:
+    world = World(seed)
+    if story:
+        world.notes = []
+    run = Run(world, seconds)
+    with seams.installed(world, run.cluster.open_log):
+        try:
+            world.run_until_complete(run.main())
+        except (AssertionError, Exception) as error:
+            run.wrong.append(f"{type(error).__name__}: {error}")
+            if story:
+                run.wrong.extend(traceback.format_exception(error))
+        result = run.result(seed)
+        world.end()
+    return result
+
+
+@contextlib.contextmanager
+def taken_apart() -> Iterator[None]:
+    """Inside, nobody hears the protests of coroutines and threads that end in the middle of what they were doing."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda unraisable: None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        sys.unraisablehook = hook
 
 
 class Run:
@@ -96,6 +115,7 @@ class Run:
         await self._rest()
         sampling.cancel()
         cluster.sample()
+        cluster.seen.complete = True
         process = cluster.visitor("reader")
         await process.spawn(self._read())
         self.wrong.extend(

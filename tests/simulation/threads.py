@@ -68,8 +68,10 @@ class SimThread:
         try:
             self._run()
         except GreenletExit:
-            return
+            return  # it is being taken apart
         except BaseException as error:
+            if self._process.dead:
+                return
             self._process.world.failures.append(error)
         self._ended = True
         self._process.threads.remove(getcurrent())

@@ -236,6 +236,8 @@ class World(asyncio.BaseEventLoop):
         self._ready.clear()
         self._heap.clear()
         for process in self.processes:
+            for thread in list(process.threads):  # a stack that is kept keeps all it knows
+                thread.throw()
             for task in process.tasks:
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
 
