@@ -87,14 +87,15 @@ class Wire(asyncio.Protocol):
 
 
 class Client:
-    """One client. `until` is a world's time."""
+    """One client. `reads`: the share of its steps that only read."""
 
-    def __init__(self, cluster: Cluster, history: History, number: int, rng: random.Random, pace_s: float) -> None:
+    def __init__(self, cluster: Cluster, history: History, number: int, rng: random.Random, pace_s: float, reads: float) -> None:
         self.cluster = cluster
         self.history = history
         self.name = f"u{number}"
         self.rng = rng
         self.pace_s = pace_s
+        self.reads = reads
         self.process = cluster.visitor(self.name)
         self.believed = cluster.machines[0]
         self.wire: Wire | None = None
@@ -135,12 +136,11 @@ class Client:
         return f"{self.name}.{self.count};".encode()
 
     def _step(self, key: bytes) -> Step:
-        kind = self.rng.random()
-        if key in COUNTERS:
-            return ("incr", b"") if kind < 0.6 else ("get", b"")
-        if kind < 0.4:
+        if self.rng.random() < self.reads:
             return ("get", b"")
-        if kind < 0.65:
+        if key in COUNTERS:
+            return ("incr", b"")
+        if self.rng.random() < 0.4:
             return ("set", self._token())
         return ("append", self._token())
 
@@ -168,7 +168,7 @@ class Client:
         operations = [Operation(self.name, key, steps, called) for key, steps in plan.items()]
         history = self.history
         try:
-            replies = await wire.ask(commands, rng.choice((0.15, 0.6, 2.0)))
+            replies = await wire.ask(commands, rng.choice((0.15, 0.6, 2.0, 4.0)))
         except (OSError, TimeoutError):
             history.operations.extend(operations)
             history.unknown += 1

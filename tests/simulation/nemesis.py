@@ -71,6 +71,9 @@ class Nemesis:
             self.pause_primary,
             self.cut_from_zones,
             self.cut_primary_from_zones,
+            self.split,
+            self.split,
+            self.split,
             self.cut_nodes,
             self.cut_clients,
             self.slow_network,
@@ -261,8 +264,36 @@ class Nemesis:
 
     async def cut_clients(self) -> None:
         machine = self._machine(primary=True)
-        users = [process.name for process in self.world.processes if process.name.startswith("u")]
-        await self._cut_pairs([frozenset((machine.name, user)) for user in users if self.rng.random() < 0.7])
+        await self._cut_pairs([frozenset((machine.name, user)) for user in self._users() if self.rng.random() < 0.7])
+
+    async def split(self) -> None:
+        """The network falls in two: a machine (mostly the primary), a zone and some clients, and all the others."""
+        rng, cluster = self.rng, self.cluster
+        machine = self._machine(primary=rng.random() < 0.8)
+        near = rng.choice(self.zones())
+        how = self._how()
+        self.world.note(f"split: {machine.name} and zone {near.index} ({how})")
+        cuts = [(zone, machine.name) for zone in cluster.zones if zone is not near]
+        cuts += [(near, other.name) for other in cluster.machines if other is not machine]
+        for zone, name in cuts:
+            zone.cut[name] = how
+        others = [other.name for other in cluster.machines if other is not machine]
+        pairs = [frozenset((machine.name, name)) for name in others]
+        for user in self._users():
+            side = rng.random()
+            if side < 0.4:
+                pairs += [frozenset((user, name)) for name in others]
+            elif side < 0.7:
+                pairs.append(frozenset((user, machine.name)))
+        cluster.network.cut.update(pairs)
+        await self._for(0.3, 4.0)
+        self.world.note("the split is over")
+        for zone, name in cuts:
+            zone.cut.pop(name, None)
+        cluster.network.cut.difference_update(pairs)
+
+    def _users(self) -> list[str]:
+        return [process.name for process in self.world.processes if process.name.startswith("u")]
 
     async def _cut_pairs(self, pairs: list[frozenset[str]]) -> None:
         network = self.cluster.network

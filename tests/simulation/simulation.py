@@ -19,7 +19,7 @@ from tests.simulation.cluster import Cluster
 from tests.simulation.nemesis import Nemesis, Profile, draw_profile
 from tests.simulation.world import Stuck, World
 
-SECONDS = 5.0  # of accidents
+SECONDS = 4.0  # of accidents
 REST_S = 30.0  # after which everything has to be at rest
 
 
@@ -95,8 +95,11 @@ class Run:
         self.profile: Profile = draw_profile(rng, self.cluster)
         self.nemesis = Nemesis(self.cluster, self.profile, rng)
         self.batches: list[Batch] = []
-        pace_s = rng.choice((0.01, 0.03, 0.1))
-        self.clients = [Client(self.cluster, self.history, number, rng, pace_s) for number in range(1, 5)]
+        pace_s = rng.choice((0.02, 0.05, 0.1))
+        self.clients = [
+            Client(self.cluster, self.history, number, rng, pace_s, reads)
+            for number, reads in enumerate((0.4, 0.4, 0.95, 1.0), 1)
+        ]
 
     async def main(self) -> None:
         world, cluster = self.world, self.cluster
