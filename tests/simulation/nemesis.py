@@ -111,6 +111,9 @@ class Nemesis:
         for machine in self.cluster.machines:
             if machine.process is not None:
                 machine.process.resume()
+            if self.profile.stale_reads:  # its clock is repaired, for which it is started again
+                machine.kill()
+                machine.rate = 1.0
             if not machine.up:
                 machine.start(Role.AUTO)
 
