@@ -88,6 +88,8 @@ class Node:
         engine.topology.introduce(self.name, self.address, not self.follow_only)
         began = time.perf_counter()
         await self._replay()
+        if self.config.cluster_enabled == "yes" and any(db.values for db in engine.keyspace.dbs[1:]):
+            raise LogError("the log holds keys in other databases than 0, which cluster-enabled does not have")
         if self.follow_only:
             self.load_seconds = time.perf_counter() - began
             self._become_replica()

@@ -12,6 +12,7 @@ import gc
 import logging
 import resource
 import signal
+import socket
 import sys
 from typing import Final
 
@@ -27,6 +28,7 @@ log: Final = logging.getLogger("eventdb")
 
 LISTEN_BACKLOG: Final = 1024
 DRAIN_SECONDS: Final = 5.0
+EVERYWHERE: Final = ("", "*", "0.0.0.0", "::")
 LOAD_REPORT_SECONDS: Final = 2.0
 # How long a zone's thread waits before it asks a busy loop for the interpreter. Compiled code gives it up only
 # between two callbacks, and then only if asked.
@@ -67,7 +69,7 @@ class Server:
             backlog=LISTEN_BACKLOG,
         )
         self.port = self.listener.sockets[0].getsockname()[1]
-        self.node.address = f"{self.host}:{self.port}"
+        self.node.address = announced(self.config, self.host, self.port)
         engine.port = self.config.port = self.port
         self.config.bind = self.host
         await self.node.start()
@@ -87,6 +89,13 @@ class Server:
                     await asyncio.sleep(0.01)
         for connection in list(self.connections):
             connection.abort()
+
+
+def announced(config: Config, host: str, port: int) -> str:
+    """The address that clients and other nodes are told; of a node that listens everywhere, its machine's name."""
+    host = config.announce_host or (socket.gethostname() if host in EVERYWHERE else host)
+    port = config.announce_port or port
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class LoadReport:
