@@ -118,6 +118,8 @@ class Node:
         engine.topology.introduce(self.name, self.address, self.asked is not Role.REPLICA)
         began = time.perf_counter()
         await self._replay()
+        if self.config.cluster_enabled == "yes" and any(db.values for db in engine.keyspace.dbs[1:]):
+            raise LogError("the log holds keys in other databases than 0, which cluster-enabled does not have")
         if not await self._claim_at_start():
             self._become_replica()
         self.load_seconds = time.perf_counter() - began
@@ -285,17 +287,16 @@ class Node:
         if self.tenure is None:
             raise ReplyError("ERR FAILOVER is not valid when server is a replica.")
         _successor(self.tenure, address)
+        self.engine.failover_state = "failover-in-progress"
         self._handing_over = asyncio.get_running_loop().create_task(self._fail_over(address, timeout_ms))
 
     async def _fail_over(self, address: str | None, timeout_ms: int) -> None:
-        engine = self.engine
-        engine.failover_state = "failover-in-progress"
         try:
             await self.hand_over(address, timeout_ms or HAND_OVER_MS)
         except ReplyError as error:
             log.warning("the hand-over has failed: %s", error.text)
         finally:
-            engine.failover_state = "no-failover"
+            self.engine.failover_state = "no-failover"
 
     async def hand_over(self, address: str | None, timeout_ms: int) -> str:
         """Give the lease to a follower and follow it; returns the address of the one that takes over.

@@ -80,7 +80,8 @@ def write_until_accepted(trio: Trio, key: str, value: str, seconds: float = 15) 
     while time.monotonic() - began < seconds:
         for node in trio.nodes:
             try:
-                with contextlib.closing(redis.Redis(port=node.port, socket_timeout=0.3, retry=Retry(NoBackoff(), 0))) as client:
+                client = redis.Redis(port=node.port, socket_timeout=0.3, retry=Retry(NoBackoff(), 0))
+                with contextlib.closing(client):
                     client.set(key, value)
                 return time.monotonic() - began
             except GONE:
