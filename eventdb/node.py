@@ -318,6 +318,7 @@ class Node:
             self.role = "replica"
             log.info("handing over to %s at %s", successor.name, successor.address)
             self.tenure, self.standing.statement = None, None
+            engine.topology.update(engine.topology.epoch, None, engine.topology.members.values())
             position = await asyncio.wait_for(tenure.release(successor.name), timeout_ms / 1000)
             await self._close_writer()
             engine.step_aside()
