@@ -26,7 +26,7 @@ from eventdb.engine import Engine
 from eventdb.lease import LEASE_MS, Role
 from eventdb.replay.follower import Follower, OnProgress
 from eventdb.resp import ReplyError
-from eventdb.standing import Standing
+from eventdb.standing import Ground, Standing
 from eventdb.tenure import Tenure
 from eventdb.topology import Member
 from eventdb.values.zset import rank_large
@@ -127,26 +127,25 @@ class Node:
 
     async def _claim_at_start(self) -> bool:
         if self.asked is Role.PRIMARY:
-            await self._take_log(certain=self.standing.is_free(), attempts=CLAIM_ATTEMPTS)
+            await self._take_log(Ground.FREE if self.standing.is_free() else Ground.FORCE, CLAIM_ATTEMPTS)
             return True
         if self.asked is Role.REPLICA or not self.standing.may_begin():
             return False
         try:
-            await self._take_log(certain=True)
+            await self._take_log(Ground.FREE)
         except Fenced as error:
             log.info("another node was faster: %s", error)
             return False
         return True
 
-    async def _take_log(self, *, certain: bool, attempts: int = 1) -> None:
-        """Claim the log and be the primary. certain: nobody holds a lease now. Raises LogError: no primary then."""
-        self.standing.decide(certain=certain)
+    async def _take_log(self, ground: Ground, attempts: int = 1) -> None:
+        """Claim the log and be the primary. Raises LogError; then it is none."""
+        self.standing.decide(ground)
         writer = await self._claim(attempts)
         try:
             await self._replay()
-            if self.standing.doubt:
-                wait_s = self.standing.wait_s()
-                log.info("waiting %.1f s, until the lease of the primary before has lapsed", wait_s)
+            if (wait_s := self.standing.wait_s()) > 0:
+                log.info("waiting %.3f s, until the lease of the primary before has lapsed", wait_s)
                 await asyncio.sleep(wait_s)
             assert writer.next_offset == self.follower.offset + 1
             tenure = Tenure(self.engine, writer, self.lease_ms, self.monotonic, self._failed)
@@ -403,7 +402,7 @@ class Node:
         if self.standing.heard_at != heard_at and not self.standing.is_free():
             return False
         log.warning("the primary's lease has lapsed; claiming the log")
-        await self._take_log(certain=True)
+        await self._take_log(Ground.FREE if self.standing.is_free() else Ground.SILENCE)
         return True
 
     def _followed(self, record: Record) -> None:
