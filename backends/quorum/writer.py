@@ -7,10 +7,9 @@ loop, once for all that became durable by then.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from typing import Final
 
 from eventdb.backends.log import Fenced, Indeterminate, LogError, RecordKind, WriterStats
@@ -59,13 +58,14 @@ class QuorumWriter:
         self._next_position = tail.end
         self._pending: deque[tuple[int, asyncio.Future[int]]] = deque()  # (end of the record, its future)
         self._aside: deque[_Waiting] = deque()
-        self._executor: ThreadPoolExecutor | None = None
+        self._executor: Executor | None = None
+        self._runtime = claimed.facts[0].place.runtime
         self._failure: LogError | None = None
         self._closing: asyncio.Task[None] | None = None
         self._quorum = Quorum(claimed.epoch, len(claimed.facts), tail.end + 1, self._wake)
         self._window = self._quorum.window
         self.zones: Sequence[Zone] = self._make_zones(claimed, segment_bytes)
-        self._scrubber = Scrubber(self.zones)
+        self._scrubber = Scrubber(self.zones, self._runtime)
         for zone in self.zones:
             zone.start()
         self._scrubber.start()
@@ -75,7 +75,7 @@ class QuorumWriter:
         for facts in claimed.facts:
             place = facts.place
             identity = Identity(claimed.log_id, place.index, len(claimed.facts))
-            zone = Zone(place.ops, place.directory, place.name, place.index, self._quorum, identity)
+            zone = Zone(place.ops, place.directory, place.name, place.index, self._quorum, identity, place.runtime)
             # A zone of which nothing is known may still be a member: joining will tell.
             member = facts.worth in (Worth.COUNT, Worth.ABSENT, Worth.LOST)
             zone.adopt(facts.promise, facts.tail, true=place.index == claimed.source, member=member)
@@ -151,7 +151,7 @@ class QuorumWriter:
     def _encode_aside(self) -> None:
         """Frame the first append of `_aside` in a thread; the ones behind it keep their places."""
         if self._executor is None:
-            self._executor = ThreadPoolExecutor(1, "eventdb-encode")
+            self._executor = self._runtime.executor("eventdb-encode")
         sealed = self._loop.run_in_executor(self._executor, self._encode, self._aside[0])
         sealed.add_done_callback(self._encoded_aside)
 
@@ -238,10 +238,10 @@ class QuorumWriter:
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
-        deadline = time.monotonic() + CLOSE_S_MAX
-        while (self._pending or self._aside) and self._failure is None and time.monotonic() < deadline:
+        deadline = self._loop.time() + CLOSE_S_MAX
+        while (self._pending or self._aside) and self._failure is None and self._loop.time() < deadline:
             futures = [future for _end, future in self._pending] or [entry.future for entry in self._aside]
-            await asyncio.wait(futures[-1:], timeout=deadline - time.monotonic())
+            await asyncio.wait(futures[-1:], timeout=deadline - self._loop.time())
             await asyncio.sleep(0)
         self._scrubber.stop()
         self._fail(Indeterminate("the writer was closed before the append was durable"))

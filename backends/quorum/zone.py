@@ -16,8 +16,6 @@ import errno
 import logging
 import os
 import queue
-import threading
-import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -29,6 +27,7 @@ from eventdb.backends.quorum.files import FileOps, sync_directory, write_all
 from eventdb.backends.quorum.identity import DamagedIdentity, Identity
 from eventdb.backends.quorum.promise import Outbid, Promise
 from eventdb.backends.quorum.repair import rebuild_segment
+from eventdb.backends.quorum.runtime import PROCESS, Runtime, Wake
 from eventdb.backends.quorum.segment import CHUNK_BYTES, list_segments, segment_name
 from eventdb.backends.quorum.view import Damage, Tail, ZoneView
 from eventdb.backends.quorum.window import Quorum
@@ -64,8 +63,19 @@ class NotYet(Exception):  # noqa: N818
 
 
 class Zone:
-    def __init__(self, ops: FileOps, directory: str, name: str, index: int, quorum: Quorum, identity: Identity) -> None:
+    def __init__(
+        self,
+        ops: FileOps,
+        directory: str,
+        name: str,
+        index: int,
+        quorum: Quorum,
+        identity: Identity,
+        runtime: Runtime = PROCESS,
+    ) -> None:
         self.ops = ops
+        self.monotonic = runtime.monotonic
+        self.sleep = runtime.sleep
         self.directory = directory
         self.name = name
         self.index = index
@@ -75,7 +85,7 @@ class Zone:
         self.true = False  # what it holds up to `end` is history: others may copy from it
         self.promise: Promise | None = None
         self.waiting = False  # the thread sleeps until something is put in `wake`
-        self.wake: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self.wake: Wake = runtime.wake()
         self.segment_bytes = SEGMENT_BYTES
         self.others: Sequence[Zone] = ()
         self.busy_since = 0.0
@@ -97,7 +107,7 @@ class Zone:
         self._published_at = 0.0
         self._wrote_at = 0.0
         self._damaged: set[str] = set()  # names of segments to be rebuilt
-        self._runner = threading.Thread(target=self._run, name=f"eventdb-{name}", daemon=True)
+        self._runner = runtime.thread(self._run, f"eventdb-{name}")
 
     # -- called by the loop ---------------------------------------------------------------------------------
 
@@ -130,8 +140,8 @@ class Zone:
 
     def health(self) -> tuple[str, str]:
         since = self.busy_since
-        if since and time.monotonic() - since > STALL_S and self.state != DOWN:
-            return DOWN, f"no answer from its file system for {time.monotonic() - since:.1f} s"
+        if since and self.monotonic() - since > STALL_S and self.state != DOWN:
+            return DOWN, f"no answer from its file system for {self.monotonic() - since:.1f} s"
         return self.state, self.detail
 
     # -- the thread -----------------------------------------------------------------------------------------
@@ -178,7 +188,7 @@ class Zone:
                     return
                 continue
             self._write(frames[0] if len(frames) == 1 else b"".join(frames), self.end + len(frames))
-            if quorum.mark(self.index, self.end) and time.monotonic() - self._published_at > HINT_S:
+            if quorum.mark(self.index, self.end) and self.monotonic() - self._published_at > HINT_S:
                 self._publish()
             if quorum.fenced_by:
                 return
@@ -189,17 +199,17 @@ class Zone:
 
     def _linger(self) -> None:
         """Let more records come before the next write."""
-        left = self._wrote_at + LINGER_S - time.monotonic()
+        left = self._wrote_at + LINGER_S - self.monotonic()
         if left > 0 and not self._stopping:
-            time.sleep(left)
-        self._wrote_at = time.monotonic()
+            self.sleep(left)
+        self._wrote_at = self.monotonic()
 
     def _write(self, data: bytes, end: int) -> None:
         """Write at the end of the segment, durably, and look at the promise. Raises OSError, LostPromise."""
         ops = self.ops
         promise = self.promise
         assert promise is not None
-        self.busy_since = time.monotonic()
+        self.busy_since = self.monotonic()
         at = self._byte
         done = ops.pwrite(self._fd, data, at)  # O_DSYNC: back only when it is on stable storage
         if done < len(data):
@@ -245,7 +255,7 @@ class Zone:
         """Become a zone that may vote. Raises OSError, Outbid, Damage, NotYet, LostPromise."""
         ops = self.ops
         quorum = self._quorum
-        self.busy_since = time.monotonic()
+        self.busy_since = self.monotonic()
         marked = self._check_identity()
         back = marked and self._trusted and not self._member
         held = self.promise
@@ -468,7 +478,7 @@ class Zone:
         except OSError as error:  # a hint may be old; if the disk is in earnest, the next frame will meet it
             LOGGER.debug("%s: hint not written: %s", self.name, error)
         self._published = votes
-        self._published_at = time.monotonic()
+        self._published_at = self.monotonic()
 
     # -- repair, errors, the end ----------------------------------------------------------------------------
 
@@ -519,8 +529,8 @@ class Zone:
 
     def _pause(self, pause_s: float) -> None:
         """Wait before the next try, but not longer than until `stop`."""
-        deadline = time.monotonic() + pause_s
-        while not self._stopping and (left := deadline - time.monotonic()) > 0:
+        deadline = self.monotonic() + pause_s
+        while not self._stopping and (left := deadline - self.monotonic()) > 0:
             try:
                 self.wake.get(timeout=left)
             except queue.Empty:
