@@ -29,6 +29,7 @@ ROOT = Path(__file__).resolve().parent
 HOT_ROOMS = (
     "eventdb/client.py",
     "eventdb/commit.py",
+    "eventdb/committing.py",
     "eventdb/connection.py",
     "eventdb/engine.py",
     "eventdb/events.py",

@@ -14,12 +14,12 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from eventdb.backends import Fenced, Indeterminate, Log, LogError, LogInfo, Record, Unavailable, Writer, open_log
 from eventdb.client import FOLLOWING, LOADING, Client
-from eventdb.commit import Batch, Commit
+from eventdb.commit import Commit
+from eventdb.committing import Committing
 from eventdb.engine import Engine
 from eventdb.replay.follower import Follower, OnProgress
 from eventdb.values.zset import rank_large
@@ -60,10 +60,11 @@ class Node:
         self.name = name or f"{socket.gethostname()}:{os.getpid()}"
         self.address = address
         self.log: Log = open_log(url)
-        self.writer: Writer | None = None
+        self.committing = Committing(self._append_failed)
         self.role = "loading"  # then "primary" or "replica"
         self.on_progress: OnProgress | None = None  # told how a rebuild goes
-        self.engine = Engine(config, Commit(self._append, self._schedule))
+        self.engine = Engine(config, Commit(self.committing.append, self.committing.schedule))
+        self.committing.engine = self.engine
         self.engine.facts = self.facts
         self.engine.commit.on_room = self._resume_all
         self._follow_task: asyncio.Task[None] | None = None
@@ -72,8 +73,13 @@ class Node:
         self.follower = Follower(self.log, self.engine)
         self.load_seconds = 0.0
 
-    def _schedule(self, action: Callable[[], None]) -> object:
-        return asyncio.get_running_loop().call_soon(action)
+    @property
+    def writer(self) -> Writer | None:
+        return self.committing.writer
+
+    @writer.setter
+    def writer(self, writer: Writer | None) -> None:
+        self.committing.writer = writer
 
     # -- becoming a primary
 
@@ -120,34 +126,13 @@ class Node:
 
     # -- committing
 
-    def _append(self, batch: Batch) -> None:
-        """Commit's sink: one batch becomes one record."""
-        writer = self.writer
-        assert writer is not None
-        future = writer.append(
-            batch.body(),
-            first_offset=batch.first_offset,
-            count=batch.count,
-            time_ms=max(self.engine.now_ms, writer.last_time_ms),
-        )
-        future.add_done_callback(lambda done: self._appended(batch, done))
-
     def _resume_all(self) -> None:
         """The pipeline has room again."""
         for client in self.engine.clients.values():
             client.sink.resume()
 
-    def _appended(self, batch: Batch, done: asyncio.Future[int]) -> None:
-        if self.engine.commit.stopped:
-            done.cancelled() or done.exception()
-            return
-        failure = None if done.cancelled() else done.exception()
-        if failure is None and not done.cancelled():
-            for client in self.engine.commit.completed(batch):
-                client.flush()
-            if self.engine.waiting.offsets:
-                self.engine.offset_reached()
-        elif isinstance(failure, Fenced):
+    def _append_failed(self, failure: BaseException | None) -> None:
+        if isinstance(failure, Fenced):
             log.warning("fenced: another node has claimed the log (%s); stepping down", failure)
             self._step_down()
         else:
@@ -187,7 +172,7 @@ class Node:
         self._fail_pending(FENCED_TEXT)
         engine.reset_state()
         self.follower = Follower(self.log, engine)
-        engine.commit = Commit(self._append, self._schedule)
+        engine.commit = Commit(self.committing.append, self.committing.schedule)
         engine.commit.on_room = self._resume_all
         self._follow_task = asyncio.get_running_loop().create_task(self._follow_again())
 
