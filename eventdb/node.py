@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Final
 
 from eventdb.backends import Fenced, Indeterminate, Log, LogError, LogInfo, Record, Unavailable, Writer, open_log
 from eventdb.client import FOLLOWING, LOADING, Client
-from eventdb.commit import Batch, Commit
+from eventdb.commit import Commit
+from eventdb.committing import Committing
 from eventdb.engine import Engine
 from eventdb.lease import LEASE_MS, Role
 from eventdb.replay.follower import Follower, OnProgress
@@ -83,16 +84,17 @@ class Node:
         self.name = name or f"{socket.gethostname()}:{os.getpid()}"
         self.address = address
         self.log: Log = open_log(url)
-        self.writer: Writer | None = None
+        self.monotonic = monotonic
+        self.committing = Committing(self._failed, monotonic)
         self.tenure: Tenure | None = None
         self.role = "loading"  # then "primary" or "replica"
         self.on_progress: OnProgress | None = None  # told how a rebuild goes
-        self.engine = Engine(config, Commit(self._append, self._schedule))
+        self.engine = Engine(config, Commit(self.committing.append, self.committing.schedule))
+        self.committing.engine = self.engine
         self.engine.facts = self.facts
         self.engine.on_announce = self._announced
         self.engine.on_failover = self._begin_failover
         self.engine.commit.on_room = self._resume_all
-        self.monotonic = monotonic
         self.standing = Standing(self.name, monotonic, rng or random.Random())
         self.standing.on_change = self._members_changed
         self._follow_task: asyncio.Task[None] | None = None
@@ -105,8 +107,13 @@ class Node:
     def _new_follower(self) -> None:
         self.follower = Follower(self.log, self.engine, on_record=self._followed)
 
-    def _schedule(self, action: Callable[[], None]) -> object:
-        return asyncio.get_running_loop().call_soon(action)
+    @property
+    def writer(self) -> Writer | None:
+        return self.committing.writer
+
+    @writer.setter
+    def writer(self, writer: Writer | None) -> None:
+        self.committing.writer = writer
 
     # -- becoming a primary
 
@@ -158,6 +165,7 @@ class Node:
     def _begin_tenure(self, writer: Writer, tenure: Tenure) -> None:
         engine = self.engine
         self.writer, self.tenure = writer, tenure
+        self.committing.on_durable = tenure.durable
         tenure.on_members = self._members_changed
         for db in engine.keyspace.dbs:
             db.track_deadlines()
@@ -184,37 +192,11 @@ class Node:
 
     # -- committing
 
-    def _append(self, batch: Batch) -> None:
-        """Commit's sink: one batch becomes one record."""
-        writer = self.writer
-        assert writer is not None
-        future = writer.append(
-            batch.body(),
-            first_offset=batch.first_offset,
-            count=batch.count,
-            time_ms=max(self.engine.now_ms, writer.last_time_ms),
-        )
-        sent = self.monotonic()
-        future.add_done_callback(lambda done: self._appended(batch, sent, done))
-
     def _resume_all(self) -> None:
         """The pipeline has room again."""
         for client in self.engine.clients.values():
             client.sink.resume()
 
-    def _appended(self, batch: Batch, sent: float, done: asyncio.Future[int]) -> None:
-        failure = None if done.cancelled() else done.exception()
-        if self.engine.commit.stopped:
-            return
-        if failure is not None:
-            self._failed(failure)
-            return
-        if self.tenure is not None:
-            self.tenure.durable(sent)
-        for client in self.engine.commit.completed(batch):
-            client.flush()
-        if self.engine.waiting.offsets:
-            self.engine.offset_reached()
 
     def _fail_pending(self, text: str) -> None:
         """Nothing pending will be confirmed to its clients: tell them so."""
@@ -240,8 +222,8 @@ class Node:
 
     # -- stepping down
 
-    def _failed(self, failure: BaseException) -> None:
-        """An append of this tenure failed."""
+    def _failed(self, failure: BaseException | None) -> None:
+        """An append of this tenure failed; None: it was cancelled."""
         if self.tenure is None or self._closed:
             return
         if isinstance(failure, Fenced):
@@ -262,11 +244,12 @@ class Node:
         self._fail_pending(FENCED_TEXT)
         engine.reset_state()
         self._new_follower()
-        engine.commit = Commit(self._append, self._schedule)
+        engine.commit = Commit(self.committing.append, self.committing.schedule)
         engine.commit.on_room = self._resume_all
         self._follow_task = asyncio.get_running_loop().create_task(self._follow_again())
 
     def _end_tenure(self) -> None:
+        self.committing.on_durable = None
         if self.tenure is not None:
             self.tenure.end()
             self.tenure = None
