@@ -1,7 +1,7 @@
 """Clients: they write and read at whichever node they believe to be the primary, and remember what they were told.
 
 A client has one command (or MULTI block) on its way. When no answer comes in time it closes the connection, and never
-knows what became of it: the bytes may still arrive. Then it tries again, perhaps elsewhere, with an operation of its own.
+knows what became of it: the bytes may still arrive. Then it tries again, perhaps elsewhere, with a new operation.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import random
 from dataclasses import dataclass, field
 
 import hiredis
-from eventdb.events import encode_event
 
+from eventdb.events import encode_event
 from tests.simulation.cluster import Cluster, Machine
 from tests.simulation.linearizable import Operation, Step
 
@@ -89,7 +89,9 @@ class Wire(asyncio.Protocol):
 class Client:
     """One client. `reads`: the share of its steps that only read."""
 
-    def __init__(self, cluster: Cluster, history: History, number: int, rng: random.Random, pace_s: float, reads: float) -> None:
+    def __init__(
+        self, cluster: Cluster, history: History, number: int, rng: random.Random, pace_s: float, reads: float
+    ) -> None:
         self.cluster = cluster
         self.history = history
         self.name = f"u{number}"
@@ -247,5 +249,3 @@ def _command(key: bytes, step: Step) -> list[bytes]:
     if name == "incr":
         return [b"INCR", key]
     return [name.upper().encode(), key, value]
-
-

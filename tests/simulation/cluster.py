@@ -14,7 +14,6 @@ from eventdb.backends.quorum import QuorumLog, QuorumWriter
 from eventdb.config import Config
 from eventdb.lease import Role
 from eventdb.server import Server
-
 from tests.simulation.network import Network
 from tests.simulation.ops import SimOps, ZoneState
 from tests.simulation.threads import SimRuntime
@@ -48,9 +47,8 @@ class Seen:
             known = self.records.setdefault(record.position, found)
             self.by.setdefault(record.position, who)
             if known != found:
-                self.wrong.append(
-                    f"two histories: at position {record.position} {who} read {found}, {self.by[record.position]} {known}"
-                )
+                other = self.by[record.position]
+                self.wrong.append(f"two histories: at position {record.position} {who} read {found}, {other} {known}")
         self.reads.append((who, start, batch.next_position, tuple(record.position for record in batch.records)))
 
 
@@ -141,9 +139,7 @@ class Machine:
         while True:
             config = Config()
             config.set("commit-timeout", str(cluster.commit_timeout_ms))
-            server = Server(
-                URL, config, self.host, self.port, self.name, asked=asked, lease_ms=cluster.lease_ms
-            )
+            server = Server(URL, config, self.host, self.port, self.name, asked=asked, lease_ms=cluster.lease_ms)
             self.server = server
             try:
                 await server.start()

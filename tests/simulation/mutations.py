@@ -1,4 +1,4 @@
-"""The protocol broken on purpose, one rule at a time. Only tests use this: the simulation has to notice each of them."""
+"""The protocol broken on purpose, one rule at a time. Only tests use this: the simulation has to notice each."""
 
 from __future__ import annotations
 

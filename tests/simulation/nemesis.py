@@ -1,8 +1,8 @@
 """The accidents: what happens to machines, zones and the network, drawn from the seed.
 
-Accidents that only keep somebody from being reached or heard may happen to all at once; the log then waits. What makes a
-zone forget (a sync that lied, and a power cut after it) may happen to one zone: that is what three zones promise. So a
-world with a liar has its zone accidents in that one zone only.
+Accidents that only keep somebody from being reached or heard may happen to all at once; the log then waits. What makes
+a zone forget (a sync that lied, and a power cut after it) may happen to one zone: that is what three zones promise. So
+a world with a liar has its zone accidents in that one zone only.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from eventdb.lease import MARGIN, Role
 from eventdb.resp import ReplyError
-
 from tests.simulation.cluster import Cluster, Machine, choose
 from tests.simulation.ops import ZoneState
 
@@ -33,7 +32,7 @@ class Profile:
 
 
 def draw_profile(rng: random.Random, cluster: Cluster) -> Profile:
-    """Draw the kind of world, and set its clocks. One in ten is calm, one in six has wild clocks, one in four a liar."""
+    """Draw the kind of world, and set its clocks. One in twelve is calm, one in six has wild clocks, one in four lies."""
     chance = rng.random()
     profile = Profile(accidents=rng.randint(2, 9))
     if chance < 0.08:

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from eventdb.backends import Batch, LogError
-
 from tests.simulation import seams
 from tests.simulation.checks import history_checks
 from tests.simulation.clients import Client, History
@@ -121,9 +120,7 @@ class Run:
         cluster.seen.complete = True
         process = cluster.visitor("reader")
         await process.spawn(self._read())
-        self.wrong.extend(
-            history_checks(self.history, cluster.seen, self.batches, reads=not self.profile.stale_reads)
-        )
+        self.wrong.extend(history_checks(self.history, cluster.seen, self.batches, reads=not self.profile.stale_reads))
 
     async def _sample(self) -> None:
         while True:
@@ -164,7 +161,6 @@ class Run:
             world.notes or [],
             self.nemesis.counts,
         )
-
 
 
 __all__ = ["Result", "Stuck", "simulate"]

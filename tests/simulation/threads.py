@@ -13,9 +13,9 @@ from concurrent.futures import Executor, Future
 from types import TracebackType
 from typing import Any
 
-from eventdb.backends.quorum.runtime import Runtime
 from greenlet import GreenletExit, getcurrent, greenlet
 
+from eventdb.backends.quorum.runtime import Runtime
 from tests.simulation.world import Process, World
 
 WAKE_S_MAX = 60e-6  # from being woken to running
