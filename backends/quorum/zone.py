@@ -17,10 +17,11 @@ import logging
 import os
 import queue
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from eventdb.backends.quorum import hint as hints
 from eventdb.backends.quorum import identity as identities
+from eventdb.backends.quorum import lane
 from eventdb.backends.quorum import promise as promises
 from eventdb.backends.quorum.align import agreed_end
 from eventdb.backends.quorum.files import FileOps, sync_directory, write_all
@@ -31,6 +32,9 @@ from eventdb.backends.quorum.runtime import PROCESS, Runtime, Wake
 from eventdb.backends.quorum.segment import CHUNK_BYTES, list_segments, segment_name
 from eventdb.backends.quorum.view import Damage, Tail, ZoneView
 from eventdb.backends.quorum.window import Quorum
+
+if TYPE_CHECKING:
+    from eventdb.backends.quorum.lanes import Lanes
 
 LOGGER: Final = logging.getLogger("eventdb.backends.quorum")
 
@@ -105,6 +109,7 @@ class Zone:
         self._zeroed = 0  # the segment holds zeros from `_byte` to here
         self._published = (0, 0)  # the votes that the hint states
         self._published_at = 0.0
+        self._in_lane = False  # the thread is in lanes.c; the quorum knows how far it is
         self._wrote_at = 0.0
         self._damaged: set[str] = set()  # names of segments to be rebuilt
         self._runner = runtime.thread(self._run, f"eventdb-{name}")
@@ -126,7 +131,7 @@ class Zone:
         """End the thread when all is written; or at once, leaving the files as they are."""
         self._abandoned = abandon
         self._stopping = True
-        self.wake.put(None)
+        self._call()
 
     def join(self, timeout_s: float) -> bool:
         """Wait for the thread; False when it hangs in a call (it ends with that call)."""
@@ -136,10 +141,21 @@ class Zone:
     def report_damage(self, segment: str) -> None:
         """A reader found this segment damaged; it is rebuilt when the zone has time."""
         self._damaged.add(segment)
+        self._call()
+
+    def _call(self) -> None:
+        """Let the thread look at what is new beside frames."""
         self.wake.put(None)
+        if self._quorum.lanes is not None:
+            self._quorum.lanes.call(self.index)
+
+    def reached(self) -> int:
+        """`end` as it is now."""
+        return max(self.end, self._quorum.synced[self.index]) if self._in_lane else self.end
 
     def health(self) -> tuple[str, str]:
-        since = self.busy_since
+        lanes = self._quorum.lanes
+        since = lanes.busy_since(self.index) if lanes is not None and self._in_lane else self.busy_since
         if since and self.monotonic() - since > STALL_S and self.state != DOWN:
             return DOWN, f"no answer from its file system for {self.monotonic() - since:.1f} s"
         return self.state, self.detail
@@ -175,6 +191,11 @@ class Zone:
         window = quorum.window
         self._state(UP, "")
         while not self._stopping or (window.end > self.end and not self._abandoned):
+            if quorum.lanes is not None and not self._stopping:
+                self._serve_in_lane(quorum.lanes)
+                if quorum.fenced_by:
+                    return
+                continue
             if not quorum.eager[self.index]:
                 self._linger()
             frames = window.take(self.end, WRITE_BYTES_MAX)
@@ -196,6 +217,39 @@ class Zone:
                 self._roll()
             elif self._zeroed - self._byte < self._zero_low() and window.end <= self.end:
                 self._zero()
+
+    def _serve_in_lane(self, lanes: Lanes) -> None:
+        """What `_serve` does, without the interpreter (lanes.c), until something else is to be done; then that."""
+        promise = self.promise
+        quorum = self._quorum
+        assert promise is not None
+        dry_at = self._zeroed - self._zero_low() + 1
+        self._in_lane = True
+        reason, error, at, self._mark, self._published, self._published_at = lanes.serve(
+            self.index, (os.fsencode(promise.path), promise.inode, promise.changed_ns),
+            (self._fd, quorum.epoch, self._segment_first, self.segment_bytes, dry_at), (self._byte, self.end),
+            self._mark, (self._hint_fd, *self._published, self._published_at),
+            HINT_S, IDLE_S, LINGER_S, WRITE_BYTES_MAX,
+        )  # fmt: skip
+        self._byte, self.end = at
+        self._in_lane = False
+        quorum.refresh()
+        if reason == lane.FAILED:
+            raise OSError(error, os.strerror(error), self.directory)
+        if reason == lane.LOST:
+            raise LostPromise
+        if reason == lane.BEHIND:
+            self._state(CATCHING_UP, f"from position {self.end}")
+            self._fill()
+            self._state(UP, "")
+        elif reason == lane.FULL:
+            self._roll()
+        elif reason == lane.DRY:
+            self._zero()
+        elif reason == lane.IDLE:
+            self._still_there()
+        if self._damaged and quorum.window.end <= self.end:
+            self._repair()
 
     def _linger(self) -> None:
         """Let more records come before the next write."""
@@ -325,7 +379,7 @@ class Zone:
             try:
                 other.refresh()
                 other.mark(hints.load(source.ops, source.directory))
-                end = agreed_end(mine, tail, other, source.end)
+                end = agreed_end(mine, tail, other, source.reached())
                 first = other.first_position
             finally:
                 other.close()
@@ -365,8 +419,8 @@ class Zone:
             if (
                 other.true
                 and other.index not in tried
-                and other.end > position
-                and (best is None or other.end > best.end)
+                and other.reached() > position
+                and (best is None or other.reached() > best.reached())
             ):
                 best = other
         if best is None:
@@ -386,7 +440,7 @@ class Zone:
                     self.true = False
                     raise NotYet(f"position {self.end} was trimmed meanwhile")
                 while window.first > self.end and not self._stopping:
-                    chunk = view.read(self.end, source.end, CHUNK_BYTES)
+                    chunk = view.read(self.end, source.reached(), CHUNK_BYTES)
                     if not chunk.frames:
                         break
                     self._write(chunk.raw, chunk.next_position)
