@@ -12,6 +12,7 @@ from eventdb.backends.kafka.history import CLAIM, History
 from eventdb.backends.kafka.link import PARTITION, Cluster, Link, NoAnswer, persist
 from eventdb.backends.kafka.reader import PATIENCE_S, entries, history_at, judge, span
 from eventdb.backends.log import LogInfo, ZoneInfo
+from eventdb.backends.record import FIRST
 
 SIZES_S: Final = 1.0  # a copy whose broker does not say its size by then is shown without one
 
@@ -60,25 +61,23 @@ async def log_info(link: Link, known_end: int, trouble: str) -> LogInfo:
         return LogInfo(link.address.shown, 0, 0, 0, 1, 0, 0)
     first, end = await span(link, known_end)
     history = await history_at(link, end, first)
-    first_offset = await _first_offset(link, first, end, history)
+    oldest = await first_offset(link, first, end) if first > 0 else 1
     zones = await _zones(link, cluster, first, end, trouble)
     epoch = max(history.epoch, 0)
     return LogInfo(
-        link.address.shown, epoch, first, end, first_offset, history.next_offset - 1, history.time_ms, tuple(zones)
+        link.address.shown, epoch, first, end, oldest, history.next_offset - 1, history.time_ms, tuple(zones)
     )
 
 
-async def _first_offset(link: Link, first: int, end: int, last: History) -> int:
-    """Offset of the oldest transaction that can still be read."""
-    if first == 0:
-        return 1
-    history = History(known=False, trusting=True)
+async def first_offset(link: Link, first: int, end: int) -> int:
+    """Offset of the oldest transaction that can still be read, or of the next one when there is none."""
+    history = History(known=first == 0, trusting=True)
     async for entry in entries(link, first, end):
         if judge(link, history, entry) and entry.frame.kind != CLAIM:
             frame = entry.frame
-            inside = frame.fragment > 1  # its record began in what was trimmed
+            inside = frame.fragment > FIRST  # its record began in what was trimmed
             return frame.first_offset + (frame.count if inside else 0)
-    return last.next_offset
+    return history.next_offset
 
 
 async def _zones(link: Link, cluster: Cluster, first: int, end: int, trouble: str) -> list[ZoneInfo]:

@@ -10,8 +10,8 @@ from aiokafka.protocol.admin import DeleteRecordsRequest
 from eventdb.backends.kafka.address import parse
 from eventdb.backends.kafka.claim import claim_epoch
 from eventdb.backends.kafka.history import CLAIM, History
-from eventdb.backends.kafka.info import log_info
-from eventdb.backends.kafka.link import PARTITION, PAUSE_S_MAX, Link, NoAnswer, persist
+from eventdb.backends.kafka.info import first_offset, log_info
+from eventdb.backends.kafka.link import PARTITION, Link, NoAnswer, persist
 from eventdb.backends.kafka.page import Entry
 from eventdb.backends.kafka.producer import BATCH_BYTES, RECORD_BYTES
 from eventdb.backends.kafka.reader import PATIENCE_S, batches, entries, history_at, judge, span
@@ -85,22 +85,20 @@ class KafkaLog:
             if not await _exists(link):
                 return 0
             first, end = await span(link, self._end())
-            low, high = first, end
-            while high - low > SEEK_NEAR:  # history up to `low` has not reached the transaction
+            if first > 0:
+                kept = await first_offset(link, first, end)
+                if 0 < offset < kept:
+                    raise Trimmed(f"transaction {offset} was trimmed; the first one kept is {kept}")
+            place, low, high = first, first, end
+            while high - low > SEEK_NEAR:
                 middle = (low + high) // 2
                 history = await history_at(link, middle, first)
-                if history.known and history.next_offset <= offset:
-                    low = history.record_start if history.open else middle
-                    if low < middle and high - low <= 2 * SEEK_NEAR:
-                        break
+                if history.known and history.next_offset <= offset:  # it comes at or behind `middle`
+                    low = middle
+                    place = history.record_start if history.open else middle
                 else:
                     high = middle
-            if low == first and first > 0:
-                history = await history_at(link, min(first + 1, end), first)
-                oldest = await log_info(link, 0, "")
-                if offset < oldest.first_offset:
-                    raise Trimmed(f"transaction {offset} was trimmed; the first one kept is {oldest.first_offset}")
-            return low
+            return place
         finally:
             await self._drop(link)
 
@@ -200,6 +198,3 @@ async def _delete(link: Link, before: int) -> None:
 def open_kafka(url: str) -> KafkaLog:
     """Open a log in Kafka; see `address.py` for the URL. Raises BadLogURL."""
     return KafkaLog(url)
-
-
-__all__ = ["PAUSE_S_MAX", "KafkaLog", "open_kafka"]

@@ -116,12 +116,13 @@ def frame_of(value: bytes | None) -> Frame:
 class Cursor:
     """Reads page after page, through changes of the leader; while there is more, one page ahead."""
 
-    def __init__(self, link: Link, position: int, *, patience_s: float | None, ahead: bool = False) -> None:
+    def __init__(self, link: Link, position: int, *, patience_s: float | None, ahead: bool = False, size: int = READ_BYTES) -> None:
         self.position = position  # of the next page
         self.end = 0  # as of the latest page
         self._link = link
         self._patience_s = patience_s
         self._ahead = ahead
+        self._size = size
         self._next: asyncio.Task[Page] | None = None
 
     async def next(self, wait_s: float = 0.0) -> list[Entry]:
@@ -136,12 +137,9 @@ class Cursor:
 
     async def _fetch(self, position: int, wait_s: float) -> Page:
         what = f"topic {self._link.address.topic} cannot be read at position {position}"
-        return await persist(lambda: fetch(self._link, position, wait_s), self._patience_s, what)
+        return await persist(lambda: fetch(self._link, position, wait_s, self._size), self._patience_s, what)
 
     async def close(self) -> None:
         if self._next is not None:
             self._next.cancel()
             await asyncio.gather(self._next, return_exceptions=True)
-
-
-__all__ = ["Cursor", "Entry", "NoAnswer", "OutOfRange", "Page", "bounds", "fetch"]

@@ -7,7 +7,7 @@ from typing import Final
 
 from eventdb.backends.kafka.history import History, Replay
 from eventdb.backends.kafka.link import Link, NoAnswer, persist
-from eventdb.backends.kafka.page import Cursor, Entry, OutOfRange, bounds
+from eventdb.backends.kafka.page import READ_BYTES, Cursor, Entry, OutOfRange, bounds
 from eventdb.backends.log import Batch, Corrupt, Record, Trimmed
 from eventdb.backends.record import BadFrame
 
@@ -15,6 +15,7 @@ BATCH_BYTES: Final = 1 << 20
 # How long a reader that has not begun, or that wants an end, waits for a leader before it raises Unavailable.
 PATIENCE_S: Final = 10.0
 FOLLOW_S: Final = 0.5  # one question for news stays with the broker for this long
+NEAR_BYTES: Final = 32 << 10  # Kafka gives a whole batch, however little is asked for
 BACK: Final = 8  # positions looked back at first for an anchor
 BACK_FACTOR: Final = 16
 
@@ -49,7 +50,7 @@ async def history_at(link: Link, position: int, first: int) -> History:
 
 async def entries(link: Link, start: int, stop: int) -> AsyncIterator[Entry]:
     """Everything that stands in [start, stop), which must be durable. Raises Unavailable, Corrupt, Trimmed."""
-    cursor = Cursor(link, start, patience_s=PATIENCE_S)
+    cursor = Cursor(link, start, patience_s=PATIENCE_S, size=NEAR_BYTES if stop - start <= BACK else READ_BYTES)
     while cursor.position < stop:
         for entry in await _page(link, cursor, 0.0):
             if entry.position < stop:
