@@ -40,18 +40,18 @@ POM: Final = f"""<?xml version="1.0" encoding="UTF-8"?>
 """
 
 # How fast a lost broker is replaced. Kafka's defaults are made for clusters of hundreds of brokers and need some 10 s.
-# * A broker that missed its heartbeats for session.timeout is fenced: its partitions get new leaders. The heartbeats come
-#   six times in it, so that a pause of the garbage collector is not taken for a death.
+# * A broker that missed its heartbeats for session.timeout is fenced: its partitions get new leaders. The heartbeats come five
+#   times in it, so that a pause of the garbage collector is not taken for a death.
 # * If the lost broker was the active controller too, the others first have to notice: they wait fetch.timeout for its
 #   answers. Followers ask with a wait of 500 ms that cannot be set, so less than twice that would make false alarms.
 # * election.timeout and election.backoff.max: how long a candidate waits for votes, and how long after a tie.
 # * Only then the session of the lost broker starts to run out, at the new controller.
 FAILOVER: Final = {
-    "broker.session.timeout.ms": "1500",
-    "broker.heartbeat.interval.ms": "250",
+    "broker.session.timeout.ms": "1000",
+    "broker.heartbeat.interval.ms": "200",
     "controller.quorum.fetch.timeout.ms": "1000",
-    "controller.quorum.election.timeout.ms": "500",
-    "controller.quorum.election.backoff.max.ms": "250",
+    "controller.quorum.election.timeout.ms": "300",
+    "controller.quorum.election.backoff.max.ms": "100",
     "controller.quorum.request.timeout.ms": "1000",
     # A follower that stopped fetching holds up every append until it is out of the in-sync set.
     "replica.lag.time.max.ms": "1500",
