@@ -1,8 +1,8 @@
 """Sending one batch of frames at a time, as an idempotent producer.
 
-The broker keeps the sequence number of a producer's latest batches, so that a batch sent again, because its answer was lost, is
-answered with the position it has and not stored twice. That saves the log from copies while answers fail; what is
-history does not depend on it (`history.py`).
+The broker keeps the sequence number of a producer's latest batches, so that a batch sent again, because its answer
+was lost, is answered with the position it has and not stored twice. That saves the log from copies while answers
+fail; what is history does not depend on it (`history.py`).
 """
 
 from __future__ import annotations

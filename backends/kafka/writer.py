@@ -1,7 +1,7 @@
 """The writer of one epoch: queues records, sends one batch at a time, and believes only the expected position.
 
-While a batch is on its way what is appended joins the next one, so a batch grows with the load. A broker answers one request of
-a connection at a time, so several batches in flight would only wait there instead of here.
+While a batch is on its way what is appended joins the next one, so a batch grows with the load. A broker answers one
+request of a connection at a time, so several batches in flight would only wait there instead of here.
 """
 
 from __future__ import annotations
@@ -62,7 +62,6 @@ class KafkaWriter:
         self._producer = Producer(link)
         self._encoder = encoder
         self._batch_bytes = batch_bytes
-        self._batch_bytes_now = batch_bytes
         self._base = position  # everything below it was read or acknowledged; it is what the next frame sent expects
         self._queue: deque[_Append] = deque()
         self._staged: deque[tuple[bytes, _Append]] = deque()  # frames, at consecutive positions from _base on
@@ -127,7 +126,7 @@ class KafkaWriter:
 
     async def _stage(self) -> None:
         """Frame what is queued, up to a batch; each frame expects the position behind the one before."""
-        while self._queue and self._staged_bytes < self._batch_bytes_now:
+        while self._queue and self._staged_bytes < self._batch_bytes:
             entry = self._queue[0]
             position = self._base + len(self._staged)
             if entry.sealed is None:
@@ -149,7 +148,7 @@ class KafkaWriter:
         size = 0
         for frame, _entry in self._staged:
             size += len(frame) + RECORD_BYTES
-            if frames and size > self._batch_bytes_now:
+            if frames and size > self._batch_bytes:
                 break
             frames.append(frame)
         return frames
@@ -176,14 +175,19 @@ class KafkaWriter:
             raise
 
     async def _deliver(self, frames: list[bytes]) -> None:
-        """Return once the frames are history. Raises Fenced."""
+        """Return once the frames are history, or are to be put into smaller batches. Raises Fenced."""
         pause = PAUSE_S_MIN
         while frames:
-            position = await self._send(frames)
+            try:
+                position = await self._send(frames)
+            except TooLarge as error:  # nothing of it was appended: the same frames again in smaller batches
+                self.trouble = f"{error}: is max.message.bytes smaller than it was?"
+                self._batch_bytes = max(self._batch_bytes // 2, 1)
+                await asyncio.sleep(PAUSE_S_MIN if len(frames) > 1 else PAUSE_S_MAX)
+                return
             if position == self._base:
                 self._settle(len(frames))
                 self.trouble = ""
-                self._batch_bytes_now = self._batch_bytes
                 return
             frames = await self._read_back(frames, position)
             if frames and position is None:
@@ -191,15 +195,15 @@ class KafkaWriter:
                 pause = min(pause * 1.5, PAUSE_S_MAX)
 
     async def _send(self, frames: list[bytes]) -> int | None:
-        """Where the broker says they are now durable, or None when that is not known."""
+        """Where the broker says they are now durable, or None when that is not known. Raises TooLarge."""
         sending = self._loop.create_task(self._producer.send(frames))
         try:
             await self._await_leader(sending)
             self.stats.syncs += 1
             return sending.result()
-        except TooLarge as error:
-            self._batch_bytes_now = sum(map(len, frames)) // 2
-            self.trouble = f"{error}: is max.message.bytes smaller than it was?"
+        except TooLarge:
+            self.stats.zone_errors += 1
+            raise
         except (NoAnswer, Unavailable) as error:
             self.trouble = f"{error}"
         finally:

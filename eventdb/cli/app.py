@@ -57,7 +57,12 @@ app.add_typer(dev, name="dev")
 
 LogURL = Annotated[
     str,
-    typer.Option("--log", metavar="URL", envvar="EVENTDB_LOG", help="The log: quorum:DIR, quorum:DIR,DIR,DIR, kafka://HOST:PORT,…/TOPIC"),
+    typer.Option(
+        "--log",
+        metavar="URL",
+        envvar="EVENTDB_LOG",
+        help="The log: quorum:DIR, quorum:DIR,DIR,DIR, kafka://HOST:PORT,…/TOPIC",
+    ),
 ]
 
 
