@@ -141,6 +141,8 @@ class SimulatedLink:
     def forget_leader(self) -> None:
         pass
 
+    leave_leader = forget_leader
+
     def refused(self, code: int) -> NoAnswer:
         return NoAnswer(describe(errors.for_code(code)()))
 

@@ -202,6 +202,13 @@ class Link:
             self._failed = (self._leader.host, self._leader.port)
             self._leader = None
 
+    def leave_leader(self) -> None:
+        """End what is being asked of the leader, as a broken connection would."""
+        leader = self._leader
+        self.forget_leader()
+        if leader is not None:
+            self._drop((leader.host, leader.port))
+
     def refused(self, code: int) -> NoAnswer:
         """The NoAnswer for an error code in an answer from the leader."""
         if code in MOVED:

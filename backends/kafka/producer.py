@@ -51,7 +51,7 @@ class Producer:
         for index, frame in enumerate(frames):
             builder.append(index, None, key, frame, [])
         topic = self._link.address.topic
-        request = ProduceRequest(None, -1, ACKS_MS, [(topic, [(PARTITION, bytes(builder.build()))])])
+        request = ProduceRequest(None, -1, ACKS_MS, [(topic, [(PARTITION, builder.build())])])
         answer = await self._link.ask_leader(request, SEND_S)
         ((_topic, (found,)),) = answer.topics
         _partition, code, position = found[:3]

@@ -63,12 +63,13 @@ class KafkaWriter:
         self._encoder = encoder
         self._batch_bytes = batch_bytes
         self._base = position  # everything below it was read or acknowledged; it is what the next frame sent expects
-        self._queue: deque[_Append] = deque()
+        self._queue: deque[_Append] = deque()  # behind a large record that is being framed in a thread
         self._staged: deque[tuple[bytes, _Append]] = deque()  # frames, at consecutive positions from _base on
         self._staged_bytes = 0
         self._failure: LogError | None = None
         self._executor: ThreadPoolExecutor | None = None
         self._closing: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None  # for another leader, while one does not answer
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
         self._task = self._loop.create_task(self._run())
@@ -108,7 +109,10 @@ class KafkaWriter:
                 self._executor = ThreadPoolExecutor(1, "eventdb-encode")
             encoder = Encoder(self._encoder.payload_bytes_max)  # a compressor is for one thread
             entry.sealed = self._loop.run_in_executor(self._executor, self._encode, encoder, entry, 0, 0)
-        self._queue.append(entry)
+        if self._queue or entry.sealed is not None:
+            self._queue.append(entry)
+        else:
+            self._put(entry)  # now, while the batch before it is on its way
         self._wake.set()
         return future
 
@@ -125,22 +129,28 @@ class KafkaWriter:
         )
 
     async def _stage(self) -> None:
-        """Frame what is queued, up to a batch; each frame expects the position behind the one before."""
+        """Stage what waited for a large record to be framed, up to a batch."""
         while self._queue and self._staged_bytes < self._batch_bytes:
             entry = self._queue[0]
-            position = self._base + len(self._staged)
             if entry.sealed is None:
-                frames = self._encode(self._encoder, entry, position, self._base)
+                frames = None
+            elif self._staged and not entry.sealed.done():
+                return  # send what is there while it is being compressed
             else:
-                if self._staged and not entry.sealed.done():
-                    return  # send what is there while it is being compressed
-                made = await entry.sealed
-                frames = [moved(frame, position + index, self._base) for index, frame in enumerate(made)]
+                frames = await entry.sealed
+                here = self._base + len(self._staged)
+                frames = [moved(frame, here + index, self._base) for index, frame in enumerate(frames)]
             self._queue.popleft()
-            entry.frames_left = len(frames)
-            for frame in frames:
-                self._staged.append((frame, entry))
-                self._staged_bytes += len(frame)
+            self._put(entry, frames)
+
+    def _put(self, entry: _Append, frames: list[bytes] | None = None) -> None:
+        """Stage a record's frames; each expects the position behind the one before."""
+        if frames is None:
+            frames = self._encode(self._encoder, entry, self._base + len(self._staged), self._base)
+        entry.frames_left = len(frames)
+        for frame in frames:
+            self._staged.append((frame, entry))
+            self._staged_bytes += len(frame)
 
     def _batch(self) -> list[bytes]:
         """The staged frames that go into one batch: at least one, as many as fit."""
@@ -196,37 +206,38 @@ class KafkaWriter:
 
     async def _send(self, frames: list[bytes]) -> int | None:
         """Where the broker says they are now durable, or None when that is not known. Raises TooLarge."""
-        sending = self._loop.create_task(self._producer.send(frames))
+        suspicion = self._loop.call_later(SUSPECT_S, self._suspect)
         try:
-            await self._await_leader(sending)
-            self.stats.syncs += 1
-            return sending.result()
+            position = await self._producer.send(frames)
         except TooLarge:
             self.stats.zone_errors += 1
             raise
         except (NoAnswer, Unavailable) as error:
             self.trouble = f"{error}"
+            self.stats.zone_errors += 1
+            return None
         finally:
-            sending.cancel()
-        self.stats.zone_errors += 1
-        return None
+            suspicion.cancel()
+            if self._looking is not None:
+                self._looking.cancel()
+                self._looking = None
+        self.stats.syncs += 1
+        return position
 
-    async def _await_leader(self, sending: asyncio.Task[int]) -> None:
-        """Wait for the send, but not for a leader that the other brokers have replaced. Raises NoAnswer."""
-        limit = SUSPECT_S
+    def _suspect(self) -> None:
+        self._looking = self._loop.create_task(self._look_for_leader())
+
+    async def _look_for_leader(self) -> None:
+        """While a send waits: leave its leader once the other brokers know of another one."""
         while True:
-            await asyncio.wait({sending}, timeout=limit)
-            if sending.done():
-                return
-            limit = NEWS_S
             asked = self._link.leader_id
             try:
                 leader = (await self._watch.cluster()).leader
             except (NoAnswer, Unavailable):
-                continue
-            if asked not in (-1, leader) and leader != -1 and not sending.done():
-                self._link.forget_leader()
-                raise NoAnswer(f"broker {asked} does not lead any more; broker {leader} does")
+                leader = -1
+            if leader != -1 and asked not in (-1, leader):
+                self._link.leave_leader()
+            await asyncio.sleep(NEWS_S)
 
     def _settle(self, count: int) -> None:
         """The first `count` staged frames are durable history, at `_base` and behind it."""
