@@ -443,6 +443,7 @@ class Node:
             "role": self.role,
             "log_url": self.url,
             "node_name": self.name,
+            "lease_ms": str(self.tenure.lease_ms if self.tenure is not None else self.standing.lease_ms),
             "offset": str(commit.offset),
             "durable_offset": str(commit.durable_offset),
             "pending_batches": str(len(commit.pending)),
