@@ -141,6 +141,8 @@ class Campaign:
 
     def summary(self) -> str:
         history = self.history
+        for text, count in history.errors.most_common(12):
+            print(f"{count:6d} x {text}")
         told = sum(operation.results is not None for operation in history.operations)
         return (
             f"{self.rounds} rounds, {told} operations answered, {len(history.operations) - told} of unknown outcome,"

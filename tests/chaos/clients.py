@@ -12,6 +12,7 @@ import contextlib
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -58,6 +59,7 @@ class History:
     refused: list[Operation] = field(default_factory=list)  # certainly not run
     reads: list[ReplicaRead] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
+    errors: Counter[str] = field(default_factory=Counter)  # by what they say
     generation: int = 0  # part of every key: a new one now and then keeps the history of one key short
 
     def keys(self) -> list[bytes]:
@@ -147,6 +149,7 @@ class Plan:
     def failed(self, error: Exception, history: History) -> None:
         """No answer, or an error: not run, or nobody knows."""
         text = str(error)
+        history.errors[f"{type(error).__name__}: {text:.60}"] += 1
         if isinstance(error, REFUSALS) or DEMOTED in text or any(said in text for said in NOT_CONNECTED):
             history.refused.extend(self.operations)
             return
