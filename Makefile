@@ -14,7 +14,7 @@ LOCK := $(VENV)/bin/pip-compile -q --generate-hashes --allow-unsafe --strip-extr
 	--no-emit-trusted-host --no-emit-options --no-config
 
 .DEFAULT_GOAL := help
-.PHONY: help serve build pure test test-compiled test-pure lint format types bench lock redis kafka clean
+.PHONY: help serve build pure test test-compiled test-pure lint format types bench lock redis kafka chaos clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -39,6 +39,10 @@ test-compiled: $(VENV)/.dev redis kafka ## run all tests on the compiled build, 
 
 test-pure: $(VENV)/.dev redis kafka pure ## run all tests on the pure Python build
 	EVENTDB_BUILD=pure $(PY) -m pytest $(PYTEST_ARGS)
+
+chaos: export EVENTDB_CHAOS_SECONDS ?= 600
+chaos: $(VENV)/.dev kafka build ## real nodes and clients through faults for ten minutes a backend (EVENTDB_CHAOS_SECONDS)
+	$(PY) -m pytest -s tests/test_chaos.py $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev ## ruff: rules and format
 	$(VENV)/bin/ruff check .

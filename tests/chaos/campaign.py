@@ -44,7 +44,7 @@ class Campaign:
         self.history = History()
         self.began = time.monotonic()
         self.rounds = 0
-        self._storage = stage.faults()
+        self._storage = stage.faults(cluster)
         self._nodes = node_faults(cluster)
         self._due: list[str] = []  # so that every fault comes once before one comes twice
         self._threads: list[SyncClient | ReplicaReader] = []
@@ -89,6 +89,10 @@ class Campaign:
             self.stop_clients()
         self.stage.wait_whole()
         offset = self.cluster.wait_level(LEVEL_SECONDS)
+        answered = {operation.client for operation in self.history.operations if operation.results is not None}
+        silent = {client.label for client, _task in self._tasks} - answered
+        silent |= {thread.label for thread in self._threads if isinstance(thread, SyncClient)} - answered
+        assert not silent, f"the clients {silent} were never answered: {self.history.errors.most_common(5)}"
         wrong = all_checks(self.history, self.stage.url, self.cluster.digests(), offset)
         assert not wrong, "\n".join([f"{len(wrong)} findings", *wrong[:20]])
 
@@ -141,8 +145,6 @@ class Campaign:
 
     def summary(self) -> str:
         history = self.history
-        for text, count in history.errors.most_common(12):
-            print(f"{count:6d} x {text}")
         told = sum(operation.results is not None for operation in history.operations)
         return (
             f"{self.rounds} rounds, {told} operations answered, {len(history.operations) - told} of unknown outcome,"

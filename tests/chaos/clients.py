@@ -20,6 +20,7 @@ from typing import Any, Final
 import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
+from redis.asyncio.sentinel import MasterNotFoundError as AsyncMasterNotFoundError
 from redis.asyncio.sentinel import Sentinel as AsyncSentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, ExecAbortError, MasterDownError, ReadOnlyError, RedisError
@@ -32,10 +33,12 @@ from tests.wire import Wire, encode
 Address = tuple[str, int]
 
 # The server said so, in words that mean: it has not been run and never will be.
-REFUSALS: Final = (ReadOnlyError, BusyLoadingError, MasterDownError, ExecAbortError, MasterNotFoundError)
+REFUSALS: Final = (
+    ReadOnlyError, BusyLoadingError, MasterDownError, ExecAbortError, MasterNotFoundError, AsyncMasterNotFoundError,
+)  # fmt: skip
 DEMOTED: Final = "The previous master is now a slave"  # what redis-py makes of -READONLY on a Sentinel connection
 NOT_CONNECTED: Final = ("Error 111 connecting", "Timeout connecting", "No route to host")
-SERVICE: Final = "any-name"
+SERVICE: Final = "mymaster"  # the default of sentinel-service-name
 TOKEN: Final = "{name:.<4}{count:06d};"  # of one width, so that a list's length is a string's length
 TOKEN_BYTES: Final = 11
 PACE_S: Final = 0.03  # between two commands of a client, on average

@@ -39,11 +39,13 @@ class Node:
     def kill(self) -> None:
         self.down = True
         self.server.kill()
+        self.proxy.refuse()
 
     def restart(self) -> None:
         """Start it again after a kill."""
         self.outputs.append(self.server.text)
         self.server.restart(READY_SECONDS)
+        self.proxy.accept()
         self.down = False
 
     def pause(self) -> None:

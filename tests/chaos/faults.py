@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from tests.chaos.cluster import LEASE_MS, Cluster, Node
 from tests.chaos.proxy import HANG, RESET
@@ -55,8 +56,8 @@ def _all_killed(cluster: Cluster) -> Mend:
         node.kill()
 
     def restart() -> None:
-        for node in cluster.nodes:
-            node.restart()
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(Node.restart, cluster.nodes))
 
     return restart
 

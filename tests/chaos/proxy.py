@@ -94,8 +94,15 @@ class Proxy:
         self._server = asyncio.run_coroutine_threadsafe(self._listen(), loop).result(10)
         self.port = int(self._server.sockets[0].getsockname()[1])
 
-    async def _listen(self) -> asyncio.Server:
-        return await self.loop.create_server(lambda: Half(self), "127.0.0.1", 0, backlog=256)
+    async def _listen(self, port: int = 0) -> asyncio.Server:
+        return await self.loop.create_server(lambda: Half(self), "127.0.0.1", port, backlog=256)
+
+    def refuse(self) -> None:
+        """Nobody listens any more, as when the target has ended; `accept` begins anew."""
+        asyncio.run_coroutine_threadsafe(self._close(), self.loop).result(10)
+
+    def accept(self) -> None:
+        self._server = asyncio.run_coroutine_threadsafe(self._listen(self.port), self.loop).result(10)
 
     def cut(self, how: str, who: WhoIsCut = lambda port: True) -> None:
         """From here on connections whose far port `who` picks hang or are reset, old ones and new ones."""
@@ -121,8 +128,7 @@ class Proxy:
                     if side.transport is not None:
                         side.transport.resume_reading()
 
-    def close(self) -> None:
-        asyncio.run_coroutine_threadsafe(self._close(), self.loop).result(10)
+    close = refuse
 
     async def _close(self) -> None:
         self._server.close()

@@ -17,6 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
 
+from tests.chaos.cluster import Cluster
+
 Mend = Callable[[], None]
 Strike = Callable[[random.Random], Mend]
 
@@ -29,7 +31,7 @@ class Stage(Protocol):
 
     url: str
 
-    def faults(self) -> dict[str, Strike]:
+    def faults(self, cluster: Cluster) -> dict[str, Strike]:
         """By name; each leaves a majority, or says so in its name."""
         ...
 
@@ -56,7 +58,7 @@ class Files:
         self.url = "quorum:" + ",".join(map(str, self.zones))
         self._count = 0
 
-    def faults(self) -> dict[str, Strike]:
+    def faults(self, cluster: Cluster) -> dict[str, Strike]:
         found: dict[str, Strike] = {
             "a zone is moved away": self._move_one,
             "two zones are moved away: no majority": self._move_two,
