@@ -94,6 +94,9 @@ class Campaign:
         silent |= {thread.label for thread in self._threads if isinstance(thread, SyncClient)} - answered
         assert not silent, f"the clients {silent} were never answered: {self.history.errors.most_common(5)}"
         wrong = all_checks(self.history, self.stage.url, self.cluster.digests(), offset)
+        if wrong:
+            self.cluster.folder.joinpath("history.txt").write_text("\n".join(map(str, self.history.operations)))
+            print(f"the history is in {self.cluster.folder}")
         assert not wrong, "\n".join([f"{len(wrong)} findings", *wrong[:20]])
 
     def _round(self) -> None:
