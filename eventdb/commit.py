@@ -4,9 +4,9 @@
 
 Group commit: a batch is sealed at the end of a loop turn when no other is on its way, else as soon as that one is
 durable, before its replies leave: so the zones write one batch while the loop answers the last and reads for the next.
-Until a batch is durable, its
-keys are *dirty*: a reply that could tell of them waits with it (see Client.hold). Sans-IO: `sink` takes a sealed
-batch to the log, `schedule` runs a function at the end of the loop turn; both are injected.
+Until a batch is durable, its keys are *dirty*: a reply that could tell of them waits with it (see Client.hold).
+Sans-IO: `sink` takes a sealed batch to the log, `schedule` runs a function at the end of the loop turn; both are
+injected.
 """
 
 from __future__ import annotations
