@@ -197,7 +197,6 @@ class Node:
         for client in self.engine.clients.values():
             client.sink.resume()
 
-
     def _fail_pending(self, text: str) -> None:
         """Nothing pending will be confirmed to its clients: tell them so."""
         clients: dict[Client, None] = {}
