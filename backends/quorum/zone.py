@@ -26,7 +26,7 @@ from eventdb.backends.quorum import promise as promises
 from eventdb.backends.quorum.align import agreed_end
 from eventdb.backends.quorum.files import FileOps, sync_directory, write_all
 from eventdb.backends.quorum.identity import DamagedIdentity, Identity
-from eventdb.backends.quorum.promise import Outbid, Promise
+from eventdb.backends.quorum.promise import LostPromise, Outbid, Promise
 from eventdb.backends.quorum.repair import repair_segment
 from eventdb.backends.quorum.runtime import PROCESS, Runtime, Wake
 from eventdb.backends.quorum.segment import CHUNK_BYTES, list_segments, segment_name
@@ -56,10 +56,6 @@ STALL_S: Final = 1.0  # a call that takes longer is reported as a stall
 UP: Final = "up"
 CATCHING_UP: Final = "catching-up"
 DOWN: Final = "down"
-
-
-class LostPromise(Exception):  # noqa: N818
-    """Our promise is gone from the zone: a higher claim took it, or the directory is another one."""
 
 
 class NotYet(Exception):  # noqa: N818
@@ -200,9 +196,7 @@ class Zone:
                 self._linger()
             frames = window.take(self.end, WRITE_BYTES_MAX)
             if frames is None:
-                self._state(CATCHING_UP, f"from position {self.end}")
-                self._fill()
-                self._state(UP, "")
+                self._catch_up()
                 continue
             if not frames:
                 if not self._idle():
@@ -239,9 +233,7 @@ class Zone:
         if reason == lane.LOST:
             raise LostPromise
         if reason == lane.BEHIND:
-            self._state(CATCHING_UP, f"from position {self.end}")
-            self._fill()
-            self._state(UP, "")
+            self._catch_up()
         elif reason == lane.FULL:
             self._roll()
         elif reason == lane.DRY:
@@ -426,6 +418,11 @@ class Zone:
         if best is None:
             raise NotYet(f"no other zone has history behind position {position}")
         return best
+
+    def _catch_up(self) -> None:
+        self._state(CATCHING_UP, f"from position {self.end}")
+        self._fill()
+        self._state(UP, "")
 
     def _fill(self) -> None:
         """Copy from other zones until the window has what comes next."""
