@@ -20,7 +20,7 @@ def role(server: Server) -> str:
     with Wire(server.port) as wire:
         info = wire("INFO", "replication")
     assert isinstance(info, bytes)
-    return "replica" if b"role:slave" in info else "primary"
+    return "replica" if b"role:slave" in info and b"master_sync_in_progress:0" in info else "primary"
 
 
 def digest(server: Server) -> object:
@@ -46,7 +46,7 @@ def test_the_second_server_fences_the_first(eventdb_server: StartServer, tmp_pat
     wait_until(lambda: all(load.pushed > 20 for load in loads), what="the load is under way")
     if paused:
         os.kill(first.pid, signal.SIGSTOP)
-    second = eventdb_server(url)
+    second = eventdb_server(url, "--role", "primary")
     with Wire(second.port) as wire:
         assert wire("SET", "written", "by the second") == b"OK"
         known = {load.list: wire("LLEN", load.list) for load in loads}
