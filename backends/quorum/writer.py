@@ -82,7 +82,7 @@ class QuorumWriter:
         for facts in claimed.facts:
             place = facts.place
             identity = Identity(claimed.log_id, place.index, len(claimed.facts))
-            zone = Zone(place.ops, place.directory, place.name, place.index, self._quorum, identity, place.runtime)
+            zone = Zone(place, self._quorum, identity)
             # A zone of which nothing is known may still be a member: joining will tell.
             member = facts.worth in (Worth.COUNT, Worth.ABSENT, Worth.LOST)
             zone.adopt(facts.promise, facts.tail, true=place.index == claimed.source, member=member)
