@@ -53,6 +53,8 @@ def _guard_the_build() -> str:
 
 BUILD = _guard_the_build()
 
+from tests.kafka_brokers import kafka, three_brokers  # noqa: E402, F401 - fixtures; they import what is guarded
+
 
 def pytest_configure() -> None:
     """A shell that starts us in the background has SIGINT ignored; the programs under test would inherit that."""

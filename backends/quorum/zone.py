@@ -27,8 +27,8 @@ from eventdb.backends.quorum.align import agreed_end
 from eventdb.backends.quorum.claim import Place
 from eventdb.backends.quorum.files import sync_directory, write_all
 from eventdb.backends.quorum.identity import DamagedIdentity, Identity
-from eventdb.backends.quorum.promise import Outbid, Promise
-from eventdb.backends.quorum.repair import rebuild_segment
+from eventdb.backends.quorum.promise import LostPromise, Outbid, Promise
+from eventdb.backends.quorum.repair import repair_segment
 from eventdb.backends.quorum.runtime import Wake
 from eventdb.backends.quorum.segment import CHUNK_BYTES, list_segments, segment_name
 from eventdb.backends.quorum.view import Damage, Tail, ZoneView
@@ -57,10 +57,6 @@ STALL_S: Final = 1.0  # a call that takes longer is reported as a stall
 UP: Final = "up"
 CATCHING_UP: Final = "catching-up"
 DOWN: Final = "down"
-
-
-class LostPromise(Exception):  # noqa: N818
-    """Our promise is gone from the zone: a higher claim took it, or the directory is another one."""
 
 
 class NotYet(Exception):  # noqa: N818
@@ -193,9 +189,7 @@ class Zone:
                 self._linger()
             frames = window.take(self.end, WRITE_BYTES_MAX)
             if frames is None:
-                self._state(CATCHING_UP, f"from position {self.end}")
-                self._fill()
-                self._state(UP, "")
+                self._catch_up()
                 continue
             if not frames:
                 if not self._idle():
@@ -232,9 +226,7 @@ class Zone:
         if reason == lane.LOST:
             raise LostPromise
         if reason == lane.BEHIND:
-            self._state(CATCHING_UP, f"from position {self.end}")
-            self._fill()
-            self._state(UP, "")
+            self._catch_up()
         elif reason == lane.FULL:
             self._roll()
         elif reason == lane.DRY:
@@ -420,6 +412,11 @@ class Zone:
             raise NotYet(f"no other zone has history behind position {position}")
         return best
 
+    def _catch_up(self) -> None:
+        self._state(CATCHING_UP, f"from position {self.end}")
+        self._fill()
+        self._state(UP, "")
+
     def _fill(self) -> None:
         """Copy from other zones until the window has what comes next."""
         tried: frozenset[int] = frozenset()
@@ -536,14 +533,7 @@ class Zone:
                 return
             self._roll()
         sources = [ZoneView(z.ops, z.directory, z.name) for z in self.others if z.true]
-        try:
-            if rebuild_segment(self.ops, self.directory, self.name, name, sources):
-                LOGGER.warning("%s: segment %s was damaged and is rebuilt from the other zones", self.name, name)
-        except Damage as damage:
-            LOGGER.error("%s: segment %s cannot be rebuilt: %s", self.name, name, damage)
-        finally:
-            for view in sources:
-                view.close()
+        repair_segment(self.ops, self.directory, self.name, name, sources)
 
     def _outbid(self) -> bool:
         """Our promise is gone: True when a higher one took its place, False when the zone was replaced."""

@@ -103,7 +103,7 @@ MUTATIONS: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {
 
 
 # Seeds that noticed it when this was written, and how many are tried when none of them does any more.
-NOTICED: dict[str, tuple[tuple[int, ...], int]] = {name: ((), 100) for name in MUTATIONS}
+NOTICED: dict[str, tuple[tuple[int, ...], int]] = dict.fromkeys(MUTATIONS, ((), 100))
 
 
 @contextlib.contextmanager

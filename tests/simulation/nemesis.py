@@ -32,7 +32,7 @@ class Profile:
 
 
 def draw_profile(rng: random.Random, cluster: Cluster) -> Profile:
-    """Draw the kind of world, and set its clocks. One in 12 is calm, one in 6 has wild clocks, one in 4 a liar."""
+    """Draw the kind of world, and set its clocks. One in 12 is calm, one in 6 has wild clocks, one in 4 lies."""
     chance = rng.random()
     profile = Profile(accidents=rng.randint(2, 9))
     if chance < 0.08:
