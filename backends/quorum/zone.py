@@ -24,11 +24,12 @@ from eventdb.backends.quorum import identity as identities
 from eventdb.backends.quorum import lane
 from eventdb.backends.quorum import promise as promises
 from eventdb.backends.quorum.align import agreed_end
-from eventdb.backends.quorum.files import FileOps, sync_directory, write_all
+from eventdb.backends.quorum.claim import Place
+from eventdb.backends.quorum.files import sync_directory, write_all
 from eventdb.backends.quorum.identity import DamagedIdentity, Identity
 from eventdb.backends.quorum.promise import LostPromise, Outbid, Promise
 from eventdb.backends.quorum.repair import repair_segment
-from eventdb.backends.quorum.runtime import PROCESS, Runtime, Wake
+from eventdb.backends.quorum.runtime import Wake
 from eventdb.backends.quorum.segment import CHUNK_BYTES, list_segments, segment_name
 from eventdb.backends.quorum.view import Damage, Tail, ZoneView
 from eventdb.backends.quorum.window import Quorum
@@ -63,22 +64,14 @@ class NotYet(Exception):  # noqa: N818
 
 
 class Zone:
-    def __init__(
-        self,
-        ops: FileOps,
-        directory: str,
-        name: str,
-        index: int,
-        quorum: Quorum,
-        identity: Identity,
-        runtime: Runtime = PROCESS,
-    ) -> None:
-        self.ops = ops
+    def __init__(self, place: Place, quorum: Quorum, identity: Identity) -> None:
+        runtime = place.runtime
+        self.ops = place.ops
         self.monotonic = runtime.monotonic
         self.sleep = runtime.sleep
-        self.directory = directory
-        self.name = name
-        self.index = index
+        self.directory = place.directory
+        self.name = place.name
+        self.index = place.index
         self.state = CATCHING_UP
         self.detail = ""
         self.end = 0  # exclusive end of what it has synced
@@ -108,7 +101,7 @@ class Zone:
         self._in_lane = False  # the thread is in lanes.c; the quorum knows how far it is
         self._wrote_at = 0.0
         self._damaged: set[str] = set()  # names of segments to be rebuilt
-        self._runner = runtime.thread(self._run, f"eventdb-{name}")
+        self._runner = runtime.thread(self._run, f"eventdb-{place.name}")
 
     # -- called by the loop ---------------------------------------------------------------------------------
 

@@ -56,6 +56,8 @@ def many(first: int, count: int) -> int:
             print(describe(result))
             print("\n".join(f"    WRONG: {line}" for line in result.wrong[:5]))
             print(f"    again: make simulate SEED={seed}", flush=True)
+        if (seed - first + 1) % 100 == 0:
+            print(f"{seed - first + 1} seeds, {len(failed)} failed", file=sys.stderr, flush=True)
     seconds = time.perf_counter() - began
     print(f"{count} seeds in {seconds:.0f} s: {totals[0]} operations answered, {totals[1]} of unknown outcome,")
     print(f"{totals[2]} claims, {totals[3]} reads at replicas; accidents: {accidents}")

@@ -191,9 +191,7 @@ class Cluster:
             if machine.up and machine.server is not None and not machine.process.paused:  # type: ignore[union-attr]
                 node = machine.server.node
                 commit = node.engine.commit
-                if node.role == "replica":
-                    self._digest(machine, node.follower.offset)
-                elif node.role == "primary" and not commit.pending and not node.engine.events:
+                if node.role in ("replica", "primary") and not commit.pending:
                     self._digest(machine, commit.durable_offset)
 
     def _digest(self, machine: Machine, offset: int) -> None:
