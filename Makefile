@@ -16,7 +16,7 @@ LOCK := $(VENV)/bin/pip-compile -q --generate-hashes --allow-unsafe --strip-extr
 	--no-emit-trusted-host --no-emit-options --no-config
 
 .DEFAULT_GOAL := help
-.PHONY: help serve build pure test test-compiled test-pure simulate lint format types bench lock redis kafka clean
+.PHONY: help serve build pure test test-compiled test-pure simulate chaos lint format types bench lock redis kafka clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -47,6 +47,10 @@ simulate: $(VENV)/.dev ## run nodes on a virtual clock: SEEDS=1000 FIRST=1 many 
 		exit 1; } || true
 	@PYTHONHASHSEED=0 $(PY) -m tests.simulation $(if $(SEED),--seed $(SEED),--first $(FIRST) --seeds $(SEEDS)) \
 		$(if $(MUTATION),--mutation $(MUTATION))
+
+chaos: export EVENTDB_CHAOS_SECONDS ?= 600
+chaos: $(VENV)/.dev kafka build ## real nodes and clients through faults for ten minutes a backend (EVENTDB_CHAOS_SECONDS)
+	$(PY) -m pytest -s tests/test_chaos.py $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev ## ruff: rules and format
 	$(VENV)/bin/ruff check .
