@@ -42,11 +42,11 @@ test-compiled: $(VENV)/.dev redis kafka ## run all tests on the compiled build, 
 test-pure: $(VENV)/.dev redis kafka pure ## run all tests on the pure Python build
 	EVENTDB_BUILD=pure $(PY) -m pytest $(PYTEST_ARGS)
 
-simulate: $(VENV)/.dev ## run nodes on a virtual clock: SEEDS=1000 FIRST=1 many worlds, SEED=7 one of them again
+simulate: $(VENV)/.dev ## nodes on a virtual clock: SEEDS=1000 worlds, SEED=7 one again, BACKEND=files|kafka
 	@find eventdb backends replay -name '*.so' | grep -q . && { echo "the simulation needs the pure build: make pure"; \
 		exit 1; } || true
 	@PYTHONHASHSEED=0 $(PY) -m tests.simulation $(if $(SEED),--seed $(SEED),--first $(FIRST) --seeds $(SEEDS)) \
-		$(if $(MUTATION),--mutation $(MUTATION))
+		$(if $(BACKEND),--backend $(BACKEND)) $(if $(MUTATION),--mutation $(MUTATION))
 
 chaos: export EVENTDB_CHAOS_SECONDS ?= 600
 chaos: $(VENV)/.dev kafka build ## real nodes and clients through faults for ten minutes a backend (EVENTDB_CHAOS_SECONDS)
