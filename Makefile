@@ -16,7 +16,8 @@ LOCK := $(VENV)/bin/pip-compile -q --generate-hashes --allow-unsafe --strip-extr
 	--no-emit-trusted-host --no-emit-options --no-config
 
 .DEFAULT_GOAL := help
-.PHONY: help serve build pure test test-compiled test-pure simulate chaos lint format types bench lock redis kafka clean
+.PHONY: help serve build pure test test-compiled test-pure simulate chaos lint format types bench bench-nodes lock redis \
+	kafka clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -65,6 +66,9 @@ types: $(VENV)/.dev ## mypy, strict
 
 bench: $(VENV)/.dev redis build ## compare with a real redis-server: BENCH_ARGS="--quick --only set"
 	$(PY) -m benchmarks.run $(BENCH_ARGS)
+
+bench-nodes: $(VENV)/.dev redis kafka build ## failovers, replicas, lag: BENCH_ARGS="--stage files --failovers 20"
+	$(PY) -m benchmarks.nodes $(BENCH_ARGS)
 
 lock: $(VENV)/.dev ## pin the dependencies anew: requirements/*.txt
 	CUSTOM_COMPILE_COMMAND="make lock" $(LOCK) --upgrade -o requirements/run.txt pyproject.toml requirements/build.in

@@ -192,7 +192,7 @@ def plain(address: Address, timeout_s: float) -> redis.Redis:
 def by_sentinel(addresses: list[Address], timeout_s: float) -> redis.Redis:
     """Every node is a Sentinel on its own port."""
     options: dict[str, Any] = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
-    sentinel = Sentinel(addresses, sentinel_kwargs={**options, "retry": Retry(NoBackoff(), 0)}, **options)
+    sentinel: Any = Sentinel(addresses, sentinel_kwargs={**options, "retry": Retry(NoBackoff(), 0)}, **options)
     found: redis.Redis = sentinel.master_for(SERVICE, retry=Retry(NoBackoff(), 0))
     found.response_callbacks.clear()
     return found

@@ -8,7 +8,7 @@ import signal
 import socket
 from pathlib import Path
 
-from tests.chaos.proxy import Proxy, owned_by
+from tests.chaos.proxy import OwnedBy, Proxy
 from tests.conftest import Server, wait_until
 from tests.wire import Wire
 
@@ -135,12 +135,12 @@ class Cluster:
 
     def cut_from_clients(self, node: Node, how: str) -> None:
         """This node is there for the other nodes only."""
-        of_nodes = owned_by([other.pid for other in self.nodes])
-        node.proxy.cut(how, lambda port: not of_nodes(port))
+        of_nodes = OwnedBy([other.pid for other in self.nodes])
+        node.proxy.cut(how, lambda port, opened: not of_nodes(port, opened))
 
     def cut_from_nodes(self, node: Node, how: str) -> None:
         """This node is there for clients only."""
-        node.proxy.cut(how, owned_by([other.pid for other in self.nodes]))
+        node.proxy.cut(how, OwnedBy([other.pid for other in self.nodes]))
 
     def cut_from_all(self, node: Node, how: str) -> None:
         node.proxy.cut(how)

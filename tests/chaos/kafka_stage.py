@@ -13,7 +13,7 @@ from typing import Final
 
 from eventdb.cli.brokers import Broker, Brokers, fetch_jars, java, wait_for
 from tests.chaos.cluster import Cluster
-from tests.chaos.proxy import HANG, RESET, Proxy, owned_by
+from tests.chaos.proxy import HANG, RESET, OwnedBy, Proxy
 from tests.chaos.stage import Mend, Strike
 from tests.kafka_brokers import JARS, POM, cluster_of, topic_name
 
@@ -94,7 +94,7 @@ class Kafka:
     def _cut(self, proxies: list[Proxy], pids: list[int], rng: random.Random) -> Mend:
         how = rng.choice((HANG, RESET))
         for proxy in proxies:
-            proxy.cut(how, owned_by(pids))
+            proxy.cut(how, OwnedBy(pids))
 
         def mend() -> None:
             for proxy in proxies:

@@ -7,8 +7,9 @@ cut is mended, as a network that loses packets does; one that resets is a firewa
 from __future__ import annotations
 
 import asyncio
-import os
+import contextlib
 import threading
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -16,29 +17,27 @@ import psutil
 
 HANG: Final = "hang"
 RESET: Final = "reset"
-WhoIsCut = Callable[[int], bool]  # of the port at the far end of a connection
+WhoIsCut = Callable[[int, float], bool]  # of a connection: the port at its far end, and when it was accepted
 
 
-def ports_of(pid: int) -> set[int]:
-    """Local TCP ports of a process's connections; none when it has ended."""
-    try:
-        return {connection.laddr.port for connection in psutil.Process(pid).net_connections("tcp")}
-    except psutil.Error:
-        return set()
+class OwnedBy:
+    """Picks the connections of these processes, as they are when asked. Looks again only for what is newer."""
 
+    def __init__(self, pids: list[int]) -> None:
+        self._pids = pids
+        self._look()
 
-def owned_by(pids: list[int]) -> WhoIsCut:
-    """Picks the connections of these processes; the others are taken to be our own."""
-    known: dict[int, bool] = {}
+    def _look(self) -> None:
+        self._looked = time.monotonic()
+        self._ports: set[int] = set()
+        for pid in self._pids:
+            with contextlib.suppress(psutil.Error):
+                self._ports |= {one.laddr.port for one in psutil.Process(pid).net_connections("tcp")}
 
-    def owned(port: int) -> bool:
-        if port not in known:
-            known.update(dict.fromkeys(ports_of(os.getpid()), False))
-            for pid in pids:
-                known.update(dict.fromkeys(ports_of(pid), True))
-        return known.setdefault(port, False)
-
-    return owned
+    def __call__(self, port: int, opened: float) -> bool:
+        if opened > self._looked:
+            self._look()
+        return port in self._ports
 
 
 class Half(asyncio.Protocol):
@@ -49,6 +48,7 @@ class Half(asyncio.Protocol):
         self.other = other
         self.transport: asyncio.Transport | None = None
         self.early: list[bytes] = []  # received before the other side was there
+        self.opened = time.monotonic()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -90,7 +90,7 @@ class Proxy:
         self.target = target
         self.halves: dict[Half, None] = {}  # the clients' sides
         self._how = ""
-        self._who: WhoIsCut = lambda port: False
+        self._who: WhoIsCut = lambda port, opened: False
         self._server = asyncio.run_coroutine_threadsafe(self._listen(), loop).result(10)
         self.port = int(self._server.sockets[0].getsockname()[1])
 
@@ -104,14 +104,14 @@ class Proxy:
     def accept(self) -> None:
         self._server = asyncio.run_coroutine_threadsafe(self._listen(self.port), self.loop).result(10)
 
-    def cut(self, how: str, who: WhoIsCut = lambda port: True) -> None:
+    def cut(self, how: str, who: WhoIsCut = lambda port, opened: True) -> None:
         """From here on connections whose far port `who` picks hang or are reset, old ones and new ones."""
         asyncio.run_coroutine_threadsafe(self._cut(how, who), self.loop).result(10)
 
     async def _cut(self, how: str, who: WhoIsCut) -> None:
         self._how, self._who = how, who
         for half in list(self.halves):
-            if who(half.far_port):
+            if who(half.far_port, half.opened):
                 self._stop(half)
 
     def mend(self) -> None:
@@ -138,13 +138,13 @@ class Proxy:
 
     def flows(self, one: Half, other: Half) -> bool:
         client = one if one in self.halves else other
-        return not self._how or not self._who(client.far_port)
+        return not self._how or not self._who(client.far_port, client.opened)
 
     # -- in the loop
 
     def accepted(self, half: Half) -> None:
         self.halves[half] = None
-        if self._how and self._who(half.far_port):
+        if self._how and self._who(half.far_port, half.opened):
             self._stop(half)
         else:
             self.loop.create_task(self._connect(half))
