@@ -7,6 +7,8 @@ LOG ?= quorum:./data
 PORT ?= 6379
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+FIRST ?= 1
+SEEDS ?= 100
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PIP := $(PY) -m pip --disable-pip-version-check -q
@@ -14,7 +16,8 @@ LOCK := $(VENV)/bin/pip-compile -q --generate-hashes --allow-unsafe --strip-extr
 	--no-emit-trusted-host --no-emit-options --no-config
 
 .DEFAULT_GOAL := help
-.PHONY: help serve build pure test test-compiled test-pure lint format types bench bench-nodes lock redis kafka chaos clean
+.PHONY: help serve build pure test test-compiled test-pure simulate chaos lint format types bench bench-nodes lock redis \
+	kafka clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -39,6 +42,12 @@ test-compiled: $(VENV)/.dev redis kafka ## run all tests on the compiled build, 
 
 test-pure: $(VENV)/.dev redis kafka pure ## run all tests on the pure Python build
 	EVENTDB_BUILD=pure $(PY) -m pytest $(PYTEST_ARGS)
+
+simulate: $(VENV)/.dev ## nodes on a virtual clock: SEEDS=1000 worlds, SEED=7 one again, BACKEND=files|kafka
+	@find eventdb backends replay -name '*.so' | grep -q . && { echo "the simulation needs the pure build: make pure"; \
+		exit 1; } || true
+	@PYTHONHASHSEED=0 $(PY) -m tests.simulation $(if $(SEED),--seed $(SEED),--first $(FIRST) --seeds $(SEEDS)) \
+		$(if $(BACKEND),--backend $(BACKEND)) $(if $(MUTATION),--mutation $(MUTATION))
 
 chaos: export EVENTDB_CHAOS_SECONDS ?= 600
 chaos: $(VENV)/.dev kafka build ## real nodes and clients through faults for ten minutes a backend (EVENTDB_CHAOS_SECONDS)

@@ -26,7 +26,7 @@ from eventdb.committing import Committing
 from eventdb.engine import Engine
 from eventdb.lease import LEASE_MS, Role
 from eventdb.replay.follower import Follower, OnProgress
-from eventdb.resp import ReplyError
+from eventdb.resp import ReplyError, integer
 from eventdb.standing import Ground, Standing
 from eventdb.tenure import Tenure
 from eventdb.topology import Member
@@ -77,13 +77,13 @@ class Node:
         monotonic: Callable[[], float] = time.perf_counter,
         rng: random.Random | None = None,
     ) -> None:
-        self.url = url
         self.asked = asked
         self.lease_ms = lease_ms
         self.config = config
         self.name = name or f"{socket.gethostname()}:{os.getpid()}"
         self.address = address
         self.log: Log = open_log(url)
+        self.url = self.log.url  # as it may be shown
         self.monotonic = monotonic
         self.committing = Committing(self._failed, monotonic)
         self.tenure: Tenure | None = None
@@ -396,17 +396,18 @@ class Node:
         commit.offset = commit.durable_offset = self.follower.offset
         me = self.engine.topology.me
         me.offset = commit.offset
-        me.lag_ms = min(max(self.engine.now_ms - record.time_ms, 0), LAG_KNOWN_MS_MAX)
+        me.lag_ms = min(max(int(time.time() * 1000) - record.time_ms, 0), LAG_KNOWN_MS_MAX)  # two machines' clocks
         if self.engine.waiting.offsets:
             self.engine.offset_reached()
 
     # -- who is there
 
     def _announced(self, member: Member, said: dict[str, object]) -> bytes | None:
-        """EVENTDB.ANNOUNCE: only the primary keeps the list; its reply is the command's own."""
-        if self.tenure is not None:
-            self.tenure.announced(member)
-        return None
+        """EVENTDB.ANNOUNCE: the primary keeps the list, and answers with its durable offset."""
+        if self.tenure is None:
+            return None
+        self.tenure.announced(member)
+        return integer(self.engine.commit.durable_offset)
 
     def _members_changed(self) -> None:
         """Bring the engine's list of nodes up to date, from our own tenure or from what the log says."""
@@ -416,7 +417,8 @@ class Node:
         if tenure is not None:
             topology.update(tenure.writer.epoch, topology.me, tenure.members.values())
         elif said is not None:
-            primary = None if said.released else Member(said.name, said.address)
+            known = topology.primary.offset if topology.primary is not None else 0
+            primary = None if said.released else Member(said.name, said.address, offset=known)
             topology.update(self.standing.epoch, primary, said.members)
 
     # -- timers, facts, closing

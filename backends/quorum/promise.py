@@ -33,6 +33,10 @@ class Outbid(Exception):  # noqa: N818
         self.epoch = epoch
 
 
+class LostPromise(Exception):  # noqa: N818
+    """Our promise is gone from the zone: a higher claim took it, or the directory is another one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Promise:
     """One that we made. `inode` and `changed_ns` tell our file from a copy of it."""
