@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from concurrent.futures import Future
 from itertools import pairwise
 from typing import Final
 
@@ -48,7 +49,7 @@ class Campaign:
         self._nodes = node_faults(cluster)
         self._due: list[str] = []  # so that every fault comes once before one comes twice
         self._threads: list[SyncClient | ReplicaReader] = []
-        self._tasks: list[tuple[AsyncClient, asyncio.Future[None]]] = []
+        self._tasks: list[tuple[AsyncClient, Future[None]]] = []
 
     # -- clients
 
@@ -60,7 +61,7 @@ class Campaign:
                 self._threads.append(SyncClient(f"{kind}{number}", self.history, self.rng.getrandbits(32), route))
             for kind in "uv":
                 client = AsyncClient(f"{kind}{number}", self.history, self.rng.getrandbits(32), addresses, timeout_s)
-                self._tasks.append((client, asyncio.run_coroutine_threadsafe(client.run(), self.loop)))  # type: ignore[arg-type]
+                self._tasks.append((client, asyncio.run_coroutine_threadsafe(client.run(), self.loop)))
         for number, address in enumerate(addresses):
             self._threads.append(ReplicaReader(f"r{number}", self.history, self.rng.getrandbits(32), address))
         for thread in self._threads:
