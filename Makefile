@@ -1,5 +1,5 @@
 # One command per job; `make help` lists them. Everything lives in .venv and build/, nothing outside this folder
-# but Debian's redis-server, which the tests compare with.
+# but Debian's redis-server, which the tests compare with, and what test-compose needs.
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -14,7 +14,7 @@ LOCK := $(VENV)/bin/pip-compile -q --generate-hashes --allow-unsafe --strip-extr
 	--no-emit-trusted-host --no-emit-options --no-config
 
 .DEFAULT_GOAL := help
-.PHONY: help serve build pure test test-compiled test-pure lint format types bench lock redis clean
+.PHONY: help serve build pure test test-compiled test-pure test-compose docker lint format types bench lock redis clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -39,6 +39,10 @@ test-compiled: $(VENV)/.dev redis ## run all tests on the compiled build, or fai
 
 test-pure: $(VENV)/.dev redis pure ## run all tests on the pure Python build
 	EVENTDB_BUILD=pure $(PY) -m pytest $(PYTEST_ARGS)
+
+# Images, and a Compose that had to be built, are kept in ~/.cache/eventdb/compose (EVENTDB_COMPOSE_CACHE).
+test-compose: $(VENV)/.dev docker ## build the image and run compose.yaml for real; root starts an engine when none answers
+	EVENTDB_TEST_COMPOSE=1 $(PY) -m pytest -s tests/compose $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev ## ruff: rules and format
 	$(VENV)/bin/ruff check .
@@ -70,6 +74,14 @@ redis:
 				apt-get -q install -y --no-install-recommends redis-server >/dev/null; \
 		else \
 			echo "redis-server is not installed: tests that compare with it are skipped"; \
+		fi; }
+
+docker:
+	@docker info >/dev/null 2>&1 || { command -v dockerd && command -v debootstrap; } >/dev/null || { \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			echo "installing docker.io and debootstrap, for the compose tests"; \
+			apt-get -q update >/dev/null && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
+				apt-get -q install -y --no-install-recommends docker.io debootstrap iptables >/dev/null; \
 		fi; }
 
 $(PY):

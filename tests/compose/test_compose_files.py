@@ -1,0 +1,72 @@
+"""The stack on quorum files: three volumes, one primary, four replicas."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests.compose.engine import Engine
+from tests.compose.stack import Load, Stack, lost, offset_of
+
+pytestmark = pytest.mark.timeout(1800)  # the first test waits for images and builds
+
+
+@pytest.fixture(scope="module")
+def stack(engine: Engine, compose: list[str | Path], images: dict[str, str]) -> Iterator[Stack]:
+    stack = Stack(engine, compose, "files", images)
+    stack.down()
+    try:
+        stack.up(files_replica=4)
+        yield stack
+    finally:
+        stack.down()
+
+
+def test_four_replicas_show_what_the_primary_was_told(stack: Stack) -> None:
+    primary = stack.primary()
+    assert primary.service == "files-primary", "the one with the fixed port starts first"
+    with primary.client() as client:
+        for number in range(200):
+            client.rpush("list", number)
+        written, digest = offset_of(client), client.execute_command("EVENTDB.DIGEST")
+        assert client.info("server")["eventdb_build"] == "compiled"
+    replicas = [node for node in stack.nodes() if node != primary]
+    assert len(replicas) == 4
+    for replica in replicas:
+        with replica.client() as reader:
+            assert reader.execute_command("EVENTDB.WAITFOR", written, 10000) == written
+            assert reader.llen("list") == 200 and reader.execute_command("EVENTDB.DIGEST") == digest
+            with pytest.raises(redis.exceptions.ReadOnlyError):
+                reader.set("k", "v")
+
+
+def test_a_container_has_no_rights_and_no_compiler_and_writes_to_its_zones_only(stack: Stack) -> None:
+    name = stack.primary().name
+    status = stack.inside(name, "cat /proc/self/status; id -u; command -v cc gcc || echo none")
+    assert "CapEff:\t0000000000000000" in status and "NoNewPrivs:\t1" in status
+    assert status.split()[-2:] == ["10001", "none"]
+    assert stack.inside(name, "touch /x /etc/x /opt/eventdb/x 2>&1 || true").count("Read-only file system") == 3
+    assert stack.inside(name, "ls /zones/a /zones/b /zones/c").count(".seg") >= 2
+    assert stack.inside(name, "cat /proc/1/comm").strip() == "tini"
+
+
+def test_a_killed_primary_comes_back_with_all_it_acknowledged(stack: Stack) -> None:
+    killed = stack.primary()
+    with Load(stack) as load:
+        load.wait_for_more(200)
+        stack.kill(killed.name)
+        stack.start(killed.name)
+        load.wait_for_more(200)
+    with stack.primary().client() as client:
+        assert lost(client, load) == []
+    print(f"writes stopped for {load.longest_gap():.2f} s")
+
+
+def test_a_stop_is_a_graceful_end(stack: Stack) -> None:
+    primary = stack.primary()
+    stack.engine.docker("stop", primary.name)
+    assert stack.inspect(primary.name, "{{.State.ExitCode}} {{.State.OOMKilled}}") == "0 false"
+    stack.start(primary.name)
