@@ -24,6 +24,8 @@ SUBSCRIBED: Final = 4  # RESP2 with subscriptions: only a few commands are allow
 FOLLOWING: Final = 8  # this node is a replica, or has not finished loading
 PAUSED: Final = 16
 LOADING: Final = 32  # the state is incomplete: only commands that read no key may run
+CLUSTERED: Final = 64  # cluster-enabled: keys may belong to another node
+LEASELESS: Final = 128  # this primary's lease has lapsed: commands that touch keys wait
 
 # Values of Client.reply_mode (CLIENT REPLY). Pushed messages leave in any mode.
 REPLY_ON: Final = 0

@@ -145,7 +145,9 @@ SETTINGS: Final[dict[str, Setting]] = {
         Setting("appendfsync", ONE_OF, "always", change=CONSTANT, choices="everysec always no", why=_LOG),
         Setting("save", TEXT, "", change=CONSTANT, why=_LOG),
         Setting("databases", NUMBER, 16, change=FIXED),
-        Setting("cluster-enabled", YES_NO, "no", change=FIXED),
+        # who finds this node, and how
+        Setting("cluster-enabled", YES_NO, "no", "cluster_enabled", change=FIXED),
+        Setting("sentinel-service-name", TEXT, "mymaster", "sentinel_service_name"),
         Setting("replica-read-only", YES_NO, "yes", change=CONSTANT, why="only the primary can append to the log"),
         Setting("slave-read-only", YES_NO, "yes", change=CONSTANT, why="only the primary can append to the log"),
         Setting("daemonize", YES_NO, "no", change=FIXED),
@@ -187,6 +189,8 @@ class Config:
         self.slowlog_usec = 10_000  # -1: nothing is logged
         self.slowlog_entries_max = 128
         self.debug_command = "no"
+        self.cluster_enabled = "no"
+        self.sentinel_service_name = "mymaster"
         self.bind = "127.0.0.1"
         self.port = 6379
         for setting in SETTINGS.values():
@@ -225,6 +229,8 @@ class Config:
             raise SettingError(setting.why)
         if setting.name == "maxclients":
             _reserve_files(int(value))
+        elif setting.name == "sentinel-service-name" and (not text or " " in text or not text.isprintable()):
+            raise SettingError("argument must be a name without spaces")
         elif setting.kind == OUTPUT_LIMITS:
             _output_limits(text)
         return value

@@ -16,12 +16,9 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
 from eventdb.client import (
-    FOLLOWING,
+    CLUSTERED,
     IN_MULTI,
-    LOADING,
     NEEDS_AUTH,
-    PAUSED,
-    SUBSCRIBED,
     Blocked,
     Client,
     Sink,
@@ -30,33 +27,29 @@ from eventdb.client import (
 from eventdb.commit import Batch, Commit
 from eventdb.events import (
     EVENTS,
-    KEY_ALL,
     KEY_COPY,
     KEY_FIRST,
-    KEY_FIRST_TWO,
     KEY_MOVE,
-    KEY_PAIRS,
     KEY_WHOLE,
     apply_transactions,
     encode_event,
+    touched_keys,
 )
+from eventdb.gates import pass_gates
 from eventdb.keyspace import Db, Keyspace
 from eventdb.pause import Pause
 from eventdb.pubsub import PubSub
 from eventdb.registry import (
     COMMANDS,
-    IMMEDIATE,
-    LOADING_OK,
-    NO_AUTH,
-    NO_MULTI,
     WHOLE,
-    WRITE,
     Command,
     unknown_command,
 )
-from eventdb.resp import NO_REPLY, QUEUED, ReplyError, error, integer
+from eventdb.resp import NO_REPLY, ReplyError, error, integer
+from eventdb.slots import Shard, SlotMap
 from eventdb.slowlog import SlowLog
 from eventdb.statistics import Statistics
+from eventdb.topology import Member, Topology
 from eventdb.waiting import Waiting
 
 if TYPE_CHECKING:
@@ -66,9 +59,6 @@ log: Final = logging.getLogger("eventdb")
 
 MULTI_BYTES_MAX: Final = 256 << 20  # queued by one client; Redis closes at client-query-buffer-limit, 1 GB
 EXPIRE_KEYS_MAX: Final = 2000  # deleted in one transaction of the expiry cycle
-SUBSCRIBER_COMMANDS: Final = frozenset(  # what a RESP2 client with subscriptions may run
-    ("ping", "quit", "reset", "subscribe", "unsubscribe", "psubscribe", "punsubscribe", "ssubscribe", "sunsubscribe")
-)
 
 UNBLOCKED: Final = "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)"
 
@@ -101,8 +91,11 @@ class Engine:
         self.pause = Pause(self)
         self.to_flush: dict[Client, None] = {}
         self.call_later: Callable[[float, Callable[[], None]], Timer] | None = None  # seconds; set by the driver
-        self.gate = 0  # FOLLOWING while this node may not write; LOADING; PAUSED
+        self.gate = 0  # FOLLOWING while this node may not write; LOADING; PAUSED; LEASELESS
         self.gate_error = ""  # what a refused command is told
+        # `clock` from which on nothing may be answered, unless `on_lapse` says otherwise
+        self.lease_until = math.inf
+        self.on_lapse: Callable[[], None] | None = None
         # counters
         self.hits = 0
         self.misses = 0
@@ -120,7 +113,14 @@ class Engine:
         # set by the node and the server
         self.facts: Callable[[], dict[str, str]] | None = None  # role, log, epoch … for INFO
         self.on_shutdown: Callable[[], None] | None = None
+        self.on_failover: Callable[[str | None, int], None] | None = None  # to this address, within so many ms
+        self.on_announce: Callable[[Member, dict[str, object]], bytes | None] | None = None
+        self.failover_state = "no-failover"
         self.port = 0
+        # who else there is
+        self.topology = Topology(Member("local", "local"))
+        self.topology.on_switch = lambda old, new: self.pubsub.tell_switch(config.sentinel_service_name, old, new)
+        self.slots = SlotMap(Shard(self.topology))
 
     def reconfigure(self) -> None:
         """Take over what a setting has changed; CONFIG SET calls it."""
@@ -137,6 +137,8 @@ class Engine:
         self.clients[client.id] = client
         if self.config.requirepass:
             client.gate |= NEEDS_AUTH
+        if self.config.cluster_enabled == "yes":
+            client.gate |= CLUSTERED
         return client
 
     def disconnect(self, client: Client) -> None:
@@ -182,12 +184,18 @@ class Engine:
         for client in clients:
             client.flush()
 
+    def later(self, seconds: float, action: Callable[[], None]) -> Timer | None:
+        """Run `action` after so many seconds; None when no driver has brought a clock."""
+        return None if self.call_later is None else self.call_later(seconds, action)
+
     # -- running commands
 
     def read_clock(self) -> None:
         """Take the time that every command sees until the next call; drivers call it once per batch of input."""
         self.now_ms = int(time.time() * 1000)
         self.clock = perf_counter()
+        if self.clock > self.lease_until and self.on_lapse is not None:
+            self.on_lapse()
 
     def may_run(self, client: Client) -> bool:
         """False while the client's next command has to wait; `client.sink.resume()` says when to ask again."""
@@ -211,7 +219,7 @@ class Engine:
             self.refuse(client, f"ERR wrong number of arguments for '{command.name}' command", command)
             return
         if command.handler is None or client.gate or self.gate:
-            checked = self._gates(client, command, argv)
+            checked = pass_gates(self, client, command, argv)
             if checked is None:
                 return
             command = checked
@@ -309,70 +317,6 @@ class Engine:
         client.queue_failed = False
         self.waiting.unwatch(client)
 
-    def _queue(self, client: Client, command: Command, argv: list[bytes]) -> None:
-        """Keep a command for EXEC, or only say so when EXEC is going to fail anyway."""
-        if not client.queue_failed and not client.watch_broken:
-            for arg in argv:
-                client.queue_bytes += len(arg) + 64
-            if client.queue_bytes > self.multi_bytes_max:
-                client.queue = []
-                self.refuse(client, "ERR the transaction is too large, it will be discarded", command)
-                return
-            client.queue.append((command, argv))
-        client.reply(QUEUED)
-
-    def _gates(self, client: Client, command: Command, argv: list[bytes]) -> Command | None:
-        """The rare checks: subcommand, authentication, role, subscriber mode, MULTI. None: answered already."""
-        if command.handler is None:
-            found = self.subcommand(command, argv)
-            if isinstance(found, str):
-                command.rejected_calls += 1
-                self.refuse(client, found)
-                return None
-            command = found
-        gate = client.gate
-        text = ""
-        if gate & NEEDS_AUTH and not command.bits & NO_AUTH:
-            text = "NOAUTH Authentication required."
-        elif gate & IN_MULTI and command.bits & NO_MULTI and not command.bits & IMMEDIATE:
-            text = "ERR Command not allowed inside a transaction"
-        elif self.gate and self.refuses(command):
-            text = self.gate_error
-        elif gate & SUBSCRIBED and command.name not in SUBSCRIBER_COMMANDS:
-            text = (
-                f"ERR Can't execute '{command.name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET"
-                " are allowed in this context"
-            )
-        if text:
-            command.rejected_calls += 1
-            self.refuse(client, text, command)
-            return None
-        if self.gate & PAUSED and self.pause.stops(client, command):
-            self.pause.stall(client, argv)
-            return None
-        if gate & IN_MULTI and not command.bits & IMMEDIATE:
-            self._queue(client, command, argv)
-            return None
-        return command
-
-    def refuses(self, command: Command) -> bool:
-        """This node's role does not let the command run."""
-        gate = self.gate
-        if gate & LOADING and not command.bits & LOADING_OK:
-            return True
-        return gate & FOLLOWING != 0 and command.bits & WRITE != 0
-
-    def subcommand(self, command: Command, argv: list[bytes]) -> Command | str:
-        """The subcommand that argv names, or the text of the error."""
-        found = command.subcommands.get(argv[1].upper())
-        if found is None:
-            shown = argv[1].decode("utf-8", "replace")[:128]
-            return f"ERR unknown subcommand '{shown}'. Try {command.name.upper()} HELP."
-        n = len(argv)
-        if n != found.arity if found.arity >= 0 else n < -found.arity:
-            return f"ERR wrong number of arguments for '{found.name}' command"
-        return found
-
     # -- changing the keyspace
 
     def emit(self, db: Db, argv: list[bytes]) -> None:
@@ -410,25 +354,16 @@ class Engine:
         data = encode_event(argv)
         self.events.append(data)
         self.event_size += len(data)
-        batch = self.commit.open
-        touched: list[bytes]
+        touched = touched_keys(argv, keys)
+        if touched is None:
+            self.commit.open.whole = True
+            return
+        self.commit.open.dirty.update(touched)
         other = db
-        if keys == KEY_ALL:
-            touched = argv[1:]
-        elif keys == KEY_FIRST_TWO:
-            touched = argv[1:3]
-        elif keys == KEY_PAIRS:
-            touched = argv[1::2]
-        elif keys == KEY_COPY:
-            touched = argv[2:3]
+        if keys == KEY_COPY:
             other = db = self.keyspace.dbs[int(argv[4])]
         elif keys == KEY_MOVE:
-            touched = argv[1:2]
             other = self.keyspace.dbs[int(argv[2])]
-        else:
-            batch.whole = True
-            return
-        batch.dirty.update(touched)
         waiting = self.waiting
         if waiting.watchers or waiting.waiters:
             for key in touched:
@@ -577,6 +512,10 @@ class Engine:
     def reset_state(self) -> None:
         """Forget every key: this node was fenced and rebuilds from the log. Clients stay connected."""
         self.keyspace.clear()
+        self.step_aside()
+
+    def step_aside(self) -> None:
+        """This node is no primary any more: what clients have begun to write cannot be ended here."""
         for db in self.keyspace.dbs:
             db.deadlines = None
         self.waiting.ready = []

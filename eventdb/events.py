@@ -53,6 +53,19 @@ def encode_event(argv: list[bytes]) -> bytes:
     return bulks(argv)
 
 
+def touched_keys(argv: list[bytes], keys: int) -> list[bytes] | None:
+    """The keys that an event touches, of one kind of KEY_…; None: it may be any."""
+    if keys in (KEY_FIRST, KEY_MOVE):
+        return argv[1:2]
+    if keys == KEY_ALL:
+        return argv[1:]
+    if keys == KEY_FIRST_TWO:
+        return argv[1:3]
+    if keys == KEY_PAIRS:
+        return argv[1::2]
+    return argv[2:3] if keys == KEY_COPY else None
+
+
 def event(name: bytes, keys: int = KEY_FIRST) -> Callable[[Apply], Apply]:
     """Register the decorated function as the one that applies events of this name."""
 

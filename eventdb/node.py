@@ -1,8 +1,8 @@
-"""A node: one engine on one log. Follows the log to its end, claims it, and commits to it as the primary.
+"""A node: one engine on one log, and what it is on it.
 
-    rebuild (replay what is there) -> claim (fence, adopt) -> replay the rest -> primary
-    primary --Fenced--> forget everything -> rebuild -> follow as a replica
-    with follow_only: rebuild -> follow as a replica; the log is never claimed
+    start     rebuild (replay what is there), then claim if the log is free or we were told to; else follow
+    replica   follow; when the log has been silent for a lease: look once more, claim (fence, adopt), replay the rest
+    primary   commit; Fenced -> forget everything, rebuild, follow; hand-over -> give the lease back, follow
 
 The server and the embedded API both run a node; it knows neither sockets nor commands.
 """
@@ -10,8 +10,10 @@ The server and the embedded API both run a node; it knows neither sockets nor co
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
+import random
 import socket
 import time
 from collections.abc import Callable
@@ -21,7 +23,12 @@ from eventdb.backends import Fenced, Indeterminate, Log, LogError, LogInfo, Reco
 from eventdb.client import FOLLOWING, LOADING, Client
 from eventdb.commit import Batch, Commit
 from eventdb.engine import Engine
+from eventdb.lease import LEASE_MS, Role
 from eventdb.replay.follower import Follower, OnProgress
+from eventdb.resp import ReplyError
+from eventdb.standing import Standing
+from eventdb.tenure import Tenure
+from eventdb.topology import Member
 from eventdb.values.zset import rank_large
 
 if TYPE_CHECKING:
@@ -31,7 +38,9 @@ log: Final = logging.getLogger("eventdb")
 
 CRON_SECONDS: Final = 0.1
 CLAIM_ATTEMPTS: Final = 5
+HAND_OVER_MS: Final = 5_000  # a hand-over that takes longer is given up
 FOLLOW_RETRY_SECONDS: Final = 0.5  # between two tries to read a log of which no zone answers
+LAG_KNOWN_MS_MAX: Final = 1 << 40
 
 READONLY_TEXT: Final = "READONLY You can't write against a read only replica."
 LOADING_TEXT: Final = "LOADING eventdb is loading the dataset in memory"
@@ -49,28 +58,52 @@ def timeout_text(timeout_ms: int) -> str:
 
 
 class Node:
-    """Owns the log, the writer, the engine and the timers of one node."""
+    """Owns the log, the writer, the engine and the timers of one node.
+
+    asked: the role it is to have. lease_ms: of its own leases while other candidates are about. monotonic: seconds, for
+    leases; rng: for the spread of claims. Both are given by a simulation.
+    """
 
     def __init__(
-        self, url: str, config: Config, name: str = "", address: str = "", *, follow_only: bool = False
+        self,
+        url: str,
+        config: Config,
+        name: str = "",
+        address: str = "",
+        *,
+        asked: Role = Role.PRIMARY,
+        lease_ms: int = LEASE_MS,
+        monotonic: Callable[[], float] = time.perf_counter,
+        rng: random.Random | None = None,
     ) -> None:
         self.url = url
-        self.follow_only = follow_only
+        self.asked = asked
+        self.lease_ms = lease_ms
         self.config = config
         self.name = name or f"{socket.gethostname()}:{os.getpid()}"
         self.address = address
         self.log: Log = open_log(url)
         self.writer: Writer | None = None
+        self.tenure: Tenure | None = None
         self.role = "loading"  # then "primary" or "replica"
         self.on_progress: OnProgress | None = None  # told how a rebuild goes
         self.engine = Engine(config, Commit(self._append, self._schedule))
         self.engine.facts = self.facts
+        self.engine.on_announce = self._announced
+        self.engine.on_failover = self._begin_failover
         self.engine.commit.on_room = self._resume_all
+        self.monotonic = monotonic
+        self.standing = Standing(self.name, monotonic, rng or random.Random())
+        self.standing.on_change = self._members_changed
         self._follow_task: asyncio.Task[None] | None = None
+        self._handing_over: asyncio.Task[None] | None = None
         self._cron: asyncio.TimerHandle | None = None
         self._closed = False
-        self.follower = Follower(self.log, self.engine)
+        self._new_follower()
         self.load_seconds = 0.0
+
+    def _new_follower(self) -> None:
+        self.follower = Follower(self.log, self.engine, on_record=self._followed)
 
     def _schedule(self, action: Callable[[], None]) -> object:
         return asyncio.get_running_loop().call_soon(action)
@@ -78,37 +111,67 @@ class Node:
     # -- becoming a primary
 
     async def start(self) -> None:
-        """Rebuild, claim, and be ready as the primary; or, with `follow_only`, rebuild and be ready as a replica.
-
-        Raises LogError when the log cannot be read or claimed.
-        """
+        """Rebuild, and be ready as what the log and `asked` allow. Raises LogError: it cannot be read, or claimed."""
         engine = self.engine
         engine.call_later = asyncio.get_running_loop().call_later
         engine.gate, engine.gate_error = LOADING, LOADING_TEXT
+        engine.topology.introduce(self.name, self.address, self.asked is not Role.REPLICA)
         began = time.perf_counter()
         await self._replay()
-        if self.follow_only:
-            self.load_seconds = time.perf_counter() - began
+        if not await self._claim_at_start():
             self._become_replica()
-            self._tick()
-            return
-        self.writer = await self._claim()
-        await self._replay()
         self.load_seconds = time.perf_counter() - began
-        assert self.writer.next_offset == self.follower.offset + 1
+        self._tick()
+
+    async def _claim_at_start(self) -> bool:
+        if self.asked is Role.PRIMARY:
+            await self._take_log(certain=self.standing.is_free(), attempts=CLAIM_ATTEMPTS)
+            return True
+        if self.asked is Role.REPLICA or not self.standing.may_begin():
+            return False
+        try:
+            await self._take_log(certain=True)
+        except Fenced as error:
+            log.info("another node was faster: %s", error)
+            return False
+        return True
+
+    async def _take_log(self, *, certain: bool, attempts: int = 1) -> None:
+        """Claim the log and be the primary. certain: nobody holds a lease now. Raises LogError: no primary then."""
+        self.standing.decide(certain=certain)
+        writer = await self._claim(attempts)
+        try:
+            await self._replay()
+            if self.standing.doubt:
+                wait_s = self.standing.wait_s()
+                log.info("waiting %.1f s, until the lease of the primary before has lapsed", wait_s)
+                await asyncio.sleep(wait_s)
+            assert writer.next_offset == self.follower.offset + 1
+            tenure = Tenure(self.engine, writer, self.lease_ms, self.monotonic, self._failed)
+            await tenure.begin(self.standing.others())
+        except BaseException:
+            await writer.close()
+            raise
+        self._begin_tenure(writer, tenure)
+
+    def _begin_tenure(self, writer: Writer, tenure: Tenure) -> None:
+        engine = self.engine
+        self.writer, self.tenure = writer, tenure
+        tenure.on_members = self._members_changed
         for db in engine.keyspace.dbs:
             db.track_deadlines()
         rank_large(engine.keyspace)
-        engine.gate = 0
+        engine.gate &= ~(LOADING | FOLLOWING)
         self.role = "primary"
-        self._tick()
+        self._members_changed()
+        log.info("primary of epoch %d behind offset %d", writer.epoch, self.follower.offset)
 
-    async def _claim(self) -> Writer:
-        for attempt in range(CLAIM_ATTEMPTS):
+    async def _claim(self, attempts: int) -> Writer:
+        for attempt in range(attempts):
             try:
                 return await self.log.claim(self.name, self.address)
             except Fenced:  # lost a race to a claim made at the same time
-                if attempt == CLAIM_ATTEMPTS - 1:
+                if attempt == attempts - 1:
                     raise
         raise AssertionError("unreachable")
 
@@ -130,30 +193,27 @@ class Node:
             count=batch.count,
             time_ms=max(self.engine.now_ms, writer.last_time_ms),
         )
-        future.add_done_callback(lambda done: self._appended(batch, done))
+        sent = self.monotonic()
+        future.add_done_callback(lambda done: self._appended(batch, sent, done))
 
     def _resume_all(self) -> None:
         """The pipeline has room again."""
         for client in self.engine.clients.values():
             client.sink.resume()
 
-    def _appended(self, batch: Batch, done: asyncio.Future[int]) -> None:
-        if self.engine.commit.stopped:
-            done.cancelled() or done.exception()
-            return
+    def _appended(self, batch: Batch, sent: float, done: asyncio.Future[int]) -> None:
         failure = None if done.cancelled() else done.exception()
-        if failure is None and not done.cancelled():
-            for client in self.engine.commit.completed(batch):
-                client.flush()
-            if self.engine.waiting.offsets:
-                self.engine.offset_reached()
-        elif isinstance(failure, Fenced):
-            log.warning("fenced: another node has claimed the log (%s); stepping down", failure)
-            self._step_down()
-        else:
-            if not isinstance(failure, Indeterminate):
-                log.error("append failed: %r", failure)
-            self._fail_pending(CLOSED_TEXT)
+        if self.engine.commit.stopped:
+            return
+        if failure is not None:
+            self._failed(failure)
+            return
+        if self.tenure is not None:
+            self.tenure.durable(sent)
+        for client in self.engine.commit.completed(batch):
+            client.flush()
+        if self.engine.waiting.offsets:
+            self.engine.offset_reached()
 
     def _fail_pending(self, text: str) -> None:
         """Nothing pending will be confirmed to its clients: tell them so."""
@@ -179,24 +239,108 @@ class Node:
 
     # -- stepping down
 
+    def _failed(self, failure: BaseException) -> None:
+        """An append of this tenure failed."""
+        if self.tenure is None or self._closed:
+            return
+        if isinstance(failure, Fenced):
+            log.warning("fenced: another node has claimed the log (%s); stepping down", failure)
+            self._step_down()
+        else:
+            if not isinstance(failure, Indeterminate):
+                log.error("append failed: %r", failure)
+            self._fail_pending(CLOSED_TEXT)
+
     def _step_down(self) -> None:
         """Fenced: answer nothing that was pending, forget the state, follow the log as a replica."""
         engine = self.engine
+        self._end_tenure()
         engine.gate, engine.gate_error = LOADING, LOADING_TEXT
         self.role = "loading"
+        engine.topology.update(engine.topology.epoch, None, engine.topology.members.values())
         self._fail_pending(FENCED_TEXT)
         engine.reset_state()
-        self.follower = Follower(self.log, engine)
+        self._new_follower()
         engine.commit = Commit(self._append, self._schedule)
         engine.commit.on_room = self._resume_all
         self._follow_task = asyncio.get_running_loop().create_task(self._follow_again())
 
+    def _end_tenure(self) -> None:
+        if self.tenure is not None:
+            self.tenure.end()
+            self.tenure = None
+
     async def _follow_again(self) -> None:
         """Let go of the log as its writer, rebuild, and follow."""
-        if self.writer is not None:
-            await self.writer.close()
-            self.writer = None
+        await self._close_writer()
         await self._follow(rebuilt=False)
+
+    async def _close_writer(self) -> None:
+        writer, self.writer = self.writer, None
+        if writer is not None:
+            await writer.close()
+
+    def _begin_failover(self, address: str | None, timeout_ms: int) -> None:
+        """FAILOVER: check what can be checked at once, then hand over in the background. Raises ReplyError."""
+        if self.tenure is None:
+            raise ReplyError("ERR FAILOVER is not valid when server is a replica.")
+        _successor(self.tenure, address)
+        self._handing_over = asyncio.get_running_loop().create_task(self._fail_over(address, timeout_ms))
+
+    async def _fail_over(self, address: str | None, timeout_ms: int) -> None:
+        engine = self.engine
+        engine.failover_state = "failover-in-progress"
+        try:
+            await self.hand_over(address, timeout_ms or HAND_OVER_MS)
+        except ReplyError as error:
+            log.warning("the hand-over has failed: %s", error.text)
+        finally:
+            engine.failover_state = "no-failover"
+
+    async def hand_over(self, address: str | None, timeout_ms: int) -> str:
+        """Give the lease to a follower and follow it; returns the address of the one that takes over.
+
+        address: of the follower meant, or None for the one that is furthest. Writes wait meanwhile, and are then
+        answered as a replica answers them. Raises ReplyError when nothing was given away.
+        """
+        tenure, engine = self.tenure, self.engine
+        if tenure is None:
+            raise ReplyError("ERR FAILOVER is not valid when server is a replica.")
+        successor = _successor(tenure, address)
+        engine.pause.start(timeout_ms, writes_only=True)
+        try:
+            await self._drained(timeout_ms / 1000)
+            if self.tenure is not tenure:
+                raise ReplyError("ERR another node has taken the log over meanwhile")
+            engine.gate |= FOLLOWING
+            engine.gate_error = READONLY_TEXT
+            self.role = "replica"
+            log.info("handing over to %s at %s", successor.name, successor.address)
+            self.tenure, self.standing.statement = None, None
+            position = await asyncio.wait_for(tenure.release(successor.name), timeout_ms / 1000)
+            await self._close_writer()
+            engine.step_aside()
+            # It reads its own last word again, as every follower does.
+            self.follower.offset, self.follower.next_position = engine.commit.durable_offset, position
+            self._become_replica()
+        except (LogError, TimeoutError) as error:
+            self._step_down()
+            raise ReplyError(f"ERR the outcome of the hand-over is unknown: {error or 'no answer in time'}") from None
+        finally:
+            engine.pause.end()
+        return successor.address
+
+    async def _drained(self, seconds: float) -> None:
+        """Wait until all that was accepted is durable. Raises ReplyError when it takes too long."""
+        commit = self.engine.commit
+        deadline = self.monotonic() + seconds
+        commit.seal()
+        while commit.pending:
+            if self.monotonic() > deadline or commit.stopped:
+                raise ReplyError("ERR writes are not durable yet, so nothing was handed over")
+            await asyncio.sleep(0.001)
+
+    # -- following
 
     def _become_replica(self) -> None:
         """Serve reads of what is applied, refuse writes, and follow the log in a task of its own."""
@@ -205,11 +349,13 @@ class Node:
 
     def _serve_reads(self) -> None:
         self.role = "replica"
-        self.engine.gate, self.engine.gate_error = FOLLOWING, READONLY_TEXT
-        self.follower.on_record = self._followed
+        engine = self.engine
+        engine.gate = engine.gate & ~LOADING | FOLLOWING
+        engine.gate_error = READONLY_TEXT
+        self._members_changed()
 
     async def _follow(self, *, rebuilt: bool) -> None:
-        """Follow until the node is closed. What is applied is served on while the log cannot be reached.
+        """Follow until the node is closed or the primary. What is applied is served on while the log cannot be reached.
 
         A log that cannot be followed any further (damage, trimmed history, a newer format) ends the service: a replica
         that stands still for ever and answers is a plausible lie.
@@ -220,7 +366,11 @@ class Node:
                     await self._replay()
                     self._serve_reads()
                     rebuilt = True
-                await self.follower.follow()
+                await self._follow_until_silence()
+                if await self._take_over():
+                    return
+            except Fenced as error:
+                log.info("another node was faster: %s", error)
             except Unavailable as error:
                 log.warning("the log cannot be followed now: %s; trying again", error)
                 await asyncio.sleep(FOLLOW_RETRY_SECONDS)
@@ -231,12 +381,60 @@ class Node:
                 self.engine.gate, self.engine.gate_error = LOADING, " ".join(text.split())
                 return
 
+    async def _follow_until_silence(self) -> None:
+        """Follow; return when it is this node's turn to claim, if it may at all. Raises LogError."""
+        loop = asyncio.get_running_loop()
+        silence = loop.create_future() if self.asked is Role.REPLICA else self.standing.silence()
+        following = loop.create_task(self.follower.follow())
+        try:
+            await asyncio.wait((following, silence), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            silence.cancel()
+            following.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await following
+
+    async def _take_over(self) -> bool:
+        """Nothing was heard for a lease: if that is so at the log's proven end, claim. False: somebody is there."""
+        heard_at = self.standing.heard_at
+        await self._replay()
+        if self.standing.heard_at != heard_at and not self.standing.is_free():
+            return False
+        log.warning("the primary's lease has lapsed; claiming the log")
+        await self._take_log(certain=True)
+        return True
+
     def _followed(self, record: Record) -> None:
-        """The engine answers reads by what is applied; its offsets follow."""
+        """A record was applied: the engine answers reads by what is applied, its offsets follow."""
+        self.standing.heard(record)
+        if self.role != "replica":
+            return
         commit = self.engine.commit
         commit.offset = commit.durable_offset = self.follower.offset
+        me = self.engine.topology.me
+        me.offset = commit.offset
+        me.lag_ms = min(max(self.engine.now_ms - record.time_ms, 0), LAG_KNOWN_MS_MAX)
         if self.engine.waiting.offsets:
             self.engine.offset_reached()
+
+    # -- who is there
+
+    def _announced(self, member: Member, said: dict[str, object]) -> bytes | None:
+        """EVENTDB.ANNOUNCE: only the primary keeps the list; its reply is the command's own."""
+        if self.tenure is not None:
+            self.tenure.announced(member)
+        return None
+
+    def _members_changed(self) -> None:
+        """Bring the engine's list of nodes up to date, from our own tenure or from what the log says."""
+        topology, tenure, said = self.engine.topology, self.tenure, self.standing.statement
+        if self.role == "loading":
+            return  # the log is being read from its beginning: it tells of primaries of long ago
+        if tenure is not None:
+            topology.update(tenure.writer.epoch, topology.me, tenure.members.values())
+        elif said is not None:
+            primary = None if said.released else Member(said.name, said.address)
+            topology.update(self.standing.epoch, primary, said.members)
 
     # -- timers, facts, closing
 
@@ -249,6 +447,8 @@ class Node:
             engine.expire_cycle()
             if engine.commit.pending:
                 self._time_out()
+        if self.tenure is not None:
+            self.tenure.time_out(self.config.commit_timeout_ms)
 
     async def info(self) -> LogInfo:
         return await self.log.info()
@@ -286,12 +486,27 @@ class Node:
         self._closed = True
         if self._cron is not None:
             self._cron.cancel()
-        if self._follow_task is not None:
-            self._follow_task.cancel()
-            await asyncio.gather(self._follow_task, return_exceptions=True)
+        for task in (self._handing_over, self._follow_task):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
         if self.writer is not None:
             self.engine.commit.seal()
-            await self.writer.close()
+            if self.tenure is not None:
+                self.tenure.give_up()  # behind all that was accepted
+            await self._close_writer()
             await asyncio.sleep(0)  # the appends' callbacks free the last replies
         self._fail_pending(CLOSED_TEXT)
         await self.log.close()
+
+
+def _successor(tenure: Tenure, address: str | None) -> Member:
+    """Who is to take over. Raises ReplyError."""
+    candidates = [member for member in tenure.members.values() if member.candidate]
+    if address is not None:
+        candidates = [member for member in candidates if member.address == address]
+        if not candidates:
+            raise ReplyError("ERR FAILOVER target HOST and PORT is not a replica.")
+    if not candidates:
+        raise ReplyError("ERR FAILOVER requires connected replicas.")
+    return max(candidates, key=lambda member: member.offset)

@@ -1,4 +1,6 @@
-"""CLIENT PAUSE: commands wait, connections and reads need not. Source: redis src/networking.c pauseClients.
+"""CLIENT PAUSE, a hand-over, a lapsed lease: commands wait, connections and reads need not.
+
+Source: redis src/networking.c pauseClients.
 
 A paused command is kept with its client and run when the pause ends; until then `Engine.may_run` keeps the client's
 later commands waiting behind it. While a pause lasts no key expires either, so the state stands still.
@@ -8,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from eventdb.client import IN_MULTI, NEEDS_AUTH, PAUSED, Client, Timer
+from eventdb.client import IN_MULTI, PAUSED, Client, Timer
 from eventdb.registry import WRITE, Command
 
 if TYPE_CHECKING:
@@ -41,9 +43,7 @@ class Pause:
             self.timer = engine.call_later((self.until_ms - engine.now_ms) / 1000, self.end)
 
     def stops(self, client: Client, command: Command) -> bool:
-        """The command has to wait. A client that is not authenticated may go on: it can change nothing."""
-        if client.gate & NEEDS_AUTH:
-            return False
+        """The command has to wait."""
         if not self.writes_only or command.bits & WRITE or command.name in MAY_WRITE:
             return True
         if command.name == "exec" and client.gate & IN_MULTI:
@@ -67,7 +67,23 @@ class Pause:
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
-        self.engine.commit.schedule(self._run_stalled)  # later: CLIENT UNPAUSE is a command in the middle of its run
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Run what waits, unless something still keeps it; later, for the caller may be in the middle of a command."""
+        if self.stalled:
+            self.engine.commit.schedule(self._run_stalled)
+
+    def refuse_all(self, text: str) -> None:
+        """Answer every stalled command with an error; none of them was run."""
+        clients, self.stalled = self.stalled, {}
+        engine = self.engine
+        for client in clients:
+            argv = client.stalled or [b""]
+            client.stalled = None
+            engine.refuse(client, text, engine.commands.get(argv[0].upper()))
+            engine.flush_later(client)
+            client.sink.resume()
 
     def _run_stalled(self) -> None:
         """Run what was stalled, in the order it came; what a new pause stops is stalled again."""

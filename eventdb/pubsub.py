@@ -16,6 +16,7 @@ from eventdb.resp import bulk, push
 if TYPE_CHECKING:
     from eventdb.client import Client
     from eventdb.commit import Batch
+    from eventdb.topology import Member
 
 Listeners = dict[bytes, dict["Client", None]]
 
@@ -62,6 +63,12 @@ class PubSub:
                 items = [b"$8\r\npmessage\r\n", bulk(pattern), bulk(channel), bulk(message)]
                 count += _send(listeners, items, after)
         return count
+
+    def tell_switch(self, service: str, old: Member | None, new: Member) -> None:
+        """+switch-master, as Redis Sentinel publishes it to those who wait for a new primary."""
+        if old is not None:
+            message = f"{service} {old.host} {old.port} {new.host} {new.port}"
+            self.publish(b"+switch-master", message.encode(), False, None)
 
     def receivers(self, channel: bytes, sharded: bool) -> int:
         """How many messages publishing to this channel would send."""

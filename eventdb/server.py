@@ -12,14 +12,17 @@ import gc
 import logging
 import resource
 import signal
+import socket
 import sys
 from typing import Final
 
 import uvloop
 
 import eventdb.commands
+from eventdb.announce import announce
 from eventdb.config import Config
 from eventdb.connection import Connection
+from eventdb.lease import LEASE_MS, Role
 from eventdb.node import Node
 from eventdb.replay.follower import Progress
 
@@ -44,14 +47,19 @@ class Server:
         port: int = 6379,
         name: str = "",
         *,
-        follow_only: bool = False,
+        asked: Role = Role.PRIMARY,
+        lease_ms: int = LEASE_MS,
+        advertise: str = "",
     ) -> None:
+        """advertise: host:port at which other nodes and clients reach this one, if not at the address it listens on."""
         assert eventdb.commands
         self.host = host
         self.port = port
         self.config = config
         self.connections: dict[Connection, None] = {}
-        self.node = Node(log_url, config, name, follow_only=follow_only)
+        self.advertise = advertise
+        self.node = Node(log_url, config, name, asked=asked, lease_ms=lease_ms)
+        self.announcer: asyncio.Task[None] | None = None
         self.listener: asyncio.Server | None = None
         self.stopping = asyncio.Event()
         self.node.engine.on_shutdown = self.stopping.set
@@ -67,13 +75,16 @@ class Server:
             backlog=LISTEN_BACKLOG,
         )
         self.port = self.listener.sockets[0].getsockname()[1]
-        self.node.address = f"{self.host}:{self.port}"
+        self.node.address = self.advertise or advertised(self.host, self.port)
         engine.port = self.config.port = self.port
         self.config.bind = self.host
         await self.node.start()
+        self.announcer = loop.create_task(announce(engine.topology, self.config))
 
     async def close(self) -> None:
         """Accept no more, make what was accepted durable, answer it, close every connection."""
+        if self.announcer is not None:
+            self.announcer.cancel()
         if self.listener is not None:
             self.listener.close()
         for connection in list(self.connections):
@@ -87,6 +98,16 @@ class Server:
                     await asyncio.sleep(0.01)
         for connection in list(self.connections):
             connection.abort()
+
+
+def advertised(host: str, port: int) -> str:
+    """Where others reach a node that listens there; behind a wildcard, the address that its host name stands for."""
+    if host in ("0.0.0.0", "::", ""):
+        try:
+            host = socket.gethostbyname(socket.gethostname())
+        except OSError:
+            host = "127.0.0.1"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class LoadReport:
@@ -123,7 +144,9 @@ def serve(
     requirepass: str = "",
     config: dict[str, str] | None = None,
     node: str = "",
-    follow_only: bool = False,
+    asked: Role = Role.AUTO,
+    lease_ms: int = LEASE_MS,
+    advertise: str = "",
 ) -> None:
     """Run a server until SIGTERM or SIGINT. Blocks. Raises LogError, OSError, ValueError (a bad setting)."""
     settings = Config()
@@ -136,7 +159,7 @@ def serve(
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
 
     async def main() -> None:
-        await _run(Server(log_url, settings, host, port, node, follow_only=follow_only))
+        await _run(Server(log_url, settings, host, port, node, asked=asked, lease_ms=lease_ms, advertise=advertise))
 
     uvloop.run(main())
 

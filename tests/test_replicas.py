@@ -12,6 +12,7 @@ from eventdb.client import LOADING
 from eventdb.commit import Batch, Commit
 from eventdb.config import Config
 from eventdb.engine import Engine
+from eventdb.lease import Role
 from eventdb.node import Node
 from tests.conftest import StartServer, wait_until
 from tests.faults import until
@@ -119,7 +120,7 @@ async def test_a_log_that_cannot_be_followed_ends_the_service_by_name(tmp_path: 
     url = f"quorum:{tmp_path / 'data'}"
     log = open_log(url)
     writer = await log.claim("node")
-    node = Node(url, Config(), follow_only=True)
+    node = Node(url, Config(), asked=Role.REPLICA)
     await node.start()
     try:
         body = b"*2\r\n$4\r\ntest\r\n*2\r\n$9\r\nNOT-KNOWN\r\n$1\r\nk\r\n"

@@ -46,7 +46,7 @@ def test_the_second_server_fences_the_first(eventdb_server: StartServer, tmp_pat
     wait_until(lambda: all(load.pushed > 20 for load in loads), what="the load is under way")
     if paused:
         os.kill(first.pid, signal.SIGSTOP)
-    second = eventdb_server(url)
+    second = eventdb_server(url, "--role", "primary")
     with Wire(second.port) as wire:
         assert wire("SET", "written", "by the second") == b"OK"
         known = {load.list: wire("LLEN", load.list) for load in loads}

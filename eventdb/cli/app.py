@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from eventdb.cli import screen
 from eventdb.cli.logs import logs
+from eventdb.lease import LEASE_MS, LEASE_MS_MAX, LEASE_MS_MIN, Role
 
 EXAMPLES = """
 [bold]Examples[/bold]
@@ -19,8 +19,8 @@ Start a server on quorum files in ./data, three zones as folders:
 The same with each zone on a disk of its own:
 [cyan]eventdb serve --log quorum:/mnt/a/db,/mnt/b/db,/mnt/c/db[/cyan]
 
-A replica of it, for more reads; it follows the log and never takes it over:
-[cyan]eventdb serve --log quorum:/mnt/a/db,/mnt/b/db,/mnt/c/db --role replica --port 6380[/cyan]
+A second node of it: answers reads, and takes over within a second when the first is gone:
+[cyan]eventdb serve --log quorum:/mnt/a/db,/mnt/b/db,/mnt/c/db --port 6380[/cyan]
 
 See what was written lately, and by whom:
 [cyan]eventdb log tail --log quorum:./data[/cyan]
@@ -57,6 +57,30 @@ LogURL = Annotated[
     str,
     typer.Option("--log", metavar="URL", envvar="EVENTDB_LOG", help="The log: quorum:DIR, quorum:DIR,DIR,DIR …"),
 ]
+RoleOption = Annotated[
+    Role,
+    typer.Option(
+        help="auto: primary if nobody is, else a replica that takes over when the primary is gone."
+        " primary: take the log over now. replica: only answer reads, never take over."
+    ),
+]
+LeaseOption = Annotated[
+    int,
+    typer.Option(
+        min=LEASE_MS_MIN,
+        max=LEASE_MS_MAX,
+        metavar="MS",
+        help="How long the primary may be silent before another node takes over.",
+    ),
+]
+AdvertiseOption = Annotated[
+    str,
+    typer.Option(
+        metavar="HOST:PORT",
+        help="Where other nodes and clients reach this one. [dim]\\[default: the address it listens on][/dim]",
+        show_default=False,
+    ),
+]
 
 
 def print_version(wanted: bool) -> None:
@@ -83,13 +107,6 @@ def main(
     """A Redis-compatible primary database whose memory is a replay of a durable log."""
 
 
-class Role(StrEnum):
-    """What `eventdb serve` is to be."""
-
-    PRIMARY = "primary"
-    REPLICA = "replica"
-
-
 @app.command()
 def serve(
     log: LogURL = "quorum:./data",
@@ -106,35 +123,40 @@ def serve(
     node_name: Annotated[
         str, typer.Option(help="Name of this node in the log. [dim]\\[default: HOST:PID][/dim]", show_default=False)
     ] = "",
-    role: Annotated[
-        Role, typer.Option(help="primary: claim the log. replica: only follow it and answer reads; never claim.")
-    ] = Role.PRIMARY,
+    role: RoleOption = Role.AUTO,
+    lease_ms: LeaseOption = LEASE_MS,
+    advertise: AdvertiseOption = "",
     config: Annotated[
         list[str] | None,
         typer.Option("--config", "-c", metavar="NAME=VALUE", help="A setting, as in CONFIG SET; may be repeated."),
     ] = None,
 ) -> None:
-    """Start a server: replay the log, claim it, and answer Redis clients until SIGTERM or Ctrl-C.
+    """Start a server: replay the log, and answer Redis clients until SIGTERM or Ctrl-C.
 
-    A log that does not exist yet is created. A second server on the same log takes it over from the first.
+    A log that does not exist yet is created. The first server on a log is its primary. Every further one is a replica:
+    it answers reads, costs the primary nothing, and takes over within a second when the primary is gone.
 
-    With --role replica it only follows the log and answers reads; any number of replicas cost the primary nothing.
+    --role replica never takes over. --role primary takes the log over from whoever has it.
     """
     import logging
 
-    settings: dict[str, str] = {}
-    for item in config or []:
-        name, equals, value = item.partition("=")
-        if not equals or not name:
-            screen.fail(f"--config {item!r} is not NAME=VALUE", code=2)
-        settings[name] = value
+    settings = _settings(config or [])
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     from eventdb.backends import BadLogURL, LogError
     from eventdb.server import serve as serve_log
 
     try:
-        follow_only = role is Role.REPLICA
-        serve_log(log, host, port, requirepass=requirepass, config=settings, node=node_name, follow_only=follow_only)
+        serve_log(
+            log,
+            host,
+            port,
+            requirepass=requirepass,
+            config=settings,
+            node=node_name,
+            asked=role,
+            lease_ms=lease_ms,
+            advertise=advertise,
+        )
     except BadLogURL as error:
         screen.fail(str(error), code=2)
     except LogError as error:
@@ -145,6 +167,16 @@ def serve(
         screen.fail(f"cannot serve on {host}:{port}: {error.strerror or error}")
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
+
+
+def _settings(items: list[str]) -> dict[str, str]:
+    settings: dict[str, str] = {}
+    for item in items:
+        name, equals, value = item.partition("=")
+        if not equals or not name:
+            screen.fail(f"--config {item!r} is not NAME=VALUE", code=2)
+        settings[name] = value
+    return settings
 
 
 @app.command(epilog=RESTORE_EXAMPLES)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from eventdb.client import FOLLOWING, IN_MULTI, LOADING, Client
+from eventdb.gates import refuses
 from eventdb.registry import command
 from eventdb.resp import OK, ReplyError, array, null_array
 
@@ -41,7 +42,7 @@ def exec_(client: Client, argv: list[bytes]) -> bytes:
     engine.discard(client)
     if engine.gate & (LOADING | FOLLOWING):  # the role may have changed since the commands were queued
         for queued, _ in queue:
-            if engine.refuses(queued):
+            if refuses(engine, queued):
                 raise ReplyError(
                     "EXECABORT Transaction discarded because of: " + engine.gate_error.removeprefix("ERR ")
                 )
