@@ -53,20 +53,30 @@ def test_a_container_has_no_rights_and_no_compiler_and_writes_to_its_zones_only(
     assert stack.inside(name, "cat /proc/1/comm").strip() == "tini"
 
 
-def test_a_killed_primary_comes_back_with_all_it_acknowledged(stack: Stack) -> None:
+def test_a_killed_primary_is_followed_by_another_and_nothing_is_lost(stack: Stack) -> None:
     killed = stack.primary()
     with Load(stack) as load:
         load.wait_for_more(200)
         stack.kill(killed.name)
+        load.wait_for_more(200)
+        successor = stack.primary()
+        assert successor.name != killed.name
         stack.start(killed.name)
         load.wait_for_more(200)
-    with stack.primary().client() as client:
-        assert lost(client, load) == []
+    assert stack.primary() == successor, "one that comes back follows"
     print(f"writes stopped for {load.longest_gap():.2f} s")
+    with successor.client() as client:
+        assert lost(client, load) == []
+        written, digest = offset_of(client), client.execute_command("EVENTDB.DIGEST")
+    for node in stack.nodes():
+        with node.client() as client:
+            assert int(client.execute_command("EVENTDB.WAITFOR", written, 10000)) >= written
+            assert client.execute_command("EVENTDB.DIGEST") == digest, node.name
 
 
 def test_a_stop_is_a_graceful_end(stack: Stack) -> None:
-    primary = stack.primary()
-    stack.engine.docker("stop", primary.name)
-    assert stack.inspect(primary.name, "{{.State.ExitCode}} {{.State.OOMKilled}}") == "0 false"
-    stack.start(primary.name)
+    stopped = stack.primary()
+    stack.engine.docker("stop", stopped.name)
+    assert stack.inspect(stopped.name, "{{.State.ExitCode}} {{.State.OOMKilled}}") == "0 false"
+    assert stack.primary().name != stopped.name
+    stack.start(stopped.name)
