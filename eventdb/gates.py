@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from eventdb.client import CLUSTERED, FOLLOWING, IN_MULTI, LEASELESS, LOADING, NEEDS_AUTH, PAUSED, SUBSCRIBED, Client
-from eventdb.registry import IMMEDIATE, LOADING_OK, NO_AUTH, NO_MULTI, WHOLE, WRITE, Command
+from eventdb.registry import IMMEDIATE, LOADING_OK, NO_AUTH, NO_MULTI, WHOLE, WRITE, Command, find_subcommand
 from eventdb.resp import QUEUED
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ SUBSCRIBER_COMMANDS: Final = frozenset(  # what a RESP2 client with subscription
 def pass_gates(engine: Engine, client: Client, command: Command, argv: list[bytes]) -> Command | None:
     """The command to run now; None when it was answered, queued or made to wait."""
     if command.handler is None:
-        found = subcommand(command, argv)
+        found = find_subcommand(command, argv)
         if isinstance(found, str):
             command.rejected_calls += 1
             engine.refuse(client, found)
@@ -77,18 +77,6 @@ def _waits(engine: Engine, client: Client, command: Command) -> bool:
     if client.gate & IN_MULTI:  # what is queued reads and writes when EXEC runs
         return command.name == "exec"
     return command.bits & (WRITE | WHOLE) != 0 or command.first_key != 0 or command.find_keys is not None
-
-
-def subcommand(command: Command, argv: list[bytes]) -> Command | str:
-    """The subcommand that argv names, or the text of the error."""
-    found = command.subcommands.get(argv[1].upper())
-    if found is None:
-        shown = argv[1].decode("utf-8", "replace")[:128]
-        return f"ERR unknown subcommand '{shown}'. Try {command.name.upper()} HELP."
-    n = len(argv)
-    if n != found.arity if found.arity >= 0 else n < -found.arity:
-        return f"ERR wrong number of arguments for '{found.name}' command"
-    return found
 
 
 def _queue(engine: Engine, client: Client, command: Command, argv: list[bytes]) -> None:

@@ -196,6 +196,18 @@ def find_numkeys(argv: list[bytes], at: int, before: int = 0) -> list[bytes]:
     return leading + argv[at + 1 : at + 1 + max(0, count)]
 
 
+def find_subcommand(command: Command, argv: list[bytes]) -> Command | str:
+    """The subcommand that argv names, or the text of the error."""
+    found = command.subcommands.get(argv[1].upper())
+    if found is None:
+        shown = argv[1].decode("utf-8", "replace")[:128]
+        return f"ERR unknown subcommand '{shown}'. Try {command.name.upper()} HELP."
+    n = len(argv)
+    if n != found.arity if found.arity >= 0 else n < -found.arity:
+        return f"ERR wrong number of arguments for '{found.name}' command"
+    return found
+
+
 def unknown_command(argv: list[bytes]) -> str:
     """The text of redis src/server.c for a command that is not there."""
     name = argv[0].decode("utf-8", "surrogateescape")[:128]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from eventdb.client import IN_MULTI
 from eventdb.registry import WRITE
+from eventdb.resp import ReplyError
 
 if TYPE_CHECKING:
     from eventdb.client import Client
@@ -33,6 +34,12 @@ def key_slot(key: bytes) -> int:
         if end > start + 1:
             key = key[start + 1 : end]
     return crc_hqx(key, 0) % SLOTS
+
+
+def not_in_cluster(client: Client, text: str) -> None:
+    """Raises ReplyError with this text in cluster mode, where a slot has one database and one place."""
+    if client.engine.config.cluster_enabled == "yes":
+        raise ReplyError(text)
 
 
 class Shard:

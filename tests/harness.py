@@ -32,12 +32,12 @@ class Collector:
 class Local:
     """One engine whose batches are durable at once; `log` keeps their bodies."""
 
-    def __init__(self, seed: int = 1) -> None:
+    def __init__(self, seed: int = 1, config: Config | None = None) -> None:
         assert eventdb.commands
         self.log: list[bytes] = []
         self.scheduled: list[Callable[[], None]] = []
         self.timers: list[tuple[float, Callable[[], None]]] = []
-        self.engine = Engine(Config(), Commit(self._durable, self.scheduled.append), seed)
+        self.engine = Engine(config or Config(), Commit(self._durable, self.scheduled.append), seed)
         self.engine.now_ms = 1_700_000_000_000
         self.engine.call_later = self._call_later
         for db in self.engine.keyspace.dbs:

@@ -131,7 +131,7 @@ async def test_a_process_that_was_stopped_longer_than_its_lease_answers_nothing_
     await settle()
     site.local.turn()
     waiting.flush()
-    assert site.local.take(waiting) == b"$-1\r\n"
+    assert site.local.take(waiting) == b"$1\r\nv\r\n", "they run in the order they came"
     assert (await site.statements())[-1].resumed
 
 

@@ -20,7 +20,7 @@ def role(server: Server) -> str:
     with Wire(server.port) as wire:
         info = wire("INFO", "replication")
     assert isinstance(info, bytes)
-    return "replica" if b"role:slave" in info else "primary"
+    return "replica" if b"role:slave" in info and b"master_sync_in_progress:0" in info else "primary"
 
 
 def digest(server: Server) -> object:

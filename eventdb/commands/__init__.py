@@ -30,6 +30,9 @@ MODULES: Final = (
     "info",
     "eventdb",
     "administration",
+    "replication",
+    "cluster",
+    "sentinel",
     "diagnosis",
 )
 

@@ -138,18 +138,6 @@ def bgrewriteaof(client: Client, argv: list[bytes]) -> bytes:
 
 
 @command(
-    "ROLE", arity=1, flags="noscript loading stale fast", acl="admin dangerous", since="2.8.12", group="server",
-    summary="Tells whether the node is a primary or a replica, and the offset it has.",
-)  # fmt: skip
-def role(client: Client, argv: list[bytes]) -> bytes:
-    engine = client.engine
-    if engine.gate & FOLLOWING:
-        state = [bulk(b"slave"), bulk(b""), ZERO, bulk(b"connected"), integer(engine.commit.offset)]
-        return array(state)
-    return array([bulk(b"master"), integer(engine.commit.durable_offset), EMPTY_ARRAY])
-
-
-@command(
     "SHUTDOWN", arity=-1, flags="admin noscript loading stale no_multi allow_busy", group="server",
     complexity="O(1): what is on its way is waited for", summary="Stops the server when everything is durable.",
 )  # fmt: skip

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hmac
 from typing import Final
 
-from eventdb.client import FOLLOWING, NEEDS_AUTH, REPLY_OFF, REPLY_ON, SUBSCRIBED, Client
+from eventdb.client import NEEDS_AUTH, REPLY_OFF, REPLY_ON, SUBSCRIBED, Client
 from eventdb.config import REDIS_VERSION
 from eventdb.keyspace import DATABASES
 from eventdb.pubsub import mark
@@ -26,6 +26,7 @@ from eventdb.resp import (
     simple,
     syntax_error,
 )
+from eventdb.slots import not_in_cluster
 
 WRONGPASS: Final = "WRONGPASS invalid username-password pair or user is disabled."
 NO_PASSWORD: Final = (
@@ -78,6 +79,8 @@ def echo(client: Client, argv: list[bytes]) -> bytes:
 )  # fmt: skip
 def select(client: Client, argv: list[bytes]) -> bytes:
     index = parse_int(argv[1])
+    if index:
+        not_in_cluster(client, "ERR SELECT is not allowed in cluster mode")
     if not 0 <= index < DATABASES:
         raise ReplyError("ERR DB index is out of range")
     client.db = client.engine.keyspace.dbs[index]
@@ -136,13 +139,15 @@ def hello(client: Client, argv: list[bytes]) -> bytes:
 
 
 def greeting(client: Client) -> bytes:
-    role = b"replica" if client.engine.gate & FOLLOWING else b"master"
+    engine = client.engine
+    role = b"master" if engine.topology.is_primary else b"replica"
+    mode = b"cluster" if engine.config.cluster_enabled == "yes" else b"standalone"
     items = [
         bulk(b"server"), bulk(b"redis"),
         bulk(b"version"), bulk(REDIS_VERSION.encode()),
         bulk(b"proto"), integer(3 if client.resp3 else 2),
         bulk(b"id"), integer(client.id),
-        bulk(b"mode"), bulk(b"standalone"),
+        bulk(b"mode"), bulk(mode),
         bulk(b"role"), bulk(role),
         bulk(b"modules"), EMPTY_ARRAY,
     ]  # fmt: skip

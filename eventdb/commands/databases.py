@@ -6,6 +6,7 @@ from eventdb.client import Client
 from eventdb.commands.keys import DB_OUT_OF_RANGE, INT32_MAX, INT32_MIN
 from eventdb.registry import command
 from eventdb.resp import OK, ReplyError, integer, parse_int, syntax_error
+from eventdb.slots import not_in_cluster
 
 
 @command(
@@ -55,6 +56,7 @@ def flushall(client: Client, argv: list[bytes]) -> bytes:
     summary="Exchanges the content of two databases.",
 )  # fmt: skip
 def swapdb(client: Client, argv: list[bytes]) -> bytes:
+    not_in_cluster(client, "ERR SWAPDB is not allowed in cluster mode")
     a = parse_index(argv[1], "ERR invalid first DB index")
     b = parse_index(argv[2], "ERR invalid second DB index")
     dbs = client.engine.keyspace.dbs

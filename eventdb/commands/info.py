@@ -6,7 +6,6 @@ that it answers while no majority of zones does: its key counts are those in mem
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import resource
@@ -16,7 +15,8 @@ import time
 from itertools import islice
 from typing import Final
 
-from eventdb.client import FOLLOWING, LOADING, Client
+from eventdb.client import LOADING, Client
+from eventdb.commands.replication import replication_lines
 from eventdb.config import REDIS_VERSION
 from eventdb.engine import Engine
 from eventdb.registry import COMMANDS, Command, command
@@ -76,7 +76,7 @@ def section(engine: Engine, name: str, facts: dict[str, str]) -> Lines:
     if name == "stats":
         return _stats(engine)
     if name == "replication":
-        return _replication(engine, facts)
+        return replication_lines(engine)
     if name == "cpu":
         return _cpu()
     if name == "commandstats":
@@ -85,7 +85,7 @@ def section(engine: Engine, name: str, facts: dict[str, str]) -> Lines:
         errors = engine.statistics.errors
         return [(f"errorstat_{code}", f"count={errors[code]}") for code in sorted(errors)]
     if name == "cluster":
-        return [("cluster_enabled", 0)]
+        return [("cluster_enabled", 1 if engine.config.cluster_enabled == "yes" else 0)]
     if name == "keyspace":
         return _keyspace(engine)
     if name == "eventdb":
@@ -109,7 +109,7 @@ def _server(engine: Engine) -> Lines:
         ("redis_version", REDIS_VERSION),
         ("eventdb_version", _version()),
         ("eventdb_build", "compiled" if is_compiled() else "pure"),
-        ("redis_mode", "standalone"),
+        ("redis_mode", "cluster" if engine.config.cluster_enabled == "yes" else "standalone"),
         ("os", f"{platform.system()} {platform.release()} {platform.machine()}"),
         ("arch_bits", 64 if sys.maxsize > 2**32 else 32),
         ("python_version", platform.python_version()),
@@ -243,24 +243,6 @@ def _stats(engine: Engine) -> Lines:
         ("latest_fork_usec", 0),
         ("total_forks", 0),
         ("total_error_replies", statistics.errors_sent),
-    ]
-
-
-def _replication(engine: Engine, facts: dict[str, str]) -> Lines:
-    commit = engine.commit
-    replica = engine.gate & FOLLOWING != 0
-    found: Lines = [("role", "slave" if replica else "master")]
-    if replica:
-        found += [("master_link_status", "up"), ("slave_repl_offset", commit.offset), ("slave_read_only", 1)]
-    # The identity of a history is its log; its offset counts transactions, not bytes.
-    history = hashlib.sha1(facts.get("log_url", RUN_ID).encode(), usedforsecurity=False).hexdigest()
-    return [
-        *found,
-        ("connected_slaves", 0),
-        ("master_failover_state", "no-failover"),
-        ("master_replid", history),
-        ("master_repl_offset", commit.durable_offset),
-        ("repl_backlog_active", 0),
     ]
 
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 from typing import Final
 
 from eventdb.client import Client
-from eventdb.gates import subcommand
 from eventdb.glob import glob_match
 from eventdb.keyspecs import KeySpec, keys_with_flags, specs_of
-from eventdb.registry import COMMANDS, Command, command
+from eventdb.registry import COMMANDS, Command, command, find_subcommand
 from eventdb.resp import (
     ReplyError,
     array,
@@ -139,7 +138,7 @@ def command_(client: Client, argv: list[bytes]) -> bytes:
     if len(argv) == 1:
         return everything(client)
     own = COMMANDS[b"COMMAND"]  # the only command that is both: a command of its own and a container
-    found = subcommand(own, argv)
+    found = find_subcommand(own, argv)
     if isinstance(found, str):
         raise ReplyError(found)
     own.calls -= 1

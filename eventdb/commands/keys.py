@@ -8,6 +8,7 @@ from eventdb.client import Client
 from eventdb.keyspace import Db
 from eventdb.registry import command
 from eventdb.resp import NO_SUCH_KEY, OK, ONE, SAME_OBJECT, ZERO, ReplyError, integer, parse_int, simple, syntax_error
+from eventdb.slots import not_in_cluster
 from eventdb.values.value import Value
 
 INT32_MAX: Final = 2**31 - 1
@@ -163,6 +164,8 @@ def copy(client: Client, argv: list[bytes]) -> bytes:
         else:
             raise syntax_error()
         at += 1
+    if target.index:
+        not_in_cluster(client, "ERR Copying to another database is not allowed in cluster mode")
     if target is client.db and source == destination:
         raise ReplyError(SAME_OBJECT)
     if client.lookup_write(source) is None:
@@ -182,6 +185,7 @@ def copy(client: Client, argv: list[bytes]) -> bytes:
     summary="Takes a key to another database if it is not there.",
 )
 def move(client: Client, argv: list[bytes]) -> bytes:
+    not_in_cluster(client, "ERR MOVE is not allowed in cluster mode")
     key = argv[1]
     target = parse_db(client, argv[2])
     if target is client.db:

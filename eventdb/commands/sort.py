@@ -19,6 +19,7 @@ from eventdb.resp import (
     syntax_error,
     wrong_type,
 )
+from eventdb.slots import not_in_cluster
 from eventdb.values.hash import HashValue
 from eventdb.values.list import ListValue
 from eventdb.values.set import SetValue
@@ -42,7 +43,7 @@ class Plan:
         self.store: bytes | None = None
 
 
-def parse_plan(argv: list[bytes], may_store: bool) -> Plan:
+def parse_plan(client: Client, argv: list[bytes], may_store: bool) -> Plan:
     plan = Plan()
     at, n = 2, len(argv)
     while at < n:
@@ -61,8 +62,11 @@ def parse_plan(argv: list[bytes], may_store: bool) -> Plan:
         elif word == b"BY" and left >= 1:
             at += 1
             plan.by = argv[at]
+            if b"*" in argv[at]:
+                not_in_cluster(client, "ERR BY option of SORT denied in Cluster mode.")
             plan.keep_order = plan.keep_order or b"*" not in argv[at]
         elif word == b"GET" and left >= 1:
+            not_in_cluster(client, "ERR GET option of SORT denied in Cluster mode.")
             at += 1
             plan.gets.append(argv[at])
         else:
@@ -182,7 +186,7 @@ def reply_sorted(client: Client, found: list[bytes | None]) -> bytes:
     summary="Sorts a list, set or sorted set, by its elements or by other keys, and returns or stores the result.",
 )  # fmt: skip
 def sort(client: Client, argv: list[bytes]) -> bytes:
-    plan = parse_plan(argv, True)
+    plan = parse_plan(client, argv, True)
     found = results(client, run(client, client.lookup_write(argv[1]), plan), plan)
     store = plan.store
     if store is None:
@@ -201,5 +205,5 @@ def sort(client: Client, argv: list[bytes]) -> bytes:
     summary="Sorts a list, set or sorted set, by its elements or by other keys, and returns the result.",
 )  # fmt: skip
 def sort_ro(client: Client, argv: list[bytes]) -> bytes:
-    plan = parse_plan(argv, False)
+    plan = parse_plan(client, argv, False)
     return reply_sorted(client, results(client, run(client, client.lookup(argv[1]), plan), plan))
