@@ -139,7 +139,7 @@ class Encoder:
     def __init__(self, payload_bytes_max: int = PAYLOAD_BYTES_MAX) -> None:
         if not 1 <= payload_bytes_max <= PAYLOAD_BYTES_BELIEVED:
             raise ValueError(f"payload limit {payload_bytes_max} is outside 1..{PAYLOAD_BYTES_BELIEVED}")
-        self._payload_bytes_max: int = payload_bytes_max
+        self.payload_bytes_max: int = payload_bytes_max
         self._compressor: zstandard.ZstdCompressor = zstandard.ZstdCompressor(level=COMPRESS_LEVEL)
 
     def encode(
@@ -165,7 +165,7 @@ class Encoder:
             if len(packed) < raw_length:
                 codec = CODEC_ZSTD
                 stored = packed
-        limit = self._payload_bytes_max
+        limit = self.payload_bytes_max
         if len(stored) <= limit:
             in_flight = position - durable_end
             return [
@@ -350,3 +350,13 @@ def decompress(decompressor: zstandard.ZstdDecompressor, payload: bytes, raw_len
     if len(body) != raw_length:
         raise BadFrame(f"body has {len(body)} bytes, its header says {raw_length}")
     return body
+
+
+def moved(data: bytes, position: int, durable_end: int) -> bytes:
+    """The same frame, expecting to take another position."""
+    frame = decode(data)
+    assert frame is not None
+    return _frame(
+        frame.kind, frame.fragment, frame.codec, frame.epoch, position, frame.first_offset, frame.time_ms, frame.count,
+        frame.raw_length, position - durable_end, frame.payload,
+    )  # fmt: skip

@@ -17,6 +17,7 @@ GROUP: Final = "eventdb.backends"
 _BUILT_IN: Final[dict[str, tuple[str, str]]] = {
     "memory": ("eventdb.backends.memory", "open_memory"),
     "quorum": ("eventdb.backends.quorum", "open_quorum"),
+    "kafka": ("eventdb.backends.kafka", "open_kafka"),
 }
 
 

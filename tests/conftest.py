@@ -21,6 +21,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.kafka_brokers import kafka, three_brokers  # noqa: F401 - fixtures
+
 ROOT = Path(__file__).resolve().parent.parent
 READY = re.compile(rb"ready on 127\.0\.0\.1:(\d+)")
 # In a reason to skip: the component is missing. Any other skip (root may write anywhere, say) is taken as it is.

@@ -1,4 +1,4 @@
-"""The application: `eventdb serve`, `eventdb restore`, and the group `eventdb log`."""
+"""The application: `eventdb serve`, `eventdb restore`, and the groups `eventdb log` and `eventdb dev`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from eventdb.cli import screen
+from eventdb.cli.dev import dev
 from eventdb.cli.logs import logs
 from eventdb.lease import LEASE_MS, LEASE_MS_MAX, LEASE_MS_MIN, Role
 
@@ -52,10 +53,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(logs, name="log")
+app.add_typer(dev, name="dev")
 
 LogURL = Annotated[
     str,
-    typer.Option("--log", metavar="URL", envvar="EVENTDB_LOG", help="The log: quorum:DIR, quorum:DIR,DIR,DIR …"),
+    typer.Option("--log", metavar="URL", envvar="EVENTDB_LOG", help="The log: quorum:DIR, quorum:DIR,DIR,DIR, kafka://HOST:PORT,…/TOPIC"),
 ]
 RoleOption = Annotated[
     Role,

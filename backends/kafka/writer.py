@@ -1,0 +1,332 @@
+"""The writer of one epoch: queues records, sends one batch at a time, and believes only the expected position.
+
+While a batch is on its way what is appended joins the next one, so a batch grows with the load. A broker answers one request of
+a connection at a time, so several batches in flight would only wait there instead of here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from eventdb.backends.kafka.history import CLAIM
+from eventdb.backends.kafka.link import PAUSE_S_MAX, PAUSE_S_MIN, Link, NoAnswer, persist
+from eventdb.backends.kafka.page import Cursor, Entry, OutOfRange
+from eventdb.backends.kafka.producer import RECORD_BYTES, Producer, TooLarge
+from eventdb.backends.log import Corrupt, Fenced, Indeterminate, LogError, RecordKind, Unavailable, WriterStats
+from eventdb.backends.record import BODY_BYTES_MAX, Encoder, decode, moved
+
+# From this size on, compressing would hold up the loop for longer than handing it to a thread does.
+ASIDE_BYTES_MIN: Final = 256 << 10
+CLOSE_S_MAX: Final = 5.0
+# An answer that takes longer than this may mean that the leader is gone: ask the other brokers.
+SUSPECT_S: Final = 0.4
+NEWS_S: Final = 0.25
+
+
+class _Append:
+    """One record on its way into the log."""
+
+    __slots__ = ("body", "count", "first_offset", "frames_left", "future", "kind", "sealed", "time_ms")
+
+    def __init__(
+        self, body: bytes, kind: int, first_offset: int, count: int, time_ms: int, future: asyncio.Future[int]
+    ) -> None:
+        self.body = body
+        self.kind = kind
+        self.first_offset = first_offset
+        self.count = count
+        self.time_ms = time_ms
+        self.future = future
+        self.frames_left = 0
+        self.sealed: asyncio.Future[list[bytes]] | None = None  # frames for position 0, made in a thread
+
+
+class KafkaWriter:
+    """`link` and `watch` reach the same brokers: the first carries the records, the second looks for a new leader."""
+
+    def __init__(
+        self, link: Link, watch: Link, *, epoch: int, position: int, next_offset: int, last_time_ms: int,
+        encoder: Encoder, batch_bytes: int,
+    ) -> None:  # fmt: skip
+        self.epoch = epoch
+        self.next_offset = next_offset
+        self.last_time_ms = last_time_ms
+        self.stats = WriterStats()
+        self.trouble = ""  # why the oldest append is not yet durable; "" when nothing is wrong
+        self._link = link
+        self._watch = watch
+        self._producer = Producer(link)
+        self._encoder = encoder
+        self._batch_bytes = batch_bytes
+        self._batch_bytes_now = batch_bytes
+        self._base = position  # everything below it was read or acknowledged; it is what the next frame sent expects
+        self._queue: deque[_Append] = deque()
+        self._staged: deque[tuple[bytes, _Append]] = deque()  # frames, at consecutive positions from _base on
+        self._staged_bytes = 0
+        self._failure: LogError | None = None
+        self._executor: ThreadPoolExecutor | None = None
+        self._closing: asyncio.Task[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._wake = asyncio.Event()
+        self._task = self._loop.create_task(self._run())
+
+    @property
+    def durable_end(self) -> int:
+        """Everything below it is durable, and known to be."""
+        return self._base
+
+    @property
+    def fenced(self) -> bool:
+        return isinstance(self._failure, Fenced)
+
+    @property
+    def closed(self) -> bool:
+        return self._closing is not None
+
+    # -- appending ------------------------------------------------------------------------------------------
+
+    def append(
+        self, body: bytes, *, first_offset: int, count: int, time_ms: int, kind: RecordKind = RecordKind.DATA
+    ) -> asyncio.Future[int]:
+        """See `log.Writer.append`."""
+        if len(body) > BODY_BYTES_MAX:
+            raise ValueError(f"a record's body is limited to {BODY_BYTES_MAX} bytes")
+        future: asyncio.Future[int] = self._loop.create_future()
+        if self._failure is not None:
+            future.set_exception(self._failure)
+            return future
+        assert first_offset == self.next_offset, (first_offset, self.next_offset)
+        assert time_ms >= self.last_time_ms, (time_ms, self.last_time_ms)
+        self.next_offset = first_offset + count
+        self.last_time_ms = time_ms
+        entry = _Append(body, int(kind), first_offset, count, time_ms, future)
+        if len(body) >= ASIDE_BYTES_MIN:
+            if self._executor is None:
+                self._executor = ThreadPoolExecutor(1, "eventdb-encode")
+            encoder = Encoder(self._encoder.payload_bytes_max)  # a compressor is for one thread
+            entry.sealed = self._loop.run_in_executor(self._executor, self._encode, encoder, entry, 0, 0)
+        self._queue.append(entry)
+        self._wake.set()
+        return future
+
+    def _encode(self, encoder: Encoder, entry: _Append, position: int, durable_end: int) -> list[bytes]:
+        return encoder.encode(
+            entry.body,
+            kind=entry.kind,
+            epoch=self.epoch,
+            position=position,
+            durable_end=durable_end,
+            first_offset=entry.first_offset,
+            count=entry.count,
+            time_ms=entry.time_ms,
+        )
+
+    async def _stage(self) -> None:
+        """Frame what is queued, up to a batch; each frame expects the position behind the one before."""
+        while self._queue and self._staged_bytes < self._batch_bytes_now:
+            entry = self._queue[0]
+            position = self._base + len(self._staged)
+            if entry.sealed is None:
+                frames = self._encode(self._encoder, entry, position, self._base)
+            else:
+                if self._staged and not entry.sealed.done():
+                    return  # send what is there while it is being compressed
+                made = await entry.sealed
+                frames = [moved(frame, position + index, self._base) for index, frame in enumerate(made)]
+            self._queue.popleft()
+            entry.frames_left = len(frames)
+            for frame in frames:
+                self._staged.append((frame, entry))
+                self._staged_bytes += len(frame)
+
+    def _batch(self) -> list[bytes]:
+        """The staged frames that go into one batch: at least one, as many as fit."""
+        frames: list[bytes] = []
+        size = 0
+        for frame, _entry in self._staged:
+            size += len(frame) + RECORD_BYTES
+            if frames and size > self._batch_bytes_now:
+                break
+            frames.append(frame)
+        return frames
+
+    # -- sending --------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        """Send until closed or fenced; whatever ends it is what every append then gets."""
+        try:
+            while True:
+                if not self._queue and not self._staged:
+                    self._wake.clear()
+                    await self._wake.wait()
+                await self._stage()
+                await self._deliver(self._batch())
+        except (Fenced, Indeterminate) as failure:
+            self._fail(failure)
+        except asyncio.CancelledError:
+            raise
+        except Corrupt as error:
+            self._fail(Indeterminate(f"the log cannot be read back: {error}"))
+        except Exception as error:
+            self._fail(Indeterminate(f"the writer stopped: {error!r}"))
+            raise
+
+    async def _deliver(self, frames: list[bytes]) -> None:
+        """Return once the frames are history. Raises Fenced."""
+        pause = PAUSE_S_MIN
+        while frames:
+            position = await self._send(frames)
+            if position == self._base:
+                self._settle(len(frames))
+                self.trouble = ""
+                self._batch_bytes_now = self._batch_bytes
+                return
+            frames = await self._read_back(frames, position)
+            if frames and position is None:
+                await asyncio.sleep(pause)
+                pause = min(pause * 1.5, PAUSE_S_MAX)
+
+    async def _send(self, frames: list[bytes]) -> int | None:
+        """Where the broker says they are now durable, or None when that is not known."""
+        sending = self._loop.create_task(self._producer.send(frames))
+        try:
+            await self._await_leader(sending)
+            self.stats.syncs += 1
+            return sending.result()
+        except TooLarge as error:
+            self._batch_bytes_now = sum(map(len, frames)) // 2
+            self.trouble = f"{error}: is max.message.bytes smaller than it was?"
+        except (NoAnswer, Unavailable) as error:
+            self.trouble = f"{error}"
+        finally:
+            sending.cancel()
+        self.stats.zone_errors += 1
+        return None
+
+    async def _await_leader(self, sending: asyncio.Task[int]) -> None:
+        """Wait for the send, but not for a leader that the other brokers have replaced. Raises NoAnswer."""
+        limit = SUSPECT_S
+        while True:
+            await asyncio.wait({sending}, timeout=limit)
+            if sending.done():
+                return
+            limit = NEWS_S
+            asked = self._link.leader_id
+            try:
+                leader = (await self._watch.cluster()).leader
+            except (NoAnswer, Unavailable):
+                continue
+            if asked not in (-1, leader) and leader != -1 and not sending.done():
+                self._link.forget_leader()
+                raise NoAnswer(f"broker {asked} does not lead any more; broker {leader} does")
+
+    def _settle(self, count: int) -> None:
+        """The first `count` staged frames are durable history, at `_base` and behind it."""
+        stats = self.stats
+        for _ in range(count):
+            frame, entry = self._staged.popleft()
+            self._staged_bytes -= len(frame)
+            stats.stored_bytes += len(frame)
+            entry.frames_left -= 1
+            if entry.frames_left == 0:
+                stats.records += 1
+                stats.transactions += entry.count
+                stats.body_bytes += len(entry.body)
+                if not entry.future.done():
+                    entry.future.set_result(self._base)
+            self._base += 1
+
+    # -- reading back ---------------------------------------------------------------------------------------
+
+    async def _read_back(self, frames: list[bytes], position: int | None) -> list[bytes]:
+        """Read what stands from `_base` on and settle what is history of it; return what has to be sent again.
+
+        `position` is where the broker put the frames: not where they were to go. Raises Fenced, Corrupt.
+        """
+        stop = 0 if position is None else position + len(frames)
+        base, count = self._base, len(frames)
+        cursor = Cursor(self._link, base, patience_s=None)
+        while True:
+            for entry in await persist(lambda: self._page(cursor), None, "read-back"):
+                if self._is_mine(entry):
+                    self._base = entry.position
+                    self._settle(1)
+                    count -= 1
+                else:
+                    self._base = entry.position + 1
+            if cursor.position >= cursor.end and cursor.position >= stop:
+                break
+        self._base = max(self._base, cursor.position)
+        if self._base == base and position is None:
+            return frames  # nothing there yet: the same again, under the same sequence number
+        if position is None:
+            self._producer.renew()
+        base = self._base
+        self._staged = deque(
+            (moved(frame, base + index, base), entry) for index, (frame, entry) in enumerate(self._staged)
+        )
+        return [frame for frame, _entry in list(self._staged)[:count]] if count > 0 else []
+
+    async def _page(self, cursor: Cursor) -> list[Entry]:
+        try:
+            return await cursor.next(NEWS_S)
+        except OutOfRange as error:
+            # A leader that was replaced and does not know it may hold less than was acknowledged.
+            self._link.forget_leader()
+            self.trouble = f"{error}"
+            raise NoAnswer(self.trouble) from None
+
+    def _is_mine(self, entry: Entry) -> bool:
+        """Whether it is the first staged frame, as history; False for what is void. Raises Fenced, Corrupt."""
+        frame = entry.frame
+        if frame.kind == CLAIM:
+            if frame.epoch == self.epoch + 1:
+                raise Fenced(f"epoch {self.epoch} was fenced by epoch {frame.epoch} at position {entry.position}")
+            return False
+        if frame.epoch != self.epoch or frame.position != entry.position:
+            return False
+        sent = decode(self._staged[0][0]) if self._staged else None
+        if sent is None or (sent.first_offset, sent.kind, sent.fragment, sent.payload) != (
+            frame.first_offset, frame.kind, frame.fragment, frame.payload,
+        ):  # fmt: skip
+            raise Corrupt(f"position {entry.position} holds a record of our epoch {self.epoch} that is not ours")
+        return True
+
+    # -- the end --------------------------------------------------------------------------------------------
+
+    def _fail(self, failure: LogError) -> None:
+        if self._failure is None:
+            self._failure = failure
+        staged, self._staged = self._staged, deque()
+        queue, self._queue = self._queue, deque()
+        for entry in dict.fromkeys((*(entry for _frame, entry in staged), *queue)):
+            if not entry.future.done():
+                entry.future.set_exception(failure)
+
+    def abandon(self) -> None:
+        """End as a killed process would: nothing more is sent or said. Pending appends: Indeterminate."""
+        self._task.cancel()
+        self._fail(Indeterminate("the writer was abandoned before the append was durable"))
+
+    async def close(self) -> None:
+        """See `log.Writer.close`."""
+        if self._closing is None:
+            self._closing = self._loop.create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        deadline = time.monotonic() + CLOSE_S_MAX
+        while (self._staged or self._queue) and self._failure is None and time.monotonic() < deadline:
+            last = self._queue[-1] if self._queue else self._staged[-1][1]
+            await asyncio.wait([last.future], timeout=deadline - time.monotonic())
+            await asyncio.sleep(0)
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        self._fail(Indeterminate("the writer was closed before the append was durable"))
+        if self._executor is not None:
+            self._executor.shutdown(wait=False)
+        await asyncio.gather(self._link.close(), self._watch.close())
