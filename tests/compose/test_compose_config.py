@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from eventdb.cli.brokers import FAILOVER
 from tests.compose.engine import ROOT, Engine, run
 from tests.compose.stack import Stack
 
@@ -53,3 +54,9 @@ def test_replicas_scale_and_only_nodes_meet_clients(compose: list[str | Path]) -
         assert broker["environment"]["KAFKA_BROKER_RACK"] == letter
     for found in (kafka["replica"], services(compose, "files")["files-replica"]):
         assert "published" not in found["ports"][0], "a second replica could not have the same port"
+
+
+def test_the_brokers_replace_a_dead_one_as_fast_as_those_of_eventdb_dev_kafka(compose: list[str | Path]) -> None:
+    environment = services(compose, "kafka")["kafka-b"]["environment"]
+    for name, value in FAILOVER.items():
+        assert environment.get("KAFKA_" + name.replace(".", "_").upper()) == value, name
