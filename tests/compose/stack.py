@@ -158,7 +158,7 @@ class Load:
             if turn == len(nodes):  # none took it: ports change when containers start again
                 turn, nodes = 0, self._stack.nodes()
                 continue
-            client = nodes[turn].client(3)
+            client = nodes[turn].client()  # a write that waits for a new leader is acknowledged late, not twice
             try:
                 while not self._stopping.is_set():
                     number += 1
