@@ -1,5 +1,5 @@
 # One command per job; `make help` lists them. Everything lives in .venv and build/, nothing outside this folder
-# but Debian's redis-server, which the tests compare with, and what test-compose needs.
+# but what the tests need on Debian: redis-server to compare with, Java with Maven for Kafka, Docker for test-compose.
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -14,7 +14,7 @@ LOCK := $(VENV)/bin/pip-compile -q --generate-hashes --allow-unsafe --strip-extr
 	--no-emit-trusted-host --no-emit-options --no-config
 
 .DEFAULT_GOAL := help
-.PHONY: help serve build pure test test-compiled test-pure test-compose docker lint format types bench lock redis clean
+.PHONY: help serve build pure test test-compiled test-pure test-compose lint format types bench lock redis kafka docker clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -29,19 +29,19 @@ pure: ## remove every compiled module from the tree
 	@find eventdb backends replay -name '*.so' -delete
 	@rm -f build/compiled.sha256
 
-test: $(VENV)/.dev redis build ## run all tests, on the compiled build when it can be made
+test: $(VENV)/.dev redis kafka build ## run all tests, on the compiled build when it can be made
 	$(PY) -m pytest $(PYTEST_ARGS)
 
 test-compiled: export EVENTDB_COMPILE = 1
-test-compiled: $(VENV)/.dev redis ## run all tests on the compiled build, or fail
+test-compiled: $(VENV)/.dev redis kafka ## run all tests on the compiled build, or fail
 	@$(MAKE) build
 	EVENTDB_BUILD=compiled $(PY) -m pytest $(PYTEST_ARGS)
 
-test-pure: $(VENV)/.dev redis pure ## run all tests on the pure Python build
+test-pure: $(VENV)/.dev redis kafka pure ## run all tests on the pure Python build
 	EVENTDB_BUILD=pure $(PY) -m pytest $(PYTEST_ARGS)
 
 # Images, and a Compose that had to be built, are kept in ~/.cache/eventdb/compose (EVENTDB_COMPOSE_CACHE).
-test-compose: $(VENV)/.dev docker ## build the image and run compose.yaml for real; root starts an engine when none answers
+test-compose: $(VENV)/.dev docker kafka ## build the image and run compose.yaml for real; root starts an engine when none answers
 	EVENTDB_TEST_COMPOSE=1 $(PY) -m pytest -s tests/compose $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev ## ruff: rules and format
@@ -75,6 +75,21 @@ redis:
 		else \
 			echo "redis-server is not installed: tests that compare with it are skipped"; \
 		fi; }
+
+kafka: ## fetch Apache Kafka's broker (43 MB of jars) for the tests, and Java and Maven on Debian
+	@for tool in java:openjdk-17-jre-headless mvn:maven; do \
+		command -v $${tool%%:*} >/dev/null && continue; \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			echo "installing $${tool##*:}, which the Kafka tests need"; \
+			apt-get -q update >/dev/null && DEBIAN_FRONTEND=noninteractive \
+				apt-get -q install -y --no-install-recommends $${tool##*:} >/dev/null; \
+		else \
+			echo "$${tool%%:*} is not installed: tests that need a Kafka broker are skipped"; \
+		fi; \
+	done
+	@ls build/kafka/kafka_2.13-*.jar >/dev/null 2>&1 || ! command -v mvn >/dev/null || \
+		mvn -q -B -f tests/kafka/pom.xml dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/build/kafka || \
+		echo "Maven could not fetch Kafka's jars: tests that need a broker are skipped"
 
 docker:
 	@docker info >/dev/null 2>&1 || { command -v dockerd && command -v debootstrap; } >/dev/null || { \

@@ -29,6 +29,7 @@ ROOT = Path(__file__).resolve().parent
 HOT_ROOMS = (
     "eventdb/client.py",
     "eventdb/commit.py",
+    "eventdb/committing.py",
     "eventdb/connection.py",
     "eventdb/engine.py",
     "eventdb/events.py",
@@ -53,6 +54,8 @@ HOT_ROOMS = (
     "eventdb/backends/quorum/writer.py",
     "eventdb/backends/quorum/zone.py",
 )
+# The one part written in C, and only where its system calls are: everything works without it.
+C_FILES = ("eventdb/backends/quorum/lanes.c",) if sys.platform == "linux" else ()
 STAMP = ROOT / "build" / "compiled.sha256"
 GENERATED = "build/mypyc"  # C files
 BUILDING = {"bdist_wheel", "editable_wheel", "build", "build_ext", "develop", "install"}
@@ -67,7 +70,7 @@ def hot_files() -> list[str]:
 def source_hash() -> str:
     """One hash of what goes into the compiled files: the sources, this file and the interpreter's ABI."""
     digest = hashlib.sha256(str(sysconfig.get_config_var("SOABI")).encode())
-    for name in [*hot_files(), "setup.py"]:
+    for name in [*hot_files(), *C_FILES, "setup.py"]:
         digest.update(name.encode() + b"\0" + (ROOT / name).read_bytes() + b"\0")
     return digest.hexdigest()
 
@@ -118,6 +121,7 @@ def say(text: str) -> None:
 def generate() -> list:
     """Run mypyc over the hot rooms; returns the extension modules still to be compiled by the C compiler."""
     from mypyc.build import mypycify
+    from setuptools import Extension
 
     files = hot_files()
     say(f"compiling {len(files)} modules with mypyc")
@@ -137,7 +141,7 @@ def generate() -> list:
         module.include_dirs.append(f"{GENERATED}/eventdb")
         # Warnings of a compiler newer than mypyc are no reason to lose the build.
         module.extra_compile_args = [flag for flag in module.extra_compile_args if flag != "-Werror"]
-    return modules
+    return modules + [Extension(name.removesuffix(".c").replace("/", "."), [name]) for name in C_FILES]
 
 
 def extension_modules(mode: str) -> list:

@@ -6,7 +6,6 @@ connection or the embedded API.
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol
 
 from eventdb.resp import error
@@ -58,14 +57,19 @@ class Segment:
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
         self.replies: list[bytes] = []
-        self.pushed: dict[int, Batch | None] = {}  # which of them answer no command, and the batch each tells of
+        self.pushed: dict[int, Batch | None] | None = None  # which answer no command, and the batch each tells of
 
     def push(self, data: bytes, after: Batch | None) -> None:
+        if self.pushed is None:
+            self.pushed = {}
         self.pushed[len(self.replies)] = after
         self.replies.append(data)
 
-    def message(self, i: int) -> bytes:
-        """The pushed message at index i, or nothing when what it may tell of is not durable."""
+    def failed(self, i: int, answer: bytes) -> bytes:
+        """What is sent for reply i when the batch failed: `answer`; for a pushed message itself, or nothing when what
+        it may tell of is not durable."""
+        if self.pushed is None or i not in self.pushed:
+            return answer
         after = self.pushed[i]
         return self.replies[i] if after is None or after.durable else b""
 
@@ -123,7 +127,7 @@ class Client:
         self.blocked: Blocked | None = None
         self.stalled: list[bytes] | None = None  # the command that CLIENT PAUSE keeps from running
         self.out: list[bytes] = []  # may leave now
-        self.held: deque[Segment] = deque()  # wait for their batches, oldest first
+        self.held: list[Segment] = []  # wait for their batches, oldest first; few, so a list is quickest
         self.owed = 0  # bytes in out and held
         self.last_offset = 0  # of this client's last transaction
         self.last_command: Command | None = None
@@ -238,7 +242,7 @@ class Client:
         """Move the replies whose batch is durable to `out`."""
         held = self.held
         while held and held[0].batch.durable:
-            self.out.extend(held.popleft().replies)
+            self.out.extend(held.pop(0).replies)
 
     def fail_held(self, text: str, up_to: Batch | None = None) -> None:
         """Answer what is held, up to and with batch `up_to`, with an error: its outcome is unknown.
@@ -248,9 +252,9 @@ class Client:
         answer = error(text)
         held = self.held
         while held and (up_to is None or held[0].batch.first_offset <= up_to.first_offset):
-            segment = held.popleft()
+            segment = held.pop(0)
             for i, reply in enumerate(segment.replies):
-                sent = answer if i not in segment.pushed else segment.message(i)
+                sent = segment.failed(i, answer)
                 self.owed += len(sent) - len(reply)
                 self.out.append(sent)
 

@@ -148,6 +148,8 @@ SETTINGS: Final[dict[str, Setting]] = {
         # who finds this node, and how
         Setting("cluster-enabled", YES_NO, "no", "cluster_enabled", change=FIXED),
         Setting("sentinel-service-name", TEXT, "mymaster", "sentinel_service_name"),
+        Setting("replica-announce-ip", TEXT, "", "announce_host", change=FIXED),  # of a primary too; a name will do
+        Setting("replica-announce-port", NUMBER, 0, "announce_port", 0, 65535, change=FIXED),
         Setting("replica-read-only", YES_NO, "yes", change=CONSTANT, why="only the primary can append to the log"),
         Setting("slave-read-only", YES_NO, "yes", change=CONSTANT, why="only the primary can append to the log"),
         Setting("daemonize", YES_NO, "no", change=FIXED),
@@ -191,6 +193,8 @@ class Config:
         self.debug_command = "no"
         self.cluster_enabled = "no"
         self.sentinel_service_name = "mymaster"
+        self.announce_host = ""  # where others reach this node; "" and 0: where it listens
+        self.announce_port = 0
         self.bind = "127.0.0.1"
         self.port = 6379
         for setting in SETTINGS.values():

@@ -5,11 +5,12 @@ is answered from its memory. A follower that hears nothing from the log for `lea
 makes this safe, whatever is delayed, as long as clocks run at rates that differ by less than the margin:
 
 1. A follower's silence begins when it has *read* a record, so not before that record was sent.
-2. Before it claims, it reads the log to its proven end; if anything new was there, its silence begins anew. So every
-   record that was durable when it looked was sent more than lease + margin ago, and the old primary's lease has lapsed.
-3. A primary whose lease has lapsed takes it up again only by a record that says so (`resumed`), sent after the lapse.
-   One that became durable between the look and the claim lies in the history which the claimant adopts: it sees the
-   word, and waits lease + margin before it answers anything. Without that word nobody has taken the lease up again.
+2. Before it claims, it reads the log to its proven end; if anything new was there, its silence begins anew.
+3. The history that it adopts may hold records which it had not seen: in flight when the primary died, or durable and
+   not yet provable. The old lease may run from the last of them. By the old primary's own clock, in both records' time,
+   that one was sent so many ms after the last record heard; the claimant waits so much longer, a few ms as a rule.
+4. A primary whose lease has lapsed takes it up again only by a record that says so (`resumed`), sent after the lapse.
+   A claimant that finds the word in what it adopts, or what another claimant stated, waits a whole lease + margin.
 
 A claim by force (`--role primary`) has waited for no silence, so it always waits lease + margin, unless the log says
 that the lease was given back (`released`) or the holder is a process of this machine that has ended.

@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING, Final
 
 from eventdb.backends import Fenced, Indeterminate, Log, LogError, LogInfo, Record, Unavailable, Writer, open_log
 from eventdb.client import FOLLOWING, LOADING, Client
-from eventdb.commit import Batch, Commit
+from eventdb.commit import Commit
+from eventdb.committing import Committing
 from eventdb.engine import Engine
 from eventdb.lease import LEASE_MS, Role
 from eventdb.replay.follower import Follower, OnProgress
 from eventdb.resp import ReplyError
-from eventdb.standing import Standing
+from eventdb.standing import Ground, Standing
 from eventdb.tenure import Tenure
 from eventdb.topology import Member
 from eventdb.values.zset import rank_large
@@ -83,16 +84,17 @@ class Node:
         self.name = name or f"{socket.gethostname()}:{os.getpid()}"
         self.address = address
         self.log: Log = open_log(url)
-        self.writer: Writer | None = None
+        self.monotonic = monotonic
+        self.committing = Committing(self._failed, monotonic)
         self.tenure: Tenure | None = None
         self.role = "loading"  # then "primary" or "replica"
         self.on_progress: OnProgress | None = None  # told how a rebuild goes
-        self.engine = Engine(config, Commit(self._append, self._schedule))
+        self.engine = Engine(config, Commit(self.committing.append, self.committing.schedule))
+        self.committing.engine = self.engine
         self.engine.facts = self.facts
         self.engine.on_announce = self._announced
         self.engine.on_failover = self._begin_failover
         self.engine.commit.on_room = self._resume_all
-        self.monotonic = monotonic
         self.standing = Standing(self.name, monotonic, rng or random.Random())
         self.standing.on_change = self._members_changed
         self._follow_task: asyncio.Task[None] | None = None
@@ -105,8 +107,13 @@ class Node:
     def _new_follower(self) -> None:
         self.follower = Follower(self.log, self.engine, on_record=self._followed)
 
-    def _schedule(self, action: Callable[[], None]) -> object:
-        return asyncio.get_running_loop().call_soon(action)
+    @property
+    def writer(self) -> Writer | None:
+        return self.committing.writer
+
+    @writer.setter
+    def writer(self, writer: Writer | None) -> None:
+        self.committing.writer = writer
 
     # -- becoming a primary
 
@@ -118,6 +125,8 @@ class Node:
         engine.topology.introduce(self.name, self.address, self.asked is not Role.REPLICA)
         began = time.perf_counter()
         await self._replay()
+        if self.config.cluster_enabled == "yes" and any(db.values for db in engine.keyspace.dbs[1:]):
+            raise LogError("the log holds keys in other databases than 0, which cluster-enabled does not have")
         if not await self._claim_at_start():
             self._become_replica()
         self.load_seconds = time.perf_counter() - began
@@ -125,26 +134,25 @@ class Node:
 
     async def _claim_at_start(self) -> bool:
         if self.asked is Role.PRIMARY:
-            await self._take_log(certain=self.standing.is_free(), attempts=CLAIM_ATTEMPTS)
+            await self._take_log(Ground.FREE if self.standing.is_free() else Ground.FORCE, CLAIM_ATTEMPTS)
             return True
         if self.asked is Role.REPLICA or not self.standing.may_begin():
             return False
         try:
-            await self._take_log(certain=True)
+            await self._take_log(Ground.FREE)
         except Fenced as error:
             log.info("another node was faster: %s", error)
             return False
         return True
 
-    async def _take_log(self, *, certain: bool, attempts: int = 1) -> None:
-        """Claim the log and be the primary. certain: nobody holds a lease now. Raises LogError: no primary then."""
-        self.standing.decide(certain=certain)
+    async def _take_log(self, ground: Ground, attempts: int = 1) -> None:
+        """Claim the log and be the primary. Raises LogError; then it is none."""
+        self.standing.decide(ground)
         writer = await self._claim(attempts)
         try:
             await self._replay()
-            if self.standing.doubt:
-                wait_s = self.standing.wait_s()
-                log.info("waiting %.1f s, until the lease of the primary before has lapsed", wait_s)
+            if (wait_s := self.standing.wait_s()) > 0:
+                log.info("waiting %.3f s, until the lease of the primary before has lapsed", wait_s)
                 await asyncio.sleep(wait_s)
             assert writer.next_offset == self.follower.offset + 1
             tenure = Tenure(self.engine, writer, self.lease_ms, self.monotonic, self._failed)
@@ -157,6 +165,7 @@ class Node:
     def _begin_tenure(self, writer: Writer, tenure: Tenure) -> None:
         engine = self.engine
         self.writer, self.tenure = writer, tenure
+        self.committing.on_durable = tenure.durable
         tenure.on_members = self._members_changed
         for db in engine.keyspace.dbs:
             db.track_deadlines()
@@ -183,37 +192,11 @@ class Node:
 
     # -- committing
 
-    def _append(self, batch: Batch) -> None:
-        """Commit's sink: one batch becomes one record."""
-        writer = self.writer
-        assert writer is not None
-        future = writer.append(
-            batch.body(),
-            first_offset=batch.first_offset,
-            count=batch.count,
-            time_ms=max(self.engine.now_ms, writer.last_time_ms),
-        )
-        sent = self.monotonic()
-        future.add_done_callback(lambda done: self._appended(batch, sent, done))
-
     def _resume_all(self) -> None:
         """The pipeline has room again."""
         for client in self.engine.clients.values():
             client.sink.resume()
 
-    def _appended(self, batch: Batch, sent: float, done: asyncio.Future[int]) -> None:
-        failure = None if done.cancelled() else done.exception()
-        if self.engine.commit.stopped:
-            return
-        if failure is not None:
-            self._failed(failure)
-            return
-        if self.tenure is not None:
-            self.tenure.durable(sent)
-        for client in self.engine.commit.completed(batch):
-            client.flush()
-        if self.engine.waiting.offsets:
-            self.engine.offset_reached()
 
     def _fail_pending(self, text: str) -> None:
         """Nothing pending will be confirmed to its clients: tell them so."""
@@ -239,8 +222,8 @@ class Node:
 
     # -- stepping down
 
-    def _failed(self, failure: BaseException) -> None:
-        """An append of this tenure failed."""
+    def _failed(self, failure: BaseException | None) -> None:
+        """An append of this tenure failed; None: it was cancelled."""
         if self.tenure is None or self._closed:
             return
         if isinstance(failure, Fenced):
@@ -261,11 +244,12 @@ class Node:
         self._fail_pending(FENCED_TEXT)
         engine.reset_state()
         self._new_follower()
-        engine.commit = Commit(self._append, self._schedule)
+        engine.commit = Commit(self.committing.append, self.committing.schedule)
         engine.commit.on_room = self._resume_all
         self._follow_task = asyncio.get_running_loop().create_task(self._follow_again())
 
     def _end_tenure(self) -> None:
+        self.committing.on_durable = None
         if self.tenure is not None:
             self.tenure.end()
             self.tenure = None
@@ -285,17 +269,16 @@ class Node:
         if self.tenure is None:
             raise ReplyError("ERR FAILOVER is not valid when server is a replica.")
         _successor(self.tenure, address)
+        self.engine.failover_state = "failover-in-progress"
         self._handing_over = asyncio.get_running_loop().create_task(self._fail_over(address, timeout_ms))
 
     async def _fail_over(self, address: str | None, timeout_ms: int) -> None:
-        engine = self.engine
-        engine.failover_state = "failover-in-progress"
         try:
             await self.hand_over(address, timeout_ms or HAND_OVER_MS)
         except ReplyError as error:
             log.warning("the hand-over has failed: %s", error.text)
         finally:
-            engine.failover_state = "no-failover"
+            self.engine.failover_state = "no-failover"
 
     async def hand_over(self, address: str | None, timeout_ms: int) -> str:
         """Give the lease to a follower and follow it; returns the address of the one that takes over.
@@ -317,6 +300,7 @@ class Node:
             self.role = "replica"
             log.info("handing over to %s at %s", successor.name, successor.address)
             self.tenure, self.standing.statement = None, None
+            engine.topology.update(engine.topology.epoch, None, engine.topology.members.values())
             position = await asyncio.wait_for(tenure.release(successor.name), timeout_ms / 1000)
             await self._close_writer()
             engine.step_aside()
@@ -401,7 +385,7 @@ class Node:
         if self.standing.heard_at != heard_at and not self.standing.is_free():
             return False
         log.warning("the primary's lease has lapsed; claiming the log")
-        await self._take_log(certain=True)
+        await self._take_log(Ground.FREE if self.standing.is_free() else Ground.SILENCE)
         return True
 
     def _followed(self, record: Record) -> None:

@@ -93,21 +93,26 @@ class RequestParser:
     def _fast(self, data: bytes) -> int:
         """Parse by hiredis; return the index of the first thing that it could not finish.
 
-        hiredis does not tell whether it stands between two requests. So an empty array is fed behind the data: it comes
-        out last, and as itself, exactly when the data ended with a whole request.
+        A lone request leaves hiredis with an empty buffer. Of several it does not tell whether it stands between two of
+        them. So an empty array is fed behind the data: it comes out last, and as itself, exactly when the data ended
+        with a whole request.
         """
         reader = self.reader
         found: list[list[bytes]] = []
         whole = False
         empty = 0
         reader.feed(data)
-        reader.feed(b"*0\r\n")
         gets = reader.gets
         try:
-            while True:
-                request = gets()
+            request = gets()
+            if request is False or reader.has_data():
+                reader.feed(b"*0\r\n")
                 if request is False:
-                    break
+                    request = gets()
+            elif request and _all_bytes(request) and not self.commands:
+                self.commands.append(request)
+                return len(data)
+            while request is not False:
                 whole = False
                 if type(request) is not list or not _all_bytes(request):
                     break
@@ -115,6 +120,7 @@ class RequestParser:
                     whole = True
                     empty += 1
                 found.append(request)
+                request = gets()
         except hiredis.ProtocolError:
             whole = False
         if whole:

@@ -30,6 +30,7 @@ log: Final = logging.getLogger("eventdb")
 
 LISTEN_BACKLOG: Final = 1024
 DRAIN_SECONDS: Final = 5.0
+EVERYWHERE: Final = ("", "*", "0.0.0.0", "::")
 LOAD_REPORT_SECONDS: Final = 2.0
 # How long a zone's thread waits before it asks a busy loop for the interpreter. Compiled code gives it up only
 # between two callbacks, and then only if asked.
@@ -75,7 +76,7 @@ class Server:
             backlog=LISTEN_BACKLOG,
         )
         self.port = self.listener.sockets[0].getsockname()[1]
-        self.node.address = self.advertise or advertised(self.host, self.port)
+        self.node.address = self.advertise or announced(self.config, self.host, self.port)
         engine.port = self.config.port = self.port
         self.config.bind = self.host
         await self.node.start()
@@ -100,13 +101,15 @@ class Server:
             connection.abort()
 
 
-def advertised(host: str, port: int) -> str:
-    """Where others reach a node that listens there; behind a wildcard, the address that its host name stands for."""
-    if host in ("0.0.0.0", "::", ""):
-        try:
-            host = socket.gethostbyname(socket.gethostname())
-        except OSError:
-            host = "127.0.0.1"
+def announced(config: Config, host: str, port: int) -> str:
+    """The address that clients and other nodes are told; of a node that listens everywhere, that of its host name."""
+    if config.announce_host:
+        host = config.announce_host
+    elif host in EVERYWHERE:
+        host = socket.gethostname()
+        with contextlib.suppress(OSError):
+            host = socket.gethostbyname(host)
+    port = config.announce_port or port
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
+from enum import Enum
 from typing import Final
 
 from eventdb.backends import Record, RecordKind
@@ -23,6 +24,14 @@ TURN_SECONDS: Final = 0.12  # between two followers' turns: long enough for a cl
 SPREAD_SECONDS: Final = 0.02  # of chance on top, for followers that nobody has listed
 
 
+class Ground(Enum):
+    """Why a claim may be made."""
+
+    FREE = 1  # nobody holds a lease
+    SILENCE = 2  # nothing was heard for as long as one lasts
+    FORCE = 3  # somebody said so
+
+
 class Standing:
     """Fed with every record that the follower passes. `monotonic` is in seconds and never set back."""
 
@@ -32,10 +41,13 @@ class Standing:
         self.statement: Statement | None = None  # the newest one, of this epoch or an earlier one
         self.claimed = False  # the epoch's claimant has made no statement yet, so it has not begun to answer
         self.restored = False  # and it was a restore, which never will
-        self.doubt = False  # somebody may hold a lease that began after we last looked: see `decide`
         self.heard_at = monotonic()
+        self.time_ms = 0  # of the newest record, by its primary's clock
         self.on_change: Callable[[], None] | None = None
-        self._decided_epoch = 0
+        self._ground = Ground.FORCE
+        # epoch, heard_at, time_ms and lease_ms when the claim was decided on
+        self._decided: tuple[int, float, int, int] = (0, 0.0, 0, 0)
+        self._renewed = False  # behind that, somebody has taken a lease up
         self._monotonic = monotonic
         self._rng = rng
         self._chance_s = rng.uniform(0, SPREAD_SECONDS)
@@ -47,6 +59,7 @@ class Standing:
     def heard(self, record: Record) -> None:
         """A record was read; claims and heartbeats tell who is the primary."""
         self.heard_at = self._monotonic()
+        self.time_ms = record.time_ms
         if record.kind is RecordKind.DATA:
             return
         self.epoch = record.epoch
@@ -61,7 +74,7 @@ class Standing:
         except (ValueError, TypeError) as error:
             log.error("the heartbeat at position %d makes no sense: %s", record.position, error)
             return
-        self.doubt = self.doubt or statement.resumed or record.epoch > self._decided_epoch
+        self._renewed = self._renewed or statement.resumed or record.epoch > self._decided[0]
         self.statement = statement
         self.claimed = self.restored = False
         if self.on_change is not None:
@@ -79,17 +92,23 @@ class Standing:
         """Whether a node that starts may claim at once without being in anybody's way."""
         return self.is_free() and (not self.claimed or self.restored)
 
-    def decide(self, *, certain: bool) -> None:
-        """A claim is about to be made; from here on `doubt` says whether it has to wait for a lease to lapse.
-
-        certain: it is known that no lease is held now.
-        """
-        self.doubt = not certain
-        self._decided_epoch = self.epoch
+    def decide(self, ground: Ground) -> None:
+        """A claim is about to be made; what is heard from here on, `wait_s` takes into account."""
+        self._ground = ground
+        self._decided = (self.epoch, self.heard_at, self.time_ms, self.lease_ms)
+        self._renewed = False
 
     def wait_s(self) -> float:
-        """Seconds in which every lease that may be held lapses."""
-        return silence_s(max(self.lease_ms, LONE_LEASE_MS if self.claimed else 0))
+        """Seconds from now, behind the claim, in which every lease lapses that somebody may still hold."""
+        _epoch, heard_at, time_ms, lease_ms = self._decided
+        lapse_s = silence_s(max(self.lease_ms, lease_ms))
+        if self._renewed or self._ground is Ground.FORCE:
+            return lapse_s
+        if self._ground is Ground.FREE or self.time_ms == time_ms:
+            return 0.0
+        # Adopted records that we had not seen were sent so much later than the last one that we had.
+        later_s = (self.time_ms - time_ms) * (1 + MARGIN) / 1000
+        return max(0.0, heard_at + later_s + lapse_s - self._monotonic())
 
     @property
     def lease_ms(self) -> int:

@@ -21,8 +21,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.kafka_brokers import kafka, three_brokers  # noqa: F401 - fixtures
-
 ROOT = Path(__file__).resolve().parent.parent
 READY = re.compile(rb"ready on 127\.0\.0\.1:(\d+)")
 # In a reason to skip: the component is missing. Any other skip (root may write anywhere, say) is taken as it is.
@@ -54,6 +52,8 @@ def _guard_the_build() -> str:
 
 
 BUILD = _guard_the_build()
+
+from tests.kafka_brokers import kafka, three_brokers  # noqa: E402, F401 - fixtures; they import what is guarded
 
 
 def pytest_configure() -> None:

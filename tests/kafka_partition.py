@@ -1,7 +1,8 @@
-"""A Kafka partition in memory whose answers get lost, come late, or are taken back: for tests of what the backend makes of that.
+"""A Kafka partition in memory whose answers get lost, come late, or are taken back.
 
-It keeps what the backend relies on and no more. What was acknowledged, or shown by a fetch, stays where it is. What was appended
-and not yet shown may vanish (another leader) or be shown later. A request that was given up may still arrive.
+It keeps what the backend relies on and no more. What was acknowledged, or shown by a fetch, stays where it is. What
+was appended and not yet shown may vanish (another leader) or be shown later. A request that was given up may still
+arrive.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Partition:
 
     def append(self, batch: bytes) -> int:
         """Store a batch, or find it stored already, as an idempotent producer's; its first position."""
-        producer = batch[PRODUCER_AT:SEQUENCE_AT + 4]
+        producer = batch[PRODUCER_AT : SEQUENCE_AT + 4]
         for first, _count, kept in self.stored[-5:]:
             if kept[PRODUCER_AT : SEQUENCE_AT + 4] == producer:
                 return first
@@ -111,9 +112,7 @@ class SimulatedLink:
         if not 0 <= position <= partition.end:
             found = (0, 1, -1, -1, -1, [], -1, b"")
         else:
-            wanted = [
-                batch for first, count, batch in partition.stored if position < first + count <= partition.shown
-            ]
+            wanted = [batch for first, count, batch in partition.stored if position < first + count <= partition.shown]
             data = b"".join(wanted[: rng.randrange(1, 4)])
             found = (0, 0, partition.shown, partition.shown, 0, [], -1, data)
         return SimpleNamespace(API_VERSION=11, error_code=0, topics=[(TOPIC, [found])])
@@ -141,6 +140,8 @@ class SimulatedLink:
 
     def forget_leader(self) -> None:
         pass
+
+    leave_leader = forget_leader
 
     def refused(self, code: int) -> NoAnswer:
         return NoAnswer(describe(errors.for_code(code)()))

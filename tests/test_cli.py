@@ -103,7 +103,17 @@ def test_help_lists_every_command_and_shows_examples(argv: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "argv", [["serve"], ["restore"], ["log"], ["log", "info"], ["log", "tail"], ["log", "verify"], ["log", "digest"]]
+    "argv",
+    [
+        ["serve"],
+        ["restore"],
+        ["log"],
+        ["log", "info"],
+        ["log", "tail"],
+        ["log", "verify"],
+        ["log", "digest"],
+        ["dev", "kafka"],
+    ],
 )
 def test_every_command_has_help(argv: list[str]) -> None:
     found = run(*argv, "--help")

@@ -292,6 +292,7 @@ def test_a_blocked_client_and_a_queue_meet_a_change_of_role() -> None:
     local = clustered()
     waiter = local.connect()
     assert local.raw("BLPOP", "k", "0", client=waiter) == b""
+    assert local.raw("READONLY") == b"+OK\r\n"  # which lets nobody write on a replica
     assert local.raw("MULTI") == b"+OK\r\n" and local.raw("SET", "k", "v") == b"+QUEUED\r\n"
     local.engine.topology.update(2, Member("next", "h:9"), [])
     assert local.raw("EXEC") == b"-MOVED 7629 h:9\r\n" and local.raw("EXEC") == b"-ERR EXEC without MULTI\r\n"

@@ -1,4 +1,4 @@
-"""Which records are history: whatever happens to requests and answers, what was acknowledged is there once, for every reader."""
+"""Whatever happens to requests and answers: what was acknowledged is history, once, and for every reader."""
 
 from __future__ import annotations
 

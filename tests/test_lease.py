@@ -17,7 +17,7 @@ from eventdb.backends.memory import MemoryWriter, open_memory
 from eventdb.client import LEASELESS
 from eventdb.engine import Engine
 from eventdb.lease import BEATS, LONE_LEASE_MS, Holder, Statement, silence_s
-from eventdb.standing import TURN_SECONDS, Standing
+from eventdb.standing import TURN_SECONDS, Ground, Standing
 from eventdb.tenure import ALONE_SECONDS, Tenure
 from eventdb.topology import Member
 from tests.harness import Local
@@ -210,10 +210,16 @@ async def test_followers_that_fall_silent_are_struck_off_the_list() -> None:
 
 
 def record(
-    position: int, kind: RecordKind, epoch: int, statement: Statement | None = None, who: bytes = b"p"
+    position: int,
+    kind: RecordKind,
+    epoch: int,
+    statement: Statement | None = None,
+    *,
+    who: bytes = b"p",
+    time_ms: int = 0,
 ) -> Record:
     body = statement.encode() if statement is not None else who if kind is RecordKind.CLAIM else b""
-    return Record(position, epoch, kind, 1, 0, 0, body)
+    return Record(position, epoch, kind, 1, 0, time_ms, body)
 
 
 def standing(clock: Clock, name: str = "me") -> Standing:
@@ -244,29 +250,39 @@ def test_a_released_lease_is_for_the_successor_at_once_and_for_others_when_it_do
     assert others.patience_s() >= silence_s(LEASE_MS)
 
 
+RESUMED = Statement("p", "h:0", LEASE_MS, resumed=True)
+DATA, CLAIM, BEAT = RecordKind.DATA, RecordKind.CLAIM, RecordKind.HEARTBEAT
+WHOLE = silence_s(LEASE_MS)
+
+
 @pytest.mark.parametrize(
-    ("unseen", "doubt"),
+    ("ground", "unseen", "wait_s"),
     [
-        ([], False),
-        ([(RecordKind.DATA, 1, None), (RecordKind.HEARTBEAT, 1, None)], False),
-        ([(RecordKind.HEARTBEAT, 1, SAID)], False),
-        ([(RecordKind.HEARTBEAT, 1, Statement("p", "h:0", LEASE_MS, resumed=True))], True),
-        ([(RecordKind.CLAIM, 2, None)], False),  # it said nothing yet, so it has answered nothing
-        ([(RecordKind.CLAIM, 2, None), (RecordKind.HEARTBEAT, 2, SAID)], True),
+        (Ground.SILENCE, [], 0),
+        (Ground.SILENCE, [(DATA, 1, 1005, None), (BEAT, 1, 1010, None)], 0.011),  # sent 10 ms after the last one heard
+        (Ground.SILENCE, [(BEAT, 1, 1100, SAID)], 0.11),
+        (Ground.SILENCE, [(BEAT, 1, 1600, RESUMED)], WHOLE),
+        (Ground.SILENCE, [(BEAT, 1, 1000, RESUMED)], WHOLE),  # whatever its clock says
+        (Ground.SILENCE, [(CLAIM, 2, 1000, None)], 0),  # it said nothing yet, so it has answered nothing
+        (Ground.SILENCE, [(CLAIM, 2, 1000, None), (BEAT, 2, 1000, SAID)], WHOLE),
+        (Ground.FREE, [(DATA, 1, 1005, None)], 0),
+        (Ground.FREE, [(CLAIM, 2, 1000, None), (BEAT, 2, 1000, SAID)], WHOLE),
+        (Ground.FORCE, [], WHOLE),
     ],
 )
-def test_only_a_lease_taken_up_behind_our_back_makes_a_claimant_wait(
-    unseen: list[tuple[RecordKind, int, Statement | None]], doubt: bool
+def test_a_claimant_waits_for_the_leases_that_began_behind_its_back(
+    ground: Ground, unseen: list[tuple[RecordKind, int, int, Statement | None]], wait_s: float
 ) -> None:
-    found = standing(Clock())
-    found.heard(record(0, RecordKind.CLAIM, 1))
-    found.heard(record(1, RecordKind.HEARTBEAT, 1, SAID))
-    found.decide(certain=True)
-    for position, (kind, epoch, statement) in enumerate(unseen, 2):
-        found.heard(record(position, kind, epoch, statement))
-    found.heard(record(9, RecordKind.CLAIM, 3, who=b"me"))
-    assert found.doubt is doubt
-    assert found.wait_s() >= silence_s(LEASE_MS)
+    clock = Clock()
+    found = standing(clock)
+    found.heard(record(0, CLAIM, 1))
+    found.heard(record(1, BEAT, 1, SAID, time_ms=1000))
+    clock.jump(silence_s(LEASE_MS))
+    found.decide(ground)
+    for position, (kind, epoch, time_ms, statement) in enumerate(unseen, 2):
+        found.heard(record(position, kind, epoch, statement, time_ms=time_ms))
+    found.heard(record(9, CLAIM, 3, who=b"me", time_ms=unseen[-1][2] if unseen else 1000))
+    assert found.wait_s() == pytest.approx(wait_s, abs=1e-6)
 
 
 async def test_a_follower_that_was_stopped_itself_listens_again_before_it_claims() -> None:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+import socket
+from pathlib import Path
 
 import pytest
 
+import eventdb
+from eventdb.backends import LogError
 from eventdb.client import FOLLOWING
+from eventdb.config import Config
+from eventdb.server import announced
 from eventdb.topology import PRIMARY, REPLICA, Member, Topology, member_of
 from tests.harness import Local
 from tests.test_info import info
@@ -170,3 +176,32 @@ def test_a_switch_is_published_as_sentinel_publishes_it(resp3: bool) -> None:
 @pytest.mark.parametrize("name", ["", "a b", "a\nb"])
 def test_a_service_name_is_one_word(name: str) -> None:
     assert b"argument must be a name without spaces" in Local().raw("CONFIG", "SET", "sentinel-service-name", name)
+
+
+# -- where a node says it is
+
+
+@pytest.mark.parametrize(
+    ("settings", "host", "address"),
+    [
+        ({}, "127.0.0.1", "127.0.0.1:7"),
+        ({}, "::1", "[::1]:7"),
+        ({}, "0.0.0.0", f"{socket.gethostbyname(socket.gethostname())}:7"),
+        ({"replica-announce-ip": "db.example", "replica-announce-port": "9"}, "0.0.0.0", "db.example:9"),
+        ({"replica-announce-ip": "fd00::1"}, "127.0.0.1", "[fd00::1]:7"),
+    ],
+)
+def test_the_announced_address_is_one_that_others_reach(settings: dict[str, str], host: str, address: str) -> None:
+    config = Config()
+    for name, value in settings.items():
+        config.set(name, value)
+    assert announced(config, host, 7) == address
+
+
+async def test_a_cluster_refuses_a_log_with_other_databases(tmp_path: Path) -> None:
+    url = f"quorum:{tmp_path / 'data'}"
+    async with eventdb.open(url) as db:
+        await db.execute("SELECT", "3")
+        await db.execute("SET", "k", "v")
+    with pytest.raises(LogError, match="other databases than 0"):
+        await eventdb.open(url, cluster_enabled="yes")

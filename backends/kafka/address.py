@@ -4,14 +4,15 @@
 
 | option | meaning |
 |---|---|
-| `allow-weak=1` | take a topic that does not keep what eventdb promises, and make one of as many copies as there are brokers |
+| `allow-weak=1` | take a topic that does not keep what eventdb promises, or make one with too few brokers |
 | `options=/path` | read more options from a file, one `name=value` a line, `#` starts a comment; the URL's own win |
 | `security-protocol` | PLAINTEXT (default), SSL, SASL_PLAINTEXT, SASL_SSL |
 | `sasl-mechanism` | PLAIN (default), SCRAM-SHA-256, SCRAM-SHA-512 |
 | `sasl-username`, `sasl-password` | who we are; the password belongs in the file |
 | `ssl-cafile`, `ssl-certfile`, `ssl-keyfile`, `ssl-keypassword` | PEM files, and the key's password |
 
-In the file a dot may stand for a dash (`sasl.password=…`). Secrets never show: not in `url`, not in an error, not in a repr.
+In the file a dot may stand for a dash (`sasl.password=…`). Secrets never show: not in `url`, not in an error, not in
+a repr.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ OPTIONS: Final = (
     "ssl-cafile", "ssl-certfile", "ssl-keyfile", "ssl-keypassword",
 )  # fmt: skip
 _TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")  # what Kafka allows
-_SECRET_IN_URL: Final = re.compile(r"((?:%s)=)[^&]*" % "|".join(SECRET), re.IGNORECASE)
+_SECRET_IN_URL: Final = re.compile(rf"((?:{'|'.join(SECRET)})=)[^&]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,8 +29,8 @@ class Claimed:
 async def claim_epoch(link: Link, body: bytes, known_end: int) -> Claimed:
     """Make the next epoch ours. Raises Fenced (another claim came first), Unavailable, Corrupt.
 
-    Which claim is ours is told by a random key beside it: two nodes may say the same of themselves. After Unavailable the
-    claim may still come into the log; it then fences, and nobody writes in its epoch.
+    Which claim is ours is told by a random key beside it: two nodes may say the same of themselves. After Unavailable
+    the claim may still come into the log; it then fences, and nobody writes in its epoch.
     """
     first, end = await span(link, known_end)
     history = await history_at(link, end, first)

@@ -5,20 +5,20 @@ A frame (`record.py`) carries its writer's epoch and the position the writer exp
 * a **claim** is history iff its epoch is the current one plus one; it makes its epoch current. The first claim wins.
 * any **other** record is history iff its epoch is the current one and it stands where its writer expected it.
 
-Everything else is void: a claim that came second, a record of a fenced writer, a second copy of a record that was sent twice.
-Nobody was told that a void record is durable.
+Everything else is void: a claim that came second, a record of a fenced writer, a second copy of a record that was
+sent twice. Nobody was told that a void record is durable.
 
-Why this is enough. A writer has one batch on its way at a time. When it sends one whose first record expects position `b`, it has
-read everything below `b` and found its epoch current; the log ends at or behind `b`. If the batch lands at `b`, nothing came
-between: no claim, so its epoch is current there; no other copy, so it is history once. If it lands anywhere behind `b`, all
-of it is void. So the writer acknowledges iff the broker returns `b`; in every other case it reads back what stands from `b` on
-before it sends again. A copy that was given up and arrives later is either first at `b`, and then it is what the writer will
-find there, or it is void. Only one thing is needed of Kafka: that what was acknowledged by `acks=all`, or could be fetched, keeps
-its position for ever.
+Why this is enough. A writer has one batch on its way at a time. When it sends one whose first record expects position
+`b`, it has read everything below `b` and found its epoch current; the log ends at or behind `b`. If the batch lands
+at `b`, nothing came between: no claim, so its epoch is current there; no other copy, so it is history once. If it
+lands anywhere behind `b`, all of it is void. So the writer acknowledges iff the broker returns `b`; in every other
+case it reads back what stands from `b` on before it sends again. A copy that was given up and arrives later is either
+first at `b`, and then it is what the writer will find there, or it is void. Only one thing is needed of Kafka: that
+what was acknowledged by `acks=all`, or could be fetched, keeps its position for ever.
 
-A consequence lets a reader begin in the middle: a record that is no claim and stands where it was expected *is* history, whatever
-came before, so it tells the current epoch (an *anchor*). Only a claim needs the epoch before it; a reader that begins
-at one looks back to the nearest anchor.
+A consequence lets a reader begin in the middle: a record that is no claim and stands where it was expected *is*
+history, whatever came before, so it tells the current epoch (an *anchor*). Only a claim needs the epoch before it; a
+reader that begins at one looks back to the nearest anchor.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from eventdb.backends.record import FIRST
 SIZES_S: Final = 1.0  # a copy whose broker does not say its size by then is shown without one
 
 
-class DescribeLogDirsResponse(Response):
+class DescribeLogDirsResponse(Response):  # type: ignore[misc]
     """Kafka's DescribeLogDirs, version 1 (KIP-113), which aiokafka does not bring."""
 
     API_KEY = 35
@@ -37,14 +37,14 @@ class DescribeLogDirsResponse(Response):
     )  # fmt: skip
 
 
-class DescribeLogDirsRequestStruct(RequestStruct):
+class DescribeLogDirsRequestStruct(RequestStruct):  # type: ignore[misc]
     API_KEY = 35
     API_VERSION = 1
     RESPONSE_TYPE = DescribeLogDirsResponse
     SCHEMA = Schema(("topics", Array(("topic", String("utf-8")), ("partitions", Array(Int32)))))
 
 
-class DescribeLogDirs(Request[DescribeLogDirsRequestStruct]):
+class DescribeLogDirs(Request[DescribeLogDirsRequestStruct]):  # type: ignore[misc]
     API_KEY = 35
 
     def __init__(self, topic: str) -> None:
@@ -54,15 +54,20 @@ class DescribeLogDirs(Request[DescribeLogDirsRequestStruct]):
         return request_struct_class([(self._topic, [PARTITION])])
 
 
-async def log_info(link: Link, known_end: int, trouble: str) -> LogInfo:
-    """State of the log, read now; `trouble` is what a writer of this process waits for. Raises Unavailable, Corrupt."""
+async def log_info(link: Link, known_end: int, trouble: str, racks: dict[int, str]) -> LogInfo:
+    """State of the log, read now. Raises Unavailable, Corrupt.
+
+    `trouble` is what a writer of this process waits for. `racks` remembers those of brokers that are away the next
+    time.
+    """
     cluster = await persist(link.cluster, PATIENCE_S, f"topic {link.address.topic} cannot be looked at")
     if cluster.partitions == 0:
         return LogInfo(link.address.shown, 0, 0, 0, 1, 0, 0)
     first, end = await span(link, known_end)
     history = await history_at(link, end, first)
     oldest = await first_offset(link, first, end) if first > 0 else 1
-    zones = await _zones(link, cluster, first, end, trouble)
+    racks.update((broker.id, broker.rack) for broker in cluster.brokers.values())
+    zones = await _zones(link, cluster, racks, first, end, trouble)
     epoch = max(history.epoch, 0)
     return LogInfo(
         link.address.shown, epoch, first, end, oldest, history.next_offset - 1, history.time_ms, tuple(zones)
@@ -80,27 +85,29 @@ async def first_offset(link: Link, first: int, end: int) -> int:
     return history.next_offset
 
 
-async def _zones(link: Link, cluster: Cluster, first: int, end: int, trouble: str) -> list[ZoneInfo]:
+async def _zones(
+    link: Link, cluster: Cluster, racks: dict[int, str], first: int, end: int, trouble: str
+) -> list[ZoneInfo]:
     """A zone for each copy, named by its broker and rack. A copy in sync has everything that is durable."""
-    sizes = await asyncio.gather(*(_size(link, cluster, id) for id in cluster.replicas))
+    sizes = await asyncio.gather(*(_size(link, cluster, number) for number in cluster.replicas))
     zones: list[ZoneInfo] = []
-    for id, size in zip(cluster.replicas, sizes, strict=True):
-        broker = cluster.brokers.get(id)
-        name = f"{broker.rack}/{id}" if broker is not None and broker.rack else f"{id}"
-        detail = f"leader{': ' + trouble if trouble else ''}" if id == cluster.leader else ""
+    for number, size in zip(cluster.replicas, sizes, strict=True):
+        broker = cluster.brokers.get(number)
+        name = f"{racks[number]}/{number}" if racks.get(number) else f"{number}"
+        detail = f"leader{': ' + trouble if trouble else ''}" if number == cluster.leader else ""
         stored, lag = size if size is not None else (0, 0)
         if broker is None:
             zones.append(ZoneInfo(name, "down", "its broker is not in the cluster now"))
-        elif id in cluster.in_sync:
+        elif number in cluster.in_sync:
             zones.append(ZoneInfo(name, "up", detail, first, end, stored, 1))
         else:
             zones.append(ZoneInfo(name, "catching-up", "not in sync", first, end - lag if size else 0, stored, 1))
     return zones
 
 
-async def _size(link: Link, cluster: Cluster, id: int) -> tuple[int, int] | None:
+async def _size(link: Link, cluster: Cluster, number: int) -> tuple[int, int] | None:
     """(bytes stored, positions behind) of one copy, or None when its broker does not say."""
-    broker = cluster.brokers.get(id)
+    broker = cluster.brokers.get(number)
     if broker is None:
         return None
     try:

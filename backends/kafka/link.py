@@ -1,13 +1,14 @@
 """Asking brokers: connections, who leads the partition, deadlines. Answers come, or `NoAnswer` is raised.
 
-aiokafka's connections and protocol classes carry the bytes. Its producer and consumer are not used: they retry inside for as
-long as they like, and a backend that must know the fate of every send has to see each answer and set each deadline
-itself. Nothing here creates a topic by asking for it.
+aiokafka's connections and protocol classes carry the bytes. Its producer and consumer are not used: they retry inside
+for as long as they like, and a backend that must know the fate of every send has to see each answer and set each
+deadline itself. Nothing here creates a topic by asking for it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -30,7 +31,22 @@ IDLE_MS_MAX: Final = 300_000
 # The broker asked does not lead (any more), or the partition has no leader now: ask again who does.
 MOVED: Final = frozenset({3, 5, 6, 9, 13, 56, 74, 75, 76})
 
+DENIED: Final = (
+    errors.AuthenticationFailedError, errors.SaslAuthenticationFailed, errors.UnsupportedSaslMechanismError,
+    errors.IllegalSaslStateError,
+)  # fmt: skip
+
 Result = TypeVar("Result")
+
+
+class _OnlyErrors(logging.Filter):
+    """At DEBUG aiokafka logs whole requests: our records, and the password when it logs in."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.ERROR
+
+
+logging.getLogger("aiokafka.conn").addFilter(_OnlyErrors())
 
 
 class NoAnswer(Exception):  # noqa: N818 - named as the errors of log.py are
@@ -86,7 +102,7 @@ class Link:
                 raise
         except TimeoutError:
             raise NoAnswer(f"{where} does not answer") from None
-        except (errors.AuthenticationFailedError, errors.UnsupportedSaslMechanismError) as error:
+        except DENIED as error:
             raise Unavailable(f"{where} does not let us in: {error}") from None
         except errors.IncompatibleBrokerVersion as error:
             raise Unavailable(f"{where}: {error}") from None
@@ -143,7 +159,7 @@ class Link:
     async def _cluster_of(self, place: tuple[str, int]) -> Cluster:
         topic = self.address.topic
         answer = await self.ask(place, MetadataRequest([topic], allow_auto_topic_creation=False))
-        brokers = {id: Broker(id, host, port, rack or "") for id, host, port, rack in answer.brokers}
+        brokers = {number: Broker(number, host, port, rack or "") for number, host, port, rack in answer.brokers}
         if not brokers:
             raise NoAnswer(f"{place[0]}:{place[1]} knows no brokers yet")
         self._known = tuple((broker.host, broker.port) for broker in brokers.values())
@@ -154,9 +170,7 @@ class Link:
             raise Unavailable(f"topic {topic}: {describe(errors.for_code(code)())}")
         for _code, partition, leader, replicas, in_sync, _offline in partitions:
             if partition == PARTITION:
-                return Cluster(
-                    brokers, answer.controller_id, len(partitions), leader, tuple(replicas), tuple(in_sync)
-                )
+                return Cluster(brokers, answer.controller_id, len(partitions), leader, tuple(replicas), tuple(in_sync))
         raise NoAnswer(f"topic {topic} has no partition {PARTITION} yet")
 
     # -- the leader -----------------------------------------------------------------------------------------
@@ -187,6 +201,13 @@ class Link:
         if self._leader is not None:
             self._failed = (self._leader.host, self._leader.port)
             self._leader = None
+
+    def leave_leader(self) -> None:
+        """End what is being asked of the leader, as a broken connection would."""
+        leader = self._leader
+        self.forget_leader()
+        if leader is not None:
+            self._drop((leader.host, leader.port))
 
     def refused(self, code: int) -> NoAnswer:
         """The NoAnswer for an error code in an answer from the leader."""

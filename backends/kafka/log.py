@@ -35,6 +35,7 @@ class KafkaLog:
         self._payload_bytes_max = payload_bytes_max
         self._links: set[Link] = set()
         self._writers: list[KafkaWriter] = []
+        self._racks: dict[int, str] = {}  # of every broker seen so far
         self._known_end = 0  # what was claimed, appended or read here is durable, whatever a leader says
 
     def _link(self) -> Link:
@@ -119,7 +120,7 @@ class KafkaLog:
         link = self._link()
         try:
             live = [writer for writer in self._writers if not writer.fenced and not writer.closed]
-            return await log_info(link, self._end(), live[-1].trouble if live else "")
+            return await log_info(link, self._end(), live[-1].trouble if live else "", self._racks)
         finally:
             await self._drop(link)
 

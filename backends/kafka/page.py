@@ -11,7 +11,7 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.record import MemoryRecords
 
-from eventdb.backends.kafka.link import PARTITION, Link, NoAnswer, persist
+from eventdb.backends.kafka.link import PARTITION, Link, persist
 from eventdb.backends.log import Corrupt
 from eventdb.backends.record import BadFrame, Frame, decode
 
@@ -45,8 +45,8 @@ class OutOfRange(Exception):  # noqa: N818
 async def bounds(link: Link) -> tuple[int, int]:
     """(first position, exclusive end of what is durable). Raises NoAnswer.
 
-    The end is asked for as a consumer would (ListOffsets): a new leader refuses until it knows what the one before it had
-    acknowledged, so the answer never lies behind an append that was confirmed before the question.
+    The end is asked for as a consumer would (ListOffsets): a new leader refuses until it knows what the one before it
+    had acknowledged, so the answer never lies behind an append that was confirmed before the question.
     """
     end = await _bound(link, _END)
     return await _bound(link, _FIRST), end
@@ -116,7 +116,9 @@ def frame_of(value: bytes | None) -> Frame:
 class Cursor:
     """Reads page after page, through changes of the leader; while there is more, one page ahead."""
 
-    def __init__(self, link: Link, position: int, *, patience_s: float | None, ahead: bool = False, size: int = READ_BYTES) -> None:
+    def __init__(
+        self, link: Link, position: int, *, patience_s: float | None, ahead: bool = False, size: int = READ_BYTES
+    ) -> None:
         self.position = position  # of the next page
         self.end = 0  # as of the latest page
         self._link = link

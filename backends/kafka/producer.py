@@ -1,8 +1,8 @@
 """Sending one batch of frames at a time, as an idempotent producer.
 
-The broker keeps the sequence number of a producer's latest batches, so that a batch sent again, because its answer was lost, is
-answered with the position it has and not stored twice. That saves the log from copies while answers fail; what is
-history does not depend on it (`history.py`).
+The broker keeps the sequence number of a producer's latest batches, so that a batch sent again, because its answer
+was lost, is answered with the position it has and not stored twice. That saves the log from copies while answers
+fail; what is history does not depend on it (`history.py`).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Producer:
         for index, frame in enumerate(frames):
             builder.append(index, None, key, frame, [])
         topic = self._link.address.topic
-        request = ProduceRequest(None, -1, ACKS_MS, [(topic, [(PARTITION, bytes(builder.build()))])])
+        request = ProduceRequest(None, -1, ACKS_MS, [(topic, [(PARTITION, builder.build())])])
         answer = await self._link.ask_leader(request, SEND_S)
         ((_topic, (found,)),) = answer.topics
         _partition, code, position = found[:3]

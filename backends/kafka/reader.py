@@ -66,7 +66,7 @@ def judge(link: Link, history: History, entry: Entry) -> bool:
 
 
 async def _page(link: Link, cursor: Cursor, wait_s: float) -> list[Entry]:
-    """The cursor's next page, once its position is within what the leader holds. Raises Trimmed, Corrupt, Unavailable."""
+    """The cursor's next page; none if the leader does not go that far yet. Raises Trimmed, Corrupt, Unavailable."""
     try:
         return await cursor.next(wait_s)
     except OutOfRange:

@@ -25,8 +25,8 @@ NEEDED: Final = {
     "retention.bytes": "-1",
     "cleanup.policy": "delete",
 }
-# The rest is convenience. Bodies are compressed before Kafka sees them; a node's clock must not decide whether its record is
-# taken (a broker refuses a CreateTime too far ahead); a batch may hold many records.
+# The rest is convenience. Bodies are compressed before Kafka sees them; a node's clock must not decide whether its
+# record is taken (a broker refuses a CreateTime too far ahead); a batch may hold many records.
 ALSO: Final = {
     "compression.type": "producer",
     "message.timestamp.type": "LogAppendTime",
@@ -91,8 +91,8 @@ async def ensure(link: Link) -> Topic:
         raise WeakTopic(f"topic {link.address.topic} cannot hold a log: {'; '.join(found)}")
     if found and not link.address.allow_weak:
         raise WeakTopic(
-            f"topic {link.address.topic} is weaker than the log needs: {'; '.join(found)} (or, if what is acknowledged may "
-            "be lost: ?allow-weak=1)"
+            f"topic {link.address.topic} is weaker than the log needs: {'; '.join(found)}"
+            " (or, if what is acknowledged may be lost: ?allow-weak=1)"
         )
     return topic
 
@@ -143,7 +143,7 @@ def faults(link: Link, topic: Topic) -> list[str]:
             f"replication factor is {len(cluster.replicas)} and must be {COPIES} or more: "
             f"kafka-reassign-partitions --topics-to-move-json-file … (topic {name})"
         )
-    racks = [cluster.brokers[id].rack for id in cluster.replicas if id in cluster.brokers]
+    racks = [cluster.brokers[number].rack for number in cluster.replicas if number in cluster.brokers]
     named = [rack for rack in racks if rack]
     if len(set(named)) < len(named):
         found.append(

@@ -24,9 +24,9 @@ async def findings(link: Link) -> AsyncIterator[str]:
     if not link.address.allow_weak:
         for fault in faults(link, topic):
             yield f"topic {link.address.topic}: {fault}"
-    for id in topic.cluster.replicas:
-        if id not in topic.cluster.in_sync:
-            yield f"broker {id}: its copy of topic {link.address.topic} is not in sync"
+    for number in topic.cluster.replicas:
+        if number not in topic.cluster.in_sync:
+            yield f"broker {number}: its copy of topic {link.address.topic} is not in sync"
     first, end = await span(link)
     replay = Replay(History(known=first == 0, trusting=True))
     cursor = Cursor(link, first, patience_s=PATIENCE_S, ahead=True)

@@ -1,7 +1,7 @@
 """The writer of one epoch: queues records, sends one batch at a time, and believes only the expected position.
 
-While a batch is on its way what is appended joins the next one, so a batch grows with the load. A broker answers one request of
-a connection at a time, so several batches in flight would only wait there instead of here.
+While a batch is on its way what is appended joins the next one, so a batch grows with the load. A broker answers one
+request of a connection at a time, so several batches in flight would only wait there instead of here.
 """
 
 from __future__ import annotations
@@ -62,14 +62,14 @@ class KafkaWriter:
         self._producer = Producer(link)
         self._encoder = encoder
         self._batch_bytes = batch_bytes
-        self._batch_bytes_now = batch_bytes
         self._base = position  # everything below it was read or acknowledged; it is what the next frame sent expects
-        self._queue: deque[_Append] = deque()
+        self._queue: deque[_Append] = deque()  # behind a large record that is being framed in a thread
         self._staged: deque[tuple[bytes, _Append]] = deque()  # frames, at consecutive positions from _base on
         self._staged_bytes = 0
         self._failure: LogError | None = None
         self._executor: ThreadPoolExecutor | None = None
         self._closing: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None  # for another leader, while one does not answer
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
         self._task = self._loop.create_task(self._run())
@@ -109,7 +109,10 @@ class KafkaWriter:
                 self._executor = ThreadPoolExecutor(1, "eventdb-encode")
             encoder = Encoder(self._encoder.payload_bytes_max)  # a compressor is for one thread
             entry.sealed = self._loop.run_in_executor(self._executor, self._encode, encoder, entry, 0, 0)
-        self._queue.append(entry)
+        if self._queue or entry.sealed is not None:
+            self._queue.append(entry)
+        else:
+            self._put(entry)  # now, while the batch before it is on its way
         self._wake.set()
         return future
 
@@ -126,22 +129,28 @@ class KafkaWriter:
         )
 
     async def _stage(self) -> None:
-        """Frame what is queued, up to a batch; each frame expects the position behind the one before."""
-        while self._queue and self._staged_bytes < self._batch_bytes_now:
+        """Stage what waited for a large record to be framed, up to a batch."""
+        while self._queue and self._staged_bytes < self._batch_bytes:
             entry = self._queue[0]
-            position = self._base + len(self._staged)
             if entry.sealed is None:
-                frames = self._encode(self._encoder, entry, position, self._base)
+                frames = None
+            elif self._staged and not entry.sealed.done():
+                return  # send what is there while it is being compressed
             else:
-                if self._staged and not entry.sealed.done():
-                    return  # send what is there while it is being compressed
-                made = await entry.sealed
-                frames = [moved(frame, position + index, self._base) for index, frame in enumerate(made)]
+                frames = await entry.sealed
+                here = self._base + len(self._staged)
+                frames = [moved(frame, here + index, self._base) for index, frame in enumerate(frames)]
             self._queue.popleft()
-            entry.frames_left = len(frames)
-            for frame in frames:
-                self._staged.append((frame, entry))
-                self._staged_bytes += len(frame)
+            self._put(entry, frames)
+
+    def _put(self, entry: _Append, frames: list[bytes] | None = None) -> None:
+        """Stage a record's frames; each expects the position behind the one before."""
+        if frames is None:
+            frames = self._encode(self._encoder, entry, self._base + len(self._staged), self._base)
+        entry.frames_left = len(frames)
+        for frame in frames:
+            self._staged.append((frame, entry))
+            self._staged_bytes += len(frame)
 
     def _batch(self) -> list[bytes]:
         """The staged frames that go into one batch: at least one, as many as fit."""
@@ -149,7 +158,7 @@ class KafkaWriter:
         size = 0
         for frame, _entry in self._staged:
             size += len(frame) + RECORD_BYTES
-            if frames and size > self._batch_bytes_now:
+            if frames and size > self._batch_bytes:
                 break
             frames.append(frame)
         return frames
@@ -176,14 +185,19 @@ class KafkaWriter:
             raise
 
     async def _deliver(self, frames: list[bytes]) -> None:
-        """Return once the frames are history. Raises Fenced."""
+        """Return once the frames are history, or are to be put into smaller batches. Raises Fenced."""
         pause = PAUSE_S_MIN
         while frames:
-            position = await self._send(frames)
+            try:
+                position = await self._send(frames)
+            except TooLarge as error:  # nothing of it was appended: the same frames again in smaller batches
+                self.trouble = f"{error}: is max.message.bytes smaller than it was?"
+                self._batch_bytes = max(self._batch_bytes // 2, 1)
+                await asyncio.sleep(PAUSE_S_MIN if len(frames) > 1 else PAUSE_S_MAX)
+                return
             if position == self._base:
                 self._settle(len(frames))
                 self.trouble = ""
-                self._batch_bytes_now = self._batch_bytes
                 return
             frames = await self._read_back(frames, position)
             if frames and position is None:
@@ -191,38 +205,39 @@ class KafkaWriter:
                 pause = min(pause * 1.5, PAUSE_S_MAX)
 
     async def _send(self, frames: list[bytes]) -> int | None:
-        """Where the broker says they are now durable, or None when that is not known."""
-        sending = self._loop.create_task(self._producer.send(frames))
+        """Where the broker says they are now durable, or None when that is not known. Raises TooLarge."""
+        suspicion = self._loop.call_later(SUSPECT_S, self._suspect)
         try:
-            await self._await_leader(sending)
-            self.stats.syncs += 1
-            return sending.result()
-        except TooLarge as error:
-            self._batch_bytes_now = sum(map(len, frames)) // 2
-            self.trouble = f"{error}: is max.message.bytes smaller than it was?"
+            position = await self._producer.send(frames)
+        except TooLarge:
+            self.stats.zone_errors += 1
+            raise
         except (NoAnswer, Unavailable) as error:
             self.trouble = f"{error}"
+            self.stats.zone_errors += 1
+            return None
         finally:
-            sending.cancel()
-        self.stats.zone_errors += 1
-        return None
+            suspicion.cancel()
+            if self._looking is not None:
+                self._looking.cancel()
+                self._looking = None
+        self.stats.syncs += 1
+        return position
 
-    async def _await_leader(self, sending: asyncio.Task[int]) -> None:
-        """Wait for the send, but not for a leader that the other brokers have replaced. Raises NoAnswer."""
-        limit = SUSPECT_S
+    def _suspect(self) -> None:
+        self._looking = self._loop.create_task(self._look_for_leader())
+
+    async def _look_for_leader(self) -> None:
+        """While a send waits: leave its leader once the other brokers know of another one."""
         while True:
-            await asyncio.wait({sending}, timeout=limit)
-            if sending.done():
-                return
-            limit = NEWS_S
             asked = self._link.leader_id
             try:
                 leader = (await self._watch.cluster()).leader
             except (NoAnswer, Unavailable):
-                continue
-            if asked not in (-1, leader) and leader != -1 and not sending.done():
-                self._link.forget_leader()
-                raise NoAnswer(f"broker {asked} does not lead any more; broker {leader} does")
+                leader = -1
+            if leader != -1 and asked not in (-1, leader):
+                self._link.leave_leader()
+            await asyncio.sleep(NEWS_S)
 
     def _settle(self, count: int) -> None:
         """The first `count` staged frames are durable history, at `_base` and behind it."""

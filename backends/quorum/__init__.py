@@ -9,6 +9,7 @@ Durable means: written and synced in a majority of zones. Which module knows wha
     claim     fence, read, judge             align     where two histories part
     window    frames on their way, votes     zone      the thread of one zone
     writer    one epoch's writer             repair    a damaged segment made anew
+    runtime   clock and threads
     reader    reading, anywhere              progress  readers in the writer's process
     info, verify                             log       the contract over all of it
 

@@ -9,10 +9,9 @@ costs its own answer and nothing else.
 from __future__ import annotations
 
 import random
-import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, TypeVar
 
 from eventdb.backends.log import BadLogURL, Corrupt, Fenced, LogError, Unavailable
@@ -24,6 +23,7 @@ from eventdb.backends.quorum.hint import Hint
 from eventdb.backends.quorum.identity import DamagedIdentity, Identity
 from eventdb.backends.quorum.promise import Outbid, Promise
 from eventdb.backends.quorum.recovery import Hold, Memory, Move, Presence, Tally, Worth, judge_log, judge_zone
+from eventdb.backends.quorum.runtime import PROCESS, Runtime
 from eventdb.backends.quorum.segment import list_segments
 from eventdb.backends.quorum.view import Damage, Tail, ZoneView
 
@@ -42,6 +42,7 @@ class Place:
     directory: str
     name: str
     index: int
+    runtime: Runtime = PROCESS  # the process that looks at it
 
 
 @dataclass(slots=True)
@@ -78,7 +79,11 @@ def ask_each(
 ) -> dict[int, Answer | Exception]:
     """Ask the zones at once; by index, without those that did not answer in time."""
     answers: dict[int, Answer | Exception] = {}
-    changed = threading.Condition()
+    if not places:
+        return answers
+    runtime = places[0].runtime
+    monotonic = runtime.monotonic
+    changed = runtime.changed()
 
     def ask(place: Place) -> None:
         answer: Answer | Exception
@@ -88,20 +93,20 @@ def ask_each(
             answer = error
         with changed:
             answers[place.index] = answer
-            changed.notify()
+            changed.notify_all()
 
     for place in places:
-        threading.Thread(target=ask, args=(place,), name=f"eventdb-ask-{place.name}", daemon=True).start()
+        runtime.thread(partial(ask, place), f"eventdb-ask-{place.name}").start()
 
     def good() -> int:
         return sum(1 for answer in answers.values() if not isinstance(answer, Exception))
 
-    deadline = time.monotonic() + ANSWER_S_MAX
+    deadline = monotonic() + ANSWER_S_MAX
     with changed:
-        while len(answers) < len(places) and good() < enough and (left := deadline - time.monotonic()) > 0:
+        while len(answers) < len(places) and good() < enough and (left := deadline - monotonic()) > 0:
             changed.wait(left)
-        deadline = min(deadline, time.monotonic() + GRACE_S) if good() >= enough else deadline
-        while len(answers) < len(places) and (left := deadline - time.monotonic()) > 0:
+        deadline = min(deadline, monotonic() + GRACE_S) if good() >= enough else deadline
+        while len(answers) < len(places) and (left := deadline - monotonic()) > 0:
             changed.wait(left)
         return dict(answers)
 
@@ -217,7 +222,7 @@ def claim_epoch(places: Sequence[Place]) -> Claimed:
             return Claimed(epoch, log_id, source.place.index, source.tail, found)
         if move is not Move.LOST_RACE:
             raise _refusal(move, found, floor)
-        time.sleep(random.uniform(0.001, 0.004) * (1 << attempt))  # let one of the two get through
+        places[0].runtime.sleep(random.uniform(0.001, 0.004) * (1 << attempt))  # let one of the two get through
     raise Fenced(f"lost {TRIES_MAX} races against other claims: {_describe(found)}")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from eventdb.backends.log import (
     Batch,
@@ -21,6 +20,7 @@ from eventdb.backends.quorum.files import FileOps, sync_directory
 from eventdb.backends.quorum.info import end_of_history, first_of_history, zone_infos
 from eventdb.backends.quorum.progress import progress_of
 from eventdb.backends.quorum.reader import Reader
+from eventdb.backends.quorum.runtime import PROCESS, Runtime
 from eventdb.backends.quorum.segment import NO_STOP, Segment, replaced
 from eventdb.backends.quorum.verify import findings
 from eventdb.backends.quorum.view import Damage, ZoneView
@@ -32,7 +32,10 @@ CLAIM_S_MAX = 5.0
 
 
 class QuorumLog:
-    """Opens nothing before it is asked to. `ops_of` gives the file system of a zone by its index."""
+    """Opens nothing before it is asked to.
+
+    `ops_of` gives the file system of a zone by its index, `runtime` the clock and the threads.
+    """
 
     def __init__(
         self,
@@ -41,15 +44,17 @@ class QuorumLog:
         segment_bytes: int = SEGMENT_BYTES,
         payload_bytes_max: int = PAYLOAD_BYTES_MAX,
         ops_of: Callable[[int], FileOps] | None = None,
+        runtime: Runtime = PROCESS,
     ) -> None:
         self.url = url
+        self._runtime = runtime
         directories = zone_directories(url)
         names = zone_names(directories)
         self._places: list[Place] = [
-            Place(ops_of(index) if ops_of is not None else FileOps(), directory, names[index], index)
+            Place(ops_of(index) if ops_of is not None else FileOps(), directory, names[index], index, runtime)
             for index, directory in enumerate(directories)
         ]
-        self._progress = progress_of(tuple(directories))
+        self._progress = progress_of(tuple(directories), runtime)
         self._segment_bytes = segment_bytes
         self._payload_bytes_max = payload_bytes_max
         self._writers: list[QuorumWriter] = []
@@ -82,7 +87,7 @@ class QuorumLog:
     async def read(self, start: int = 0, *, follow: bool = False) -> AsyncIterator[Batch]:
         loop = asyncio.get_running_loop()
         reader = Reader(self._places, self._progress, start, self._report)
-        executor = ThreadPoolExecutor(1, "eventdb-read")
+        executor = self._runtime.executor("eventdb-read")
         try:
             while True:
                 batch = await loop.run_in_executor(executor, reader.next)
@@ -184,7 +189,7 @@ class QuorumLog:
     async def verify(self) -> AsyncIterator[str]:
         loop = asyncio.get_running_loop()
         lines = findings(self._places, self._progress, self._report)
-        executor = ThreadPoolExecutor(1, "eventdb-verify")
+        executor = self._runtime.executor("eventdb-verify")
         try:
             while (line := await loop.run_in_executor(executor, next, lines, None)) is not None:
                 yield line

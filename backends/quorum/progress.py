@@ -6,14 +6,16 @@ import threading
 import weakref
 from typing import Final
 
+from eventdb.backends.quorum.runtime import PROCESS, Runtime
+
 
 class Progress:
     """Shared by all Log objects of one process on the same zones, whatever loops and threads they live in."""
 
-    def __init__(self) -> None:
+    def __init__(self, runtime: Runtime = PROCESS) -> None:
         self.epoch = 0  # of the latest writer in this process
         self.durable_end = 0
-        self._changed = threading.Condition()
+        self._changed = runtime.changed()
         self._waiting = 0
 
     def advance(self, epoch: int, durable_end: int) -> None:
@@ -44,13 +46,13 @@ class Progress:
                 self._waiting -= 1
 
 
-_shared: Final[weakref.WeakValueDictionary[tuple[str, ...], Progress]] = weakref.WeakValueDictionary()
+_shared: Final[weakref.WeakValueDictionary[tuple[Runtime, tuple[str, ...]], Progress]] = weakref.WeakValueDictionary()
 _lock: Final = threading.Lock()
 
 
-def progress_of(directories: tuple[str, ...]) -> Progress:
+def progress_of(directories: tuple[str, ...], runtime: Runtime = PROCESS) -> Progress:
     with _lock:
-        progress = _shared.get(directories)
+        progress = _shared.get((runtime, directories))
         if progress is None:
-            progress = _shared[directories] = Progress()
+            progress = _shared[runtime, directories] = Progress(runtime)
         return progress

@@ -8,7 +8,6 @@ All of it blocks and runs in the reader's own thread.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -41,6 +40,7 @@ class End:
         self.epoch = 0
         self.durable_end = 0
         self._places = places
+        self._monotonic = places[0].runtime.monotonic
         self._progress = progress
         self._quiet = False
 
@@ -77,8 +77,8 @@ class End:
 
     def wait(self, known: int) -> None:
         """Sleep until more than `known` is durable, at most WAIT_S."""
-        deadline = time.monotonic() + WAIT_S
-        while time.monotonic() < deadline:
+        deadline = self._monotonic() + WAIT_S
+        while self._monotonic() < deadline:
             self._progress.wait(known, POLL_S)
             self.look()
             if self.durable_end > known:
@@ -126,6 +126,7 @@ class Reader:
         self.position = position
         self.end = End(places, progress)
         self._views = [ZoneView(place.ops, place.directory, place.name) for place in places]
+        self._runtime = places[0].runtime
         self._report = report  # (zone index, segment name): found damaged
         self._assembler = Assembler()
         self._zone = -1  # index of the zone we read
@@ -200,7 +201,7 @@ class Reader:
         assert self.position < stop
         order = [self._zone] if self._zone >= 0 and self._epoch == self.end.epoch else []
         order += [index for index in range(len(self._views)) if index not in order]
-        deadline = time.monotonic() + SETTLE_S
+        deadline = self._runtime.monotonic() + SETTLE_S
         while True:
             reasons: list[str] = []
             damaged = False
@@ -222,9 +223,9 @@ class Reader:
                         self._size = min(self._size * 2, READ_BYTES) if chunk.next_position < stop else READ_BYTES_MIN
                         return chunk
                     reasons.append(f"{view.name}: does not reach position {self.position}")
-            if time.monotonic() > deadline:
+            if self._runtime.monotonic() > deadline:
                 break
-            time.sleep(POLL_S)
+            self._runtime.sleep(POLL_S)
         self._check_start()
         if damaged:
             raise Corrupt("; ".join(reasons))

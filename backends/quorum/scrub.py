@@ -6,11 +6,10 @@ other one is lost. Damage is reported to the zone, which rebuilds the segment fr
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Sequence
 from typing import Final
 
+from eventdb.backends.quorum.runtime import PROCESS, Runtime
 from eventdb.backends.quorum.segment import NO_STOP, Segment
 from eventdb.backends.quorum.view import Damage, ZoneView
 from eventdb.backends.quorum.zone import UP, Zone
@@ -22,10 +21,11 @@ ROUND_S: Final = 3600.0  # from the end of one round to the next
 
 
 class Scrubber:
-    def __init__(self, zones: Sequence[Zone]) -> None:
+    def __init__(self, zones: Sequence[Zone], runtime: Runtime = PROCESS) -> None:
         self._zones = zones
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="eventdb-scrub", daemon=True)
+        self._monotonic = runtime.monotonic
+        self._stop = runtime.flag()
+        self._thread = runtime.thread(self._run, "eventdb-scrub")
 
     def start(self) -> None:
         self._thread.start()
@@ -57,12 +57,12 @@ class Scrubber:
         """Read one segment to its end; False when we should stop."""
         position = segment.first
         while position < segment.stop:
-            began = time.monotonic()
+            began = self._monotonic()
             try:
                 position = view.read(position, segment.stop, STEP_BYTES).next_position
             except Damage as damage:
                 zone.report_damage(damage.segment)  # which looks again: it may have been trimmed meanwhile
                 return not self._stop.is_set()
-            if self._stop.wait(max(REST_S_MIN, REST_FACTOR * (time.monotonic() - began))):
+            if self._stop.wait(max(REST_S_MIN, REST_FACTOR * (self._monotonic() - began))):
                 return False
         return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
@@ -14,6 +13,7 @@ from eventdb.backends.quorum.claim import Facts, Place, remembered, survey_all
 from eventdb.backends.quorum.progress import Progress
 from eventdb.backends.quorum.reader import End
 from eventdb.backends.quorum.recovery import Presence
+from eventdb.backends.quorum.runtime import Runtime
 from eventdb.backends.quorum.segment import NO_STOP, Segment
 from eventdb.backends.quorum.view import Damage, Tail, ZoneView
 
@@ -57,7 +57,7 @@ def _zone(
         view.refresh()
         blocks = _Blocks(place.name, sums)
         for segment in view.segments:
-            for line, damaged in _segment(view, segment, durable_end, blocks):
+            for line, damaged in _segment(view, segment, durable_end, blocks, place.runtime):
                 if damaged:
                     report(place.index, segment.name)
                 yield line
@@ -106,20 +106,22 @@ class _Blocks:
         return other[1] if other[0] != self._checksum else ""
 
 
-def _segment(view: ZoneView, segment: Segment, durable_end: int, blocks: _Blocks) -> Iterator[tuple[str, bool]]:
+def _segment(
+    view: ZoneView, segment: Segment, durable_end: int, blocks: _Blocks, runtime: Runtime
+) -> Iterator[tuple[str, bool]]:
     """Read one segment to its end: (finding, whether it is damage that others can mend).
 
     Damage behind the durable end is a torn tail and not named here.
     """
     stop = min(segment.stop, max(durable_end, segment.first))
     position = segment.first
-    deadline = time.monotonic() + SETTLE_S
+    deadline = runtime.monotonic() + SETTLE_S
     while position < stop:
         try:
             chunk = view.read(position, min(stop, (position // BLOCK + 1) * BLOCK))
         except Damage as damage:
-            if segment.stop == NO_STOP and time.monotonic() < deadline:
-                time.sleep(SETTLE_S / 4)
+            if segment.stop == NO_STOP and runtime.monotonic() < deadline:
+                runtime.sleep(SETTLE_S / 4)
                 view.close()
                 continue
             yield f"{damage}", True

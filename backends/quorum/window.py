@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from eventdb.backends.quorum.lanes import Lanes
 
 # Frames kept in memory for a slow zone once they are durable; behind that it reads them from another zone.
 KEEP_BYTES_MAX: Final = 8 << 20
@@ -19,9 +22,10 @@ class Window:
     list of a moment ago sees fewer frames, never wrong ones. So neither side takes a lock.
     """
 
-    def __init__(self, first: int) -> None:
+    def __init__(self, first: int, lanes: Lanes | None = None) -> None:
         self._held: tuple[int, list[bytes]] = (first, [])
         self._bytes = 0
+        self._lanes = lanes  # holds the same frames
 
     @property
     def first(self) -> int:
@@ -35,6 +39,8 @@ class Window:
     def add(self, frame: bytes) -> None:
         self._held[1].append(frame)
         self._bytes += len(frame)
+        if self._lanes is not None:
+            self._lanes.add(frame)
 
     def take(self, position: int, size: int) -> list[bytes] | None:
         """Frames from `position` on, about `size` bytes of them and at least one if there is one.
@@ -71,15 +77,20 @@ class Window:
         if drop:
             self._bytes -= dropped
             self._held = (first + drop, frames[drop:])
+            if self._lanes is not None:
+                self._lanes.cut(first + drop)
 
 
 class Quorum:
     """Counts what the zones have synced. `durable_end` only grows, and only past this epoch's claim record."""
 
-    def __init__(self, epoch: int, zones: int, claim_end: int, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, epoch: int, zones: int, claim_end: int, wake: Callable[[], None], lanes: Lanes | None = None
+    ) -> None:
         self.epoch = epoch
         self.majority = zones // 2 + 1
-        self.window = Window(claim_end - 1)
+        self.lanes = lanes  # when there, it counts the votes, and what is here is its state at the last `refresh`
+        self.window = Window(claim_end - 1, lanes)
         self.durable_end = 0
         self.synced = [0] * zones
         self.fenced_by = 0
@@ -102,6 +113,10 @@ class Quorum:
 
     def mark(self, zone: int, end: int) -> bool:
         """All before `end` is on stable storage in this zone, under our promise. True if that completes a majority."""
+        if self.lanes is not None:
+            advanced = self.lanes.mark(zone, end)
+            self.refresh()
+            return advanced
         with self._lock:
             self.syncs += 1
             self.synced[zone] = end
@@ -124,6 +139,10 @@ class Quorum:
 
     def unmark(self, zone: int) -> None:
         """The zone forgot what it had: it has no vote until it was rebuilt."""
+        if self.lanes is not None:
+            self.lanes.unmark(zone)
+            self.refresh()
+            return
         with self._lock:
             self.synced[zone] = 0
 
@@ -140,4 +159,11 @@ class Quorum:
             if self.fenced_by:
                 return
             self.fenced_by = epoch
+        if self.lanes is not None:
+            self.lanes.fence()
         self._wake()
+
+    def refresh(self) -> None:
+        """Take over what the lanes have counted. Each fact only grows, so one read a moment ago is never too much."""
+        if self.lanes is not None:
+            self.durable_end, self.syncs, self.synced = self.lanes.state()

@@ -7,15 +7,16 @@ loop, once for all that became durable by then.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from typing import Final
 
 from eventdb.backends.log import Fenced, Indeterminate, LogError, RecordKind, WriterStats
 from eventdb.backends.quorum.claim import Claimed
+from eventdb.backends.quorum.files import FileOps
 from eventdb.backends.quorum.identity import Identity
+from eventdb.backends.quorum.lane import make_lanes
 from eventdb.backends.quorum.progress import Progress
 from eventdb.backends.quorum.recovery import Worth
 from eventdb.backends.quorum.scrub import Scrubber
@@ -59,13 +60,19 @@ class QuorumWriter:
         self._next_position = tail.end
         self._pending: deque[tuple[int, asyncio.Future[int]]] = deque()  # (end of the record, its future)
         self._aside: deque[_Waiting] = deque()
-        self._executor: ThreadPoolExecutor | None = None
+        self._executor: Executor | None = None
+        self._runtime = claimed.facts[0].place.runtime
         self._failure: LogError | None = None
         self._closing: asyncio.Task[None] | None = None
-        self._quorum = Quorum(claimed.epoch, len(claimed.facts), tail.end + 1, self._wake)
+        # Files that a test makes fail are reached through Python only.
+        real = all(type(facts.place.ops) is FileOps for facts in claimed.facts)
+        self._lanes = make_lanes(len(claimed.facts), tail.end + 1) if real else None
+        if self._lanes is not None:
+            self._loop.add_reader(self._lanes.fileno(), self._hear)
+        self._quorum = Quorum(claimed.epoch, len(claimed.facts), tail.end + 1, self._wake, self._lanes)
         self._window = self._quorum.window
         self.zones: Sequence[Zone] = self._make_zones(claimed, segment_bytes)
-        self._scrubber = Scrubber(self.zones)
+        self._scrubber = Scrubber(self.zones, self._runtime)
         for zone in self.zones:
             zone.start()
         self._scrubber.start()
@@ -75,7 +82,7 @@ class QuorumWriter:
         for facts in claimed.facts:
             place = facts.place
             identity = Identity(claimed.log_id, place.index, len(claimed.facts))
-            zone = Zone(place.ops, place.directory, place.name, place.index, self._quorum, identity)
+            zone = Zone(place.ops, place.directory, place.name, place.index, self._quorum, identity, place.runtime)
             # A zone of which nothing is known may still be a member: joining will tell.
             member = facts.worth in (Worth.COUNT, Worth.ABSENT, Worth.LOST)
             zone.adopt(facts.promise, facts.tail, true=place.index == claimed.source, member=member)
@@ -151,7 +158,7 @@ class QuorumWriter:
     def _encode_aside(self) -> None:
         """Frame the first append of `_aside` in a thread; the ones behind it keep their places."""
         if self._executor is None:
-            self._executor = ThreadPoolExecutor(1, "eventdb-encode")
+            self._executor = self._runtime.executor("eventdb-encode")
         sealed = self._loop.run_in_executor(self._executor, self._encode, self._aside[0])
         sealed.add_done_callback(self._encoded_aside)
 
@@ -191,6 +198,18 @@ class QuorumWriter:
         except RuntimeError:
             pass  # the loop has ended, and with it everybody who could be told
 
+    def _hear(self) -> None:
+        """On the loop: the lanes have news."""
+        assert self._lanes is not None
+        self._lanes.hear()
+        self._quorum.refresh()
+        self._progress.advance(self.epoch, self._quorum.durable_end)
+        self._settle()
+
+    def _stop_hearing(self) -> None:
+        if self._lanes is not None:
+            self._loop.remove_reader(self._lanes.fileno())
+
     def _settle(self) -> None:
         quorum = self._quorum
         end = quorum.durable_end
@@ -204,8 +223,8 @@ class QuorumWriter:
             self._fail(Fenced(f"epoch {self.epoch} was fenced by epoch {quorum.fenced_by}"))
         needed = end
         for zone in self.zones:
-            if zone.state != DOWN and zone.end < needed:
-                needed = zone.end
+            if zone.state != DOWN and zone.reached() < needed:
+                needed = zone.reached()
         self._window.cut(needed, end)
         self.stats.syncs = quorum.syncs
         self.stats.zone_errors = quorum.zone_errors
@@ -229,6 +248,7 @@ class QuorumWriter:
         self._scrubber.stop()
         for zone in self.zones:
             zone.stop(abandon=True)
+        self._stop_hearing()
         self._fail(Indeterminate("the writer was abandoned before the append was durable"))
 
     async def close(self) -> None:
@@ -238,12 +258,13 @@ class QuorumWriter:
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
-        deadline = time.monotonic() + CLOSE_S_MAX
-        while (self._pending or self._aside) and self._failure is None and time.monotonic() < deadline:
+        deadline = self._loop.time() + CLOSE_S_MAX
+        while (self._pending or self._aside) and self._failure is None and self._loop.time() < deadline:
             futures = [future for _end, future in self._pending] or [entry.future for entry in self._aside]
-            await asyncio.wait(futures[-1:], timeout=deadline - time.monotonic())
+            await asyncio.wait(futures[-1:], timeout=deadline - self._loop.time())
             await asyncio.sleep(0)
         self._scrubber.stop()
+        self._stop_hearing()
         self._fail(Indeterminate("the writer was closed before the append was durable"))
         for zone in self.zones:
             zone.stop()
@@ -252,5 +273,6 @@ class QuorumWriter:
         if self._executor is not None:
             self._executor.shutdown(wait=False)
         self._progress.leave(self.epoch)
+        self._quorum.refresh()
         self.stats.syncs = self._quorum.syncs
         self.stats.zone_errors = self._quorum.zone_errors

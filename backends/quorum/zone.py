@@ -16,22 +16,25 @@ import errno
 import logging
 import os
 import queue
-import threading
-import time
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from eventdb.backends.quorum import hint as hints
 from eventdb.backends.quorum import identity as identities
+from eventdb.backends.quorum import lane
 from eventdb.backends.quorum import promise as promises
 from eventdb.backends.quorum.align import agreed_end
 from eventdb.backends.quorum.files import FileOps, sync_directory, write_all
 from eventdb.backends.quorum.identity import DamagedIdentity, Identity
 from eventdb.backends.quorum.promise import Outbid, Promise
 from eventdb.backends.quorum.repair import rebuild_segment
+from eventdb.backends.quorum.runtime import PROCESS, Runtime, Wake
 from eventdb.backends.quorum.segment import CHUNK_BYTES, list_segments, segment_name
 from eventdb.backends.quorum.view import Damage, Tail, ZoneView
 from eventdb.backends.quorum.window import Quorum
+
+if TYPE_CHECKING:
+    from eventdb.backends.quorum.lanes import Lanes
 
 LOGGER: Final = logging.getLogger("eventdb.backends.quorum")
 
@@ -64,8 +67,19 @@ class NotYet(Exception):  # noqa: N818
 
 
 class Zone:
-    def __init__(self, ops: FileOps, directory: str, name: str, index: int, quorum: Quorum, identity: Identity) -> None:
+    def __init__(
+        self,
+        ops: FileOps,
+        directory: str,
+        name: str,
+        index: int,
+        quorum: Quorum,
+        identity: Identity,
+        runtime: Runtime = PROCESS,
+    ) -> None:
         self.ops = ops
+        self.monotonic = runtime.monotonic
+        self.sleep = runtime.sleep
         self.directory = directory
         self.name = name
         self.index = index
@@ -75,7 +89,7 @@ class Zone:
         self.true = False  # what it holds up to `end` is history: others may copy from it
         self.promise: Promise | None = None
         self.waiting = False  # the thread sleeps until something is put in `wake`
-        self.wake: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self.wake: Wake = runtime.wake()
         self.segment_bytes = SEGMENT_BYTES
         self.others: Sequence[Zone] = ()
         self.busy_since = 0.0
@@ -95,9 +109,10 @@ class Zone:
         self._zeroed = 0  # the segment holds zeros from `_byte` to here
         self._published = (0, 0)  # the votes that the hint states
         self._published_at = 0.0
+        self._in_lane = False  # the thread is in lanes.c; the quorum knows how far it is
         self._wrote_at = 0.0
         self._damaged: set[str] = set()  # names of segments to be rebuilt
-        self._runner = threading.Thread(target=self._run, name=f"eventdb-{name}", daemon=True)
+        self._runner = runtime.thread(self._run, f"eventdb-{name}")
 
     # -- called by the loop ---------------------------------------------------------------------------------
 
@@ -116,7 +131,7 @@ class Zone:
         """End the thread when all is written; or at once, leaving the files as they are."""
         self._abandoned = abandon
         self._stopping = True
-        self.wake.put(None)
+        self._call()
 
     def join(self, timeout_s: float) -> bool:
         """Wait for the thread; False when it hangs in a call (it ends with that call)."""
@@ -126,12 +141,23 @@ class Zone:
     def report_damage(self, segment: str) -> None:
         """A reader found this segment damaged; it is rebuilt when the zone has time."""
         self._damaged.add(segment)
+        self._call()
+
+    def _call(self) -> None:
+        """Let the thread look at what is new beside frames."""
         self.wake.put(None)
+        if self._quorum.lanes is not None:
+            self._quorum.lanes.call(self.index)
+
+    def reached(self) -> int:
+        """`end` as it is now."""
+        return max(self.end, self._quorum.synced[self.index]) if self._in_lane else self.end
 
     def health(self) -> tuple[str, str]:
-        since = self.busy_since
-        if since and time.monotonic() - since > STALL_S and self.state != DOWN:
-            return DOWN, f"no answer from its file system for {time.monotonic() - since:.1f} s"
+        lanes = self._quorum.lanes
+        since = lanes.busy_since(self.index) if lanes is not None and self._in_lane else self.busy_since
+        if since and self.monotonic() - since > STALL_S and self.state != DOWN:
+            return DOWN, f"no answer from its file system for {self.monotonic() - since:.1f} s"
         return self.state, self.detail
 
     # -- the thread -----------------------------------------------------------------------------------------
@@ -165,6 +191,11 @@ class Zone:
         window = quorum.window
         self._state(UP, "")
         while not self._stopping or (window.end > self.end and not self._abandoned):
+            if quorum.lanes is not None and not self._stopping:
+                self._serve_in_lane(quorum.lanes)
+                if quorum.fenced_by:
+                    return
+                continue
             if not quorum.eager[self.index]:
                 self._linger()
             frames = window.take(self.end, WRITE_BYTES_MAX)
@@ -178,7 +209,7 @@ class Zone:
                     return
                 continue
             self._write(frames[0] if len(frames) == 1 else b"".join(frames), self.end + len(frames))
-            if quorum.mark(self.index, self.end) and time.monotonic() - self._published_at > HINT_S:
+            if quorum.mark(self.index, self.end) and self.monotonic() - self._published_at > HINT_S:
                 self._publish()
             if quorum.fenced_by:
                 return
@@ -187,19 +218,52 @@ class Zone:
             elif self._zeroed - self._byte < self._zero_low() and window.end <= self.end:
                 self._zero()
 
+    def _serve_in_lane(self, lanes: Lanes) -> None:
+        """What `_serve` does, without the interpreter (lanes.c), until something else is to be done; then that."""
+        promise = self.promise
+        quorum = self._quorum
+        assert promise is not None
+        dry_at = self._zeroed - self._zero_low() + 1
+        self._in_lane = True
+        reason, error, at, self._mark, self._published, self._published_at = lanes.serve(
+            self.index, (os.fsencode(promise.path), promise.inode, promise.changed_ns),
+            (self._fd, quorum.epoch, self._segment_first, self.segment_bytes, dry_at), (self._byte, self.end),
+            self._mark, (self._hint_fd, *self._published, self._published_at),
+            HINT_S, IDLE_S, LINGER_S, WRITE_BYTES_MAX,
+        )  # fmt: skip
+        self._byte, self.end = at
+        self._in_lane = False
+        quorum.refresh()
+        if reason == lane.FAILED:
+            raise OSError(error, os.strerror(error), self.directory)
+        if reason == lane.LOST:
+            raise LostPromise
+        if reason == lane.BEHIND:
+            self._state(CATCHING_UP, f"from position {self.end}")
+            self._fill()
+            self._state(UP, "")
+        elif reason == lane.FULL:
+            self._roll()
+        elif reason == lane.DRY:
+            self._zero()
+        elif reason == lane.IDLE:
+            self._still_there()
+        if self._damaged and quorum.window.end <= self.end:
+            self._repair()
+
     def _linger(self) -> None:
         """Let more records come before the next write."""
-        left = self._wrote_at + LINGER_S - time.monotonic()
+        left = self._wrote_at + LINGER_S - self.monotonic()
         if left > 0 and not self._stopping:
-            time.sleep(left)
-        self._wrote_at = time.monotonic()
+            self.sleep(left)
+        self._wrote_at = self.monotonic()
 
     def _write(self, data: bytes, end: int) -> None:
         """Write at the end of the segment, durably, and look at the promise. Raises OSError, LostPromise."""
         ops = self.ops
         promise = self.promise
         assert promise is not None
-        self.busy_since = time.monotonic()
+        self.busy_since = self.monotonic()
         at = self._byte
         done = ops.pwrite(self._fd, data, at)  # O_DSYNC: back only when it is on stable storage
         if done < len(data):
@@ -245,7 +309,7 @@ class Zone:
         """Become a zone that may vote. Raises OSError, Outbid, Damage, NotYet, LostPromise."""
         ops = self.ops
         quorum = self._quorum
-        self.busy_since = time.monotonic()
+        self.busy_since = self.monotonic()
         marked = self._check_identity()
         back = marked and self._trusted and not self._member
         held = self.promise
@@ -315,7 +379,7 @@ class Zone:
             try:
                 other.refresh()
                 other.mark(hints.load(source.ops, source.directory))
-                end = agreed_end(mine, tail, other, source.end)
+                end = agreed_end(mine, tail, other, source.reached())
                 first = other.first_position
             finally:
                 other.close()
@@ -355,8 +419,8 @@ class Zone:
             if (
                 other.true
                 and other.index not in tried
-                and other.end > position
-                and (best is None or other.end > best.end)
+                and other.reached() > position
+                and (best is None or other.reached() > best.reached())
             ):
                 best = other
         if best is None:
@@ -376,7 +440,7 @@ class Zone:
                     self.true = False
                     raise NotYet(f"position {self.end} was trimmed meanwhile")
                 while window.first > self.end and not self._stopping:
-                    chunk = view.read(self.end, source.end, CHUNK_BYTES)
+                    chunk = view.read(self.end, source.reached(), CHUNK_BYTES)
                     if not chunk.frames:
                         break
                     self._write(chunk.raw, chunk.next_position)
@@ -468,7 +532,7 @@ class Zone:
         except OSError as error:  # a hint may be old; if the disk is in earnest, the next frame will meet it
             LOGGER.debug("%s: hint not written: %s", self.name, error)
         self._published = votes
-        self._published_at = time.monotonic()
+        self._published_at = self.monotonic()
 
     # -- repair, errors, the end ----------------------------------------------------------------------------
 
@@ -519,8 +583,8 @@ class Zone:
 
     def _pause(self, pause_s: float) -> None:
         """Wait before the next try, but not longer than until `stop`."""
-        deadline = time.monotonic() + pause_s
-        while not self._stopping and (left := deadline - time.monotonic()) > 0:
+        deadline = self.monotonic() + pause_s
+        while not self._stopping and (left := deadline - self.monotonic()) > 0:
             try:
                 self.wake.get(timeout=left)
             except queue.Empty:

@@ -23,6 +23,9 @@ The same with each zone on a disk of its own:
 A second node of it: answers reads, and takes over within a second when the first is gone:
 [cyan]eventdb serve --log quorum:/mnt/a/db,/mnt/b/db,/mnt/c/db --port 6380[/cyan]
 
+Make another node the primary, before you stop this one:
+[cyan]eventdb failover --node 127.0.0.1:6379[/cyan]
+
 See what was written lately, and by whom:
 [cyan]eventdb log tail --log quorum:./data[/cyan]
 
@@ -57,7 +60,12 @@ app.add_typer(dev, name="dev")
 
 LogURL = Annotated[
     str,
-    typer.Option("--log", metavar="URL", envvar="EVENTDB_LOG", help="The log: quorum:DIR, quorum:DIR,DIR,DIR, kafka://HOST:PORT,…/TOPIC"),
+    typer.Option(
+        "--log",
+        metavar="URL",
+        envvar="EVENTDB_LOG",
+        help="The log: quorum:DIR, quorum:DIR,DIR,DIR, kafka://HOST:PORT,…/TOPIC",
+    ),
 ]
 RoleOption = Annotated[
     Role,
@@ -169,6 +177,35 @@ def serve(
         screen.fail(f"cannot serve on {host}:{port}: {error.strerror or error}")
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
+
+
+@app.command()
+def failover(
+    node: Annotated[str, typer.Option(metavar="HOST:PORT", help="Any node of the log; it knows the primary.")] = (
+        "127.0.0.1:6379"
+    ),
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="HOST:PORT", help="Who is to take over. [dim]\\[default: who is furthest][/dim]", show_default=False
+        ),
+    ] = "",
+    timeout_ms: Annotated[int, typer.Option(min=1, metavar="MS", help="Give up when it takes longer.")] = 5000,
+    password: Annotated[
+        str, typer.Option(envvar="EVENTDB_REQUIREPASS", help="The nodes' password.", show_default=False)
+    ] = "",
+) -> None:
+    """Hand the primary's role to another node, for an upgrade say: writes wait a moment, none is lost or refused.
+
+    The old primary becomes a replica. Exit code 1: it was not handed over, or nobody can tell.
+    """
+    from eventdb.cli.failing_over import Refused, hand_over
+
+    try:
+        old, new, seconds = hand_over(node, to, timeout_ms, password)
+    except Refused as error:
+        screen.fail(str(error))
+    typer.echo(f"{new} is the primary now; {old} follows it ({seconds * 1000:.0f} ms)")
 
 
 def _settings(items: list[str]) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Real Kafka brokers as processes of this machine: for trying things out, and for the tests.
 
-Apache Kafka in KRaft mode, each broker a JVM that is a controller too, in racks a, b, c … on free ports of 127.0.0.1. The
-jars come from Maven Central (`fetch_jars`) or a folder that has them. Nothing here is imported by the server.
+Apache Kafka in KRaft mode, each broker a JVM that is a controller too, in racks a, b, c … on free ports of 127.0.0.1.
+The jars come from Maven Central (`fetch_jars`) or a folder that has them. Nothing here is imported by the server.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ POM: Final = f"""<?xml version="1.0" encoding="UTF-8"?>
 """
 
 # How fast a lost broker is replaced. Kafka's defaults are made for clusters of hundreds of brokers and need some 10 s.
-# * A broker that missed its heartbeats for session.timeout is fenced: its partitions get new leaders. The heartbeats come five
-#   times in it, so that a pause of the garbage collector is not taken for a death.
+# * A broker that missed its heartbeats for session.timeout is fenced: its partitions get new leaders. The heartbeats
+#   come five times in it, so that a pause of the garbage collector is not taken for a death.
 # * If the lost broker was the active controller too, the others first have to notice: they wait fetch.timeout for its
-#   answers. Followers ask with a wait of 500 ms that cannot be set, so less than twice that would make false alarms.
+#   answers. They ask with a wait of 500 ms that cannot be set, so less than twice that would make false alarms.
 # * election.timeout and election.backoff.max: how long a candidate waits for votes, and how long after a tie.
 # * Only then the session of the lost broker starts to run out, at the new controller.
 FAILOVER: Final = {
@@ -61,7 +61,7 @@ FAILOVER: Final = {
 }
 
 
-class NoKafka(Exception):
+class NoKafka(Exception):  # noqa: N818 - named as the errors of the backends are
     """Kafka cannot be run here; the text says what to install."""
 
 
@@ -98,8 +98,8 @@ def fetch_jars(folder: Path, pom: Path | None = None) -> Path:
     if pom is None:
         pom = folder / "pom.xml"
         pom.write_text(POM)
-    command = [maven, "-q", "-B", "-f", str(pom), "dependency:copy-dependencies", f"-DoutputDirectory={folder.resolve()}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    goal = ["dependency:copy-dependencies", f"-DoutputDirectory={folder.resolve()}"]
+    done = subprocess.run([maven, "-q", "-B", "-f", str(pom), *goal], capture_output=True, text=True, check=False)
     if done.returncode or not has_jars(folder):
         last = (done.stdout + done.stderr).strip().splitlines()[-1:]
         raise NoKafka(f"Kafka's jars are not available: {' '.join(last) or 'mvn brought none'}")

@@ -1,4 +1,4 @@
-"""The commands under `eventdb dev`: what a developer needs around eventdb, on this machine and for as long as it is open."""
+"""The commands under `eventdb dev`: what a developer needs around eventdb, for as long as the command runs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ def kafka(
     brokers: Annotated[int, typer.Option(min=1, max=5, help="How many, each in a rack of its own.")] = 3,
     topic: Annotated[str, typer.Option(help="The topic in the URL that is printed.")] = "eventdb",
     folder: Annotated[
-        Path | None, typer.Option("--dir", help="Keep the brokers' data here. [dim]\\[default: a temporary folder][/dim]")
+        Path | None,
+        typer.Option("--dir", help="Keep the brokers' data here. [dim]\\[default: a temporary folder][/dim]"),
     ] = None,
     jars: Annotated[
         Path | None, typer.Option(help="A folder with Kafka's jars. [dim]\\[default: fetched once by Maven][/dim]")
@@ -59,7 +60,9 @@ def kafka(
             screen.fail(str(error))
         try:
             for broker in cluster.brokers:
-                typer.echo(f"broker {broker.id}, rack {broker.rack}: 127.0.0.1:{broker.port}, pid {broker.pid}", err=True)
+                typer.echo(
+                    f"broker {broker.id}, rack {broker.rack}: 127.0.0.1:{broker.port}, pid {broker.pid}", err=True
+                )
             typer.echo(cluster.url(topic))
             ended.wait()
         finally:

@@ -14,12 +14,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.compose.engine import CACHE, ROOT, Engine, run, say, succeeds
+from eventdb.cli.brokers import fetch_jars
+from tests.compose.engine import CACHE, Engine, run, say, succeeds
+from tests.kafka_brokers import JARS, POM
 
 HERE = Path(__file__).resolve().parent
 SUITE = "bookworm"
 DEBIAN, PYTHON, KAFKA = (f"eventdb-test/{name}" for name in ("debian", "python", "kafka"))
-POM = ROOT / "tests" / "kafka" / "pom.xml"
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"  # where Debian has them, and so the stand-ins
 # What a pip inside a build needs to know as well; files and folders of this machine do not exist there.
 PIP_SETTINGS = ("index-url", "extra-index-url", "trusted-host", "timeout", "default-timeout", "proxy", "retries")
@@ -59,16 +60,12 @@ def import_debian(engine: Engine) -> None:
 
 
 def fill_context(context: Path) -> None:
-    """The folder that the stand-ins are built from: Dockerfiles, Kafka's jars, certificates and pip settings."""
+    """The folder that the stand-ins are built from: Dockerfiles, Kafka's jars, certificates, pip settings.
+
+    Raises: NoKafka.
+    """
     shutil.copytree(HERE / "debian", context, dirs_exist_ok=True)
-    jars = context / "jars"
-    if not jars.exists():
-        assert shutil.which("mvn"), "Maven is not installed (on Debian: apt-get install maven)"
-        say("fetching Kafka's jars")
-        with tempfile.TemporaryDirectory(prefix="eventdb-jars-") as folder:
-            goal = ("dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={folder}/jars")
-            run("mvn", "-q", "-B", "-f", POM, *goal, seconds=600)
-            shutil.copytree(f"{folder}/jars", jars)
+    shutil.copytree(fetch_jars(JARS, POM), context / "jars", dirs_exist_ok=True)
     etc = context / "etc"
     (etc / "ssl" / "certs").mkdir(parents=True, exist_ok=True)
     bundle = os.environ.get("SSL_CERT_FILE") or ssl.get_default_verify_paths().cafile or CERTIFICATES

@@ -1,0 +1,25 @@
+"""The door to lanes.c: whether it is there, and the reasons with which a zone's thread comes back from it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from eventdb.backends.quorum.lanes import Lanes
+
+# CALLED is 0: somebody wants the thread to look around.
+FAILED: Final = 1  # with an errno
+LOST: Final = 2  # the promise
+BEHIND: Final = 3  # what comes next is no longer held in memory
+FULL: Final = 4  # the segment
+DRY: Final = 5  # the zeros ahead run out, and nothing else is to be written
+IDLE: Final = 6  # nothing came for long
+
+
+def make_lanes(zones: int, claim_end: int) -> Lanes | None:
+    """What lets the zones' threads do without the interpreter; None where it was not built."""
+    try:
+        from eventdb.backends.quorum import lanes
+    except ImportError:
+        return None
+    return lanes.Lanes(zones, zones // 2 + 1, claim_end)

@@ -1,0 +1,125 @@
+"""The Kafka backend against aiokafka's own producer, on three real brokers of this machine.
+
+    python -m benchmarks.kafka [--seconds 3]
+
+Both append the same random bytes (nothing shrinks) to topics with the same settings, acks=all, idempotent; ours carries
+a 64-byte frame on top. One after the other, twice, the better run of each: the brokers share the machine with the
+clients.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from aiokafka import AIOKafkaProducer
+
+from eventdb.backends.kafka import KafkaLog, KafkaWriter
+from eventdb.cli.brokers import Brokers, cache_folder, fetch_jars
+
+SIZES = (200, 20_000, 200_000)
+IN_FLIGHT = (1, 4, 16, 64)
+ROUNDS = 2
+BATCH_BYTES = 2 << 20
+Append = Callable[[bytes], Awaitable[object]]
+
+
+class Run:
+    """What one measurement found."""
+
+    def __init__(self, seconds: float, size: int, latencies: list[float]) -> None:
+        self.per_second = len(latencies) / seconds
+        self.mb_per_second = self.per_second * size / 1e6
+        self.p50_ms = statistics.median(latencies) * 1000
+
+
+async def measure(append: Append, size: int, in_flight: int, seconds: float) -> Run:
+    """Keep `in_flight` appends under way for so long."""
+    body = os.urandom(size)
+    latencies: list[float] = []
+    began = time.perf_counter()
+
+    async def worker() -> None:
+        while (start := time.perf_counter()) < began + seconds:
+            await append(body)
+            latencies.append(time.perf_counter() - start)
+
+    await asyncio.gather(*(worker() for _ in range(in_flight)))
+    return Run(time.perf_counter() - began, size, latencies)
+
+
+def ours(writer: KafkaWriter) -> Append:
+    def append(body: bytes) -> Awaitable[object]:
+        return writer.append(body, first_offset=writer.next_offset, count=1, time_ms=0)
+
+    return append
+
+
+def theirs(producer: AIOKafkaProducer, topic: str) -> Append:
+    async def append(body: bytes) -> object:
+        return await (await producer.send(topic, body, partition=0))
+
+    return append
+
+
+async def compare(brokers: Brokers, seconds: float) -> None:
+    log, other = KafkaLog(brokers.url("ours")), KafkaLog(brokers.url("theirs"))
+    writer = await log.claim("benchmark")
+    await (await other.claim("benchmark")).close()  # makes a topic with the same settings
+    producer = AIOKafkaProducer(
+        bootstrap_servers=brokers.address, enable_idempotence=True, max_batch_size=BATCH_BYTES,
+        max_request_size=4 * BATCH_BYTES,
+    )  # fmt: skip
+    await producer.start()
+    try:
+        for append in (ours(writer), theirs(producer, "theirs")):
+            await measure(append, 1000, 16, seconds)  # the brokers' JIT
+        print("| bytes | in flight | eventdb /s | MB/s | p50 ms | aiokafka /s | MB/s | p50 ms | throughput ratio |")
+        print("|---|---|---|---|---|---|---|---|---|")
+        for size in SIZES:
+            for in_flight in IN_FLIGHT:
+                mine: list[Run] = []
+                raw: list[Run] = []
+                for _ in range(ROUNDS):
+                    mine.append(await measure(ours(writer), size, in_flight, seconds))
+                    raw.append(await measure(theirs(producer, "theirs"), size, in_flight, seconds))
+                print(row(size, in_flight, mine, raw), flush=True)
+        if writer.stats.zone_errors:
+            print(f"\n{writer.stats.zone_errors} sends had to be read back: {writer.trouble}")
+    finally:
+        await producer.stop()
+        await log.close()
+        await other.close()
+
+
+def row(size: int, in_flight: int, mine: list[Run], raw: list[Run]) -> str:
+    a, b = max(mine, key=lambda run: run.per_second), max(raw, key=lambda run: run.per_second)
+    cells = [f"{size:,}", f"{in_flight}"]
+    for run in (a, b):
+        cells += [f"{run.per_second:,.0f}", f"{run.mb_per_second:.1f}", f"{run.p50_ms:.1f}"]
+    return f"| {' | '.join(cells)} | {a.per_second / b.per_second:.2f} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="The Kafka backend against aiokafka's own producer.")
+    parser.add_argument("--seconds", type=float, default=3.0, help="for each measurement")
+    parser.add_argument("--jars", type=Path, default=None, help="folder with Kafka's jars")
+    options = parser.parse_args()
+    build = Path("build/kafka")
+    jars = fetch_jars(options.jars or (build if build.is_dir() else cache_folder()))
+    with tempfile.TemporaryDirectory(prefix="eventdb-kafka-") as folder:
+        brokers = Brokers(Path(folder), jars.resolve(), 3).start()
+        try:
+            asyncio.run(compare(brokers, options.seconds))
+        finally:
+            brokers.kill()
+
+
+if __name__ == "__main__":
+    main()

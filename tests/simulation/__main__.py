@@ -1,0 +1,67 @@
+"""`python -m tests.simulation --seeds 1000` or `--seed 7`: see `make simulate`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+from tests.simulation import mutations
+from tests.simulation.simulation import Result, simulate
+
+
+def describe(result: Result) -> str:
+    return (
+        f"seed {result.seed}: {result.profile}, {result.operations} operations, {result.unknown} unknown,"
+        f" {result.claims} claims, {result.records} records, {result.replica_reads} replica reads,"
+        f" {result.steps} steps, trace {result.trace & 0xFFFFFFFFFFFFFFFF:016x}"
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make simulate", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=100, help="how many, from --first on")
+    parser.add_argument("--first", type=int, default=1)
+    parser.add_argument("--seed", type=int, help="one seed, twice, with its story")
+    parser.add_argument("--mutation", choices=sorted(mutations.MUTATIONS), help="break the protocol on purpose")
+    options = parser.parse_args()
+    with mutations.applied(options.mutation):
+        return one(options.seed) if options.seed is not None else many(options.first, options.seeds)
+
+
+def one(seed: int) -> int:
+    result = simulate(seed, story=True)
+    print("\n".join(result.story))
+    print(describe(result))
+    again = simulate(seed)
+    same = again.trace == result.trace
+    print("the second run did the same" if same else f"the second run did something else: {describe(again)}")
+    print("\n".join(f"WRONG: {line}" for line in result.wrong[:20]))
+    return 1 if result.wrong or not same else 0
+
+
+def many(first: int, count: int) -> int:
+    failed: list[int] = []
+    began = time.perf_counter()
+    totals = [0, 0, 0, 0]
+    accidents: dict[str, int] = {}
+    for seed in range(first, first + count):
+        result = simulate(seed)
+        for index, number in enumerate((result.operations, result.unknown, result.claims, result.replica_reads)):
+            totals[index] += number
+        for name, number in result.accidents.items():
+            accidents[name] = accidents.get(name, 0) + number
+        if result.wrong:
+            failed.append(seed)
+            print(describe(result))
+            print("\n".join(f"    WRONG: {line}" for line in result.wrong[:5]))
+            print(f"    again: make simulate SEED={seed}", flush=True)
+    seconds = time.perf_counter() - began
+    print(f"{count} seeds in {seconds:.0f} s: {totals[0]} operations answered, {totals[1]} of unknown outcome,")
+    print(f"{totals[2]} claims, {totals[3]} reads at replicas; accidents: {accidents}")
+    print(f"{len(failed)} failed: {failed}" if failed else "all held")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

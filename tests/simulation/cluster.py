@@ -1,0 +1,227 @@
+"""The machines: zones, servers on them, and everything that was ever read from the log or promised by it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import zlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from eventdb.backends import Batch, Log, LogError, Record, RecordKind
+from eventdb.backends.quorum import QuorumLog, QuorumWriter
+from eventdb.config import Config
+from eventdb.lease import Role
+from eventdb.server import Server
+
+from tests.simulation.network import Network
+from tests.simulation.ops import SimOps, ZoneState
+from tests.simulation.threads import SimRuntime
+from tests.simulation.world import Process, World
+
+URL = "quorum:/sim/zone-a,/sim/zone-b,/sim/zone-c"
+Fingerprint = tuple[int, int, int, int, int]  # epoch, kind, first offset, count, CRC32 of the body
+
+
+def fingerprint(record: Record) -> Fingerprint:
+    return record.epoch, int(record.kind), record.first_offset, record.count, zlib.crc32(record.body)
+
+
+@dataclass(slots=True)
+class Seen:
+    """What readers were given and writers were promised. `reads`: (who, from, to, positions)."""
+
+    records: dict[int, Fingerprint] = field(default_factory=dict)
+    by: dict[int, str] = field(default_factory=dict)
+    reads: list[tuple[str, int, int, tuple[int, ...]]] = field(default_factory=list)
+    durable: list[tuple[str, int, Fingerprint]] = field(default_factory=list)
+    digests: set[tuple[str, int, str]] = field(default_factory=set)
+    wrong: list[str] = field(default_factory=list)
+
+    def read(self, who: str, start: int, batch: Batch) -> None:
+        for record in batch.records:
+            found = fingerprint(record)
+            known = self.records.setdefault(record.position, found)
+            self.by.setdefault(record.position, who)
+            if known != found:
+                self.wrong.append(
+                    f"two histories: at position {record.position} {who} read {found}, {self.by[record.position]} {known}"
+                )
+        self.reads.append((who, start, batch.next_position, tuple(record.position for record in batch.records)))
+
+
+class WatchedLog(QuorumLog):
+    """The real log of one process; what it yields and acknowledges is remembered."""
+
+    def __init__(self, cluster: Cluster, process: Process, segment_bytes: int) -> None:
+        runtime = cluster.runtimes[process]
+        super().__init__(
+            URL,
+            segment_bytes=segment_bytes,
+            payload_bytes_max=4000,
+            ops_of=lambda index: SimOps(process, cluster.zones[index]),
+            runtime=runtime,
+        )
+        self._seen = cluster.seen
+        self._who = f"{process.name}#{process.number}"
+
+    async def read(self, start: int = 0, *, follow: bool = False) -> AsyncIterator[Batch]:
+        position = start
+        async with contextlib.aclosing(super().read(start, follow=follow)) as batches:  # type: ignore[type-var]
+            async for batch in batches:
+                self._seen.read(self._who, position, batch)
+                position = batch.next_position
+                yield batch
+
+    async def claim(self, node: str, address: str = "") -> QuorumWriter:
+        writer = await super().claim(node, address)
+        append = writer.append
+
+        def watched(
+            body: bytes, *, first_offset: int, count: int, time_ms: int, kind: RecordKind = RecordKind.DATA
+        ) -> asyncio.Future[int]:
+            future = append(body, first_offset=first_offset, count=count, time_ms=time_ms, kind=kind)
+            found = (writer.epoch, int(kind), first_offset, count, zlib.crc32(body))
+            future.add_done_callback(lambda done: self._acknowledged(found, done))
+            return future
+
+        writer.append = watched  # type: ignore[method-assign, assignment]
+        return writer
+
+    def _acknowledged(self, found: Fingerprint, done: asyncio.Future[int]) -> None:
+        if not done.cancelled() and done.exception() is None:
+            self._seen.durable.append((self._who, done.result(), found))
+
+
+class Machine:
+    """A place where one server runs at a time, restarted after it died."""
+
+    def __init__(self, cluster: Cluster, number: int, asked: Role) -> None:
+        self.cluster = cluster
+        self.name = f"n{number}"
+        self.host = f"10.0.0.{number}"
+        self.port = 6379
+        self.asked = asked
+        self.rate = 1.0
+        self.wall_s = 0.0
+        self.process: Process | None = None
+        self.server: Server | None = None
+        self.starting: asyncio.Task[None] | None = None
+
+    @property
+    def address(self) -> str:
+        return f"{self.host}:{self.port}"
+
+    @property
+    def up(self) -> bool:
+        return self.process is not None and not self.process.dead
+
+    @property
+    def role(self) -> str:
+        return self.server.node.role if self.up and self.server is not None else "down"
+
+    def start(self, asked: Role | None = None) -> None:
+        assert not self.up
+        cluster = self.cluster
+        world = cluster.world
+        process = Process(world, self.name, rate=self.rate, offset=world.rng.random() * 1000, wall_s=self.wall_s)
+        process.machine = cluster.machine_id
+        cluster.runtimes[process] = SimRuntime(process)
+        self.process = process
+        self.server = None
+        self.starting = process.spawn(self._start(process, asked or self.asked))
+
+    async def _start(self, process: Process, asked: Role) -> None:
+        """As an operator's service manager: try again until it starts."""
+        cluster = self.cluster
+        while True:
+            config = Config()
+            config.set("commit-timeout", str(cluster.commit_timeout_ms))
+            server = Server(
+                URL, config, self.host, self.port, self.name, asked=asked, lease_ms=cluster.lease_ms
+            )
+            self.server = server
+            try:
+                await server.start()
+                cluster.world.note(f"{self.name}#{process.number} is up as {server.node.role}")
+                return
+            except LogError as error:
+                cluster.world.note(f"{self.name}#{process.number} does not start: {error}")
+                await server.close()
+                await asyncio.sleep(0.1)
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+
+
+class Cluster:
+    def __init__(self, world: World, *, machines: int, segment_bytes: int, lease_ms: int = 500) -> None:
+        self.world = world
+        self.network = Network(world)
+        self.zones = [ZoneState(world, index, f"/sim/zone-{letter}") for index, letter in enumerate("abc")]
+        self.seen = Seen()
+        self.runtimes: dict[Process, SimRuntime] = {}
+        self.segment_bytes = segment_bytes
+        self.lease_ms = lease_ms
+        self.commit_timeout_ms = 1000
+        self.machine_id = ""
+        self.machines = [Machine(self, number, Role.AUTO) for number in range(1, machines + 1)]
+        self.logs: list[Log] = []
+
+    def open_log(self, _url: str = URL) -> WatchedLog:
+        process = self.world.current
+        assert process is not None
+        log = WatchedLog(self, process, self.segment_bytes)
+        self.logs.append(log)
+        return log
+
+    def visitor(self, name: str) -> Process:
+        """A process without a server, with a clock that is right."""
+        process = Process(self.world, name)
+        self.runtimes[process] = SimRuntime(process)
+        return process
+
+    def primaries(self) -> list[Machine]:
+        return [machine for machine in self.machines if machine.role == "primary"]
+
+    def sample(self) -> None:
+        """Take the digest of every node that has one offset now."""
+        for machine in self.machines:
+            if machine.up and machine.server is not None and not machine.process.paused:  # type: ignore[union-attr]
+                node = machine.server.node
+                commit = node.engine.commit
+                if node.role == "replica":
+                    self._digest(machine, node.follower.offset)
+                elif node.role == "primary" and not commit.pending and not node.engine.events:
+                    self._digest(machine, commit.durable_offset)
+
+    def _digest(self, machine: Machine, offset: int) -> None:
+        assert machine.server is not None
+        self.seen.digests.add((machine.name, offset, machine.server.node.engine.digest()))
+
+    def settled(self) -> str:
+        """Why the cluster is not yet at rest; empty when it is."""
+        primaries = self.primaries()
+        if len(primaries) != 1:
+            return f"{len(primaries)} primaries: {[(m.name, m.role) for m in self.machines]}"
+        node = primaries[0].server.node  # type: ignore[union-attr]
+        writer = node.writer
+        if writer is None or node.engine.commit.pending or node.engine.gate:
+            return "the primary is busy"
+        for machine in self.machines:
+            if machine is not primaries[0]:
+                if machine.role != "replica":
+                    return f"{machine.name} is {machine.role}"
+                offset = machine.server.node.engine.commit.durable_offset  # type: ignore[union-attr]
+                if offset != node.engine.commit.durable_offset:
+                    return f"{machine.name} is at offset {offset} of {node.engine.commit.durable_offset}"
+        for zone in writer.zones:  # type: ignore[attr-defined]
+            if zone.state != "up" or zone.end < writer.durable_end:  # type: ignore[attr-defined]
+                return f"{zone.name} is {zone.health()}, at {zone.end} of {writer.durable_end}"  # type: ignore[attr-defined]
+        return ""
+
+
+def choose(rng: random.Random, low: float, high: float) -> float:
+    return low + (high - low) * rng.random()

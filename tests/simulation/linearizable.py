@@ -1,0 +1,119 @@
+"""Is there one order of a key's operations that explains what every client was told?
+
+Wing & Gong's search ("Testing and Verifying Concurrent Objects", 1993) with Lowe's memory of what was tried ("Testing for
+linearizability", 2017): take any operation that no other one precedes, run it on the state, go on with the rest; a set
+of taken operations with a state that failed once fails always. Linearizability is local (Herlihy & Wing), so each key is
+checked alone; a MULTI block is one operation of several steps on each of its keys.
+
+An operation whose outcome is unknown returns at infinity: it may take effect at any later time, or never.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+INFINITY = float("inf")
+TRIES_MAX = 2_000_000
+
+Step = tuple[str, bytes]  # ("set", value), ("append", value), ("incr", b""), ("get", b"")
+State = bytes | None
+
+
+class TooHard(Exception):
+    """The search was given up."""
+
+
+@dataclass(slots=True)
+class Operation:
+    """What one client did to one key. `results`: per step what it was told; None: it was not told."""
+
+    client: str
+    key: bytes
+    steps: tuple[Step, ...]
+    called: float
+    returned: float = INFINITY
+    results: tuple[object, ...] | None = None
+    number: int = field(default=0)
+
+    def __str__(self) -> str:
+        steps = "; ".join(f"{name} {value.decode()}".strip() for name, value in self.steps)
+        end = "?" if self.returned == INFINITY else f"{self.returned:.4f}"
+        return f"{self.client} {self.key.decode()} [{self.called:.4f}, {end}] {steps} -> {self.results}"
+
+
+def step_of(state: State, step: Step) -> tuple[State, object]:
+    """The state after one step, and what the client is told."""
+    name, value = step
+    if name == "get":
+        return state, state
+    if name == "set":
+        return value, b"OK"
+    if name == "append":
+        after = (state or b"") + value
+        return after, len(after)
+    assert name == "incr"
+    number = int(state or b"0") + 1
+    return b"%d" % number, number
+
+
+def run(state: State, operation: Operation) -> tuple[State, bool]:
+    """The state after all steps, and whether the client was told what it should have been."""
+    told = operation.results
+    for index, step in enumerate(operation.steps):
+        state, result = step_of(state, step)
+        if told is not None and told[index] != result:
+            return state, False
+    return state, True
+
+
+def is_linearizable(operations: Sequence[Operation], first: State = None) -> bool:
+    """True when such an order exists. Raises TooHard."""
+    todo = [o for o in operations if o.results is not None or any(name != "get" for name, _value in o.steps)]
+    todo.sort(key=lambda o: (o.called, o.number))
+    needed = 0
+    for index, operation in enumerate(todo):
+        if operation.returned < INFINITY:
+            needed |= 1 << index
+    count = len(todo)
+    tried: set[tuple[int, State]] = set()
+    # A stack of (taken, state): depth first, operations that returned before those whose outcome nobody knows.
+    stack: list[tuple[int, State]] = [(0, first)]
+    tries = 0
+    while stack:
+        taken, state = stack.pop()
+        if taken & needed == needed:
+            return True
+        tries += 1
+        if tries > TRIES_MAX:
+            raise TooHard(f"{count} operations")
+        # Nothing that was called after the first return among the rest may come now.
+        deadline = INFINITY
+        candidates: list[int] = []
+        index = _first_zero(taken)
+        while index < count:
+            operation = todo[index]
+            if operation.called > deadline:
+                break
+            if not taken >> index & 1:
+                candidates.append(index)
+                deadline = min(deadline, operation.returned)
+            index += 1
+        following: list[tuple[int, State]] = []
+        for index in candidates:
+            operation = todo[index]
+            if operation.called > deadline:
+                continue
+            after, fits = run(state, operation)
+            if fits:
+                choice = (taken | 1 << index, after)
+                if choice not in tried:
+                    tried.add(choice)
+                    following.append((choice, operation.returned))  # type: ignore[arg-type]
+        following.sort(key=lambda found: -found[1])  # type: ignore[operator, arg-type]
+        stack.extend(found[0] for found in following)  # type: ignore[misc]
+    return False
+
+
+def _first_zero(taken: int) -> int:
+    return (~taken & (taken + 1)).bit_length() - 1

@@ -1,0 +1,284 @@
+"""The accidents: what happens to machines, zones and the network, drawn from the seed.
+
+Accidents that only keep somebody from being reached or heard may happen to all at once; the log then waits. What makes a
+zone forget (a sync that lied, and a power cut after it) may happen to one zone: that is what three zones promise. So a
+world with a liar has its zone accidents in that one zone only.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from eventdb.lease import MARGIN, Role
+from eventdb.resp import ReplyError
+
+from tests.simulation.cluster import Cluster, Machine, choose
+from tests.simulation.ops import ZoneState
+
+# A lease and the silence after it are measured on two clocks; together they may differ by MARGIN.
+DRIFT = MARGIN * 0.45
+WILD = (0.4, 2.5)
+
+
+@dataclass(slots=True)
+class Profile:
+    """What kind of world a seed has."""
+
+    name: str = "usual"
+    liar: int = -1  # zone whose syncs may lie
+    stale_reads: bool = False  # allowed: clocks run apart by more than the lease's margin
+    accidents: int = 0
+
+
+def draw_profile(rng: random.Random, cluster: Cluster) -> Profile:
+    """Draw the kind of world, and set its clocks. One in ten is calm, one in six has wild clocks, one in four a liar."""
+    chance = rng.random()
+    profile = Profile(accidents=rng.randint(2, 9))
+    if chance < 0.08:
+        profile.name, profile.accidents = "calm", 0
+    elif chance < 0.33:
+        profile.name, profile.liar = "liar", rng.randrange(3)
+    elif chance < 0.50:
+        profile.name, profile.stale_reads = "wild clocks", True
+    for machine in cluster.machines:
+        machine.wall_s = rng.uniform(-3, 3)
+        if profile.stale_reads:
+            machine.rate = choose(rng, *WILD)
+        else:
+            machine.rate = 1 + rng.uniform(-DRIFT, DRIFT)
+    if rng.random() < 0.25:
+        cluster.machine_id = "boot"  # they all run on one machine, and know when one of them has ended
+    return profile
+
+
+class Nemesis:
+    def __init__(self, cluster: Cluster, profile: Profile, rng: random.Random) -> None:
+        self.cluster = cluster
+        self.world = cluster.world
+        self.profile = profile
+        self.rng = rng
+        self.counts: dict[str, int] = {}
+        zones = [self.slow_zone, self.failing_zone, self.full_zone, self.zone_down, self.power_cut, self.cut_from_zone]
+        self._accidents: list[Callable[[], Awaitable[None]]] = [
+            self.kill,
+            self.kill,
+            self.kill_primary,
+            self.kill_primary,
+            self.pause,
+            self.pause_primary,
+            self.pause_primary,
+            self.cut_from_zones,
+            self.cut_primary_from_zones,
+            self.cut_nodes,
+            self.cut_clients,
+            self.slow_network,
+            self.fail_over,
+            self.claim_by_force,
+            *zones,
+        ]
+        if profile.liar >= 0:
+            self._accidents += [self.power_cut] * 3
+        else:
+            self._accidents += [self.dark]
+
+    async def run(self, seconds: float) -> None:
+        """Let things happen for so long; they may overlap. At the end everything is as good as new."""
+        world, rng = self.world, self.rng
+        if self.profile.liar >= 0:
+            self.zones()[0].lies = rng.choice((0.1, 0.5, 1.0))
+            world.note(f"zone {self.profile.liar} lies")
+        times = sorted(rng.uniform(0.2, seconds) for _ in range(self.profile.accidents))
+        began = world.now
+        for at in times:
+            await world.sleep(max(began + at - world.now, 0.0))
+            accident = rng.choice(self._accidents)
+            self.counts[accident.__name__] = self.counts.get(accident.__name__, 0) + 1
+            world.create_task(accident())  # type: ignore[arg-type]
+        await world.sleep(max(began + seconds - world.now, 0.0))
+
+    def heal(self) -> None:
+        """Everything works again from here on; what was lost stays lost."""
+        self.world.note("all is healed")
+        for zone in self.cluster.zones:
+            zone.heal()
+        self.cluster.network.cut.clear()
+        self.cluster.network.slow = 0.0
+        for machine in self.cluster.machines:
+            if machine.process is not None:
+                machine.process.resume()
+            if not machine.up:
+                machine.start(Role.AUTO)
+
+    # -- whom
+
+    def zones(self) -> list[ZoneState]:
+        """Those that accidents may happen to."""
+        liar = self.profile.liar
+        return self.cluster.zones if liar < 0 else [self.cluster.zones[liar]]
+
+    def _machine(self, *, primary: bool = False) -> Machine:
+        found = self.cluster.primaries() if primary else []
+        return self.rng.choice(found or self.cluster.machines)
+
+    def _how(self) -> str:
+        return self.rng.choice(("hang", "hang", "error"))
+
+    async def _for(self, low: float, high: float) -> None:
+        """Most accidents are short, some are long."""
+        await self.world.sleep(low + (high - low) * self.rng.random() ** 2)
+
+    # -- machines
+
+    async def kill(self) -> None:
+        await self._kill(self._machine())
+
+    async def kill_primary(self) -> None:
+        await self._kill(self._machine(primary=True))
+
+    async def _kill(self, machine: Machine, asked: Role | None = None) -> None:
+        if not machine.up:
+            return
+        self.world.note(f"{machine.name} is killed")
+        machine.kill()
+        await self._for(0.01, 2.0)
+        if not machine.up:
+            self.world.note(f"{machine.name} is started")
+            machine.start(asked)
+
+    async def claim_by_force(self) -> None:
+        await self._kill(self._machine(), Role.PRIMARY)
+
+    async def pause(self) -> None:
+        await self._pause(self._machine())
+
+    async def pause_primary(self) -> None:
+        await self._pause(self._machine(primary=True))
+
+    async def _pause(self, machine: Machine) -> None:
+        process = machine.process
+        if process is None or process.dead or process.paused:
+            return
+        self.world.note(f"{machine.name} is stopped")
+        process.pause()
+        await self._for(0.02, 2.5)
+        self.world.note(f"{machine.name} goes on")
+        process.resume()
+
+    async def fail_over(self) -> None:
+        machine = self._machine(primary=True)
+        server = machine.server
+        if not machine.up or server is None or machine.process is None or server.node.tenure is None:
+            return
+        self.world.note(f"{machine.name} is asked to hand over")
+        timeout_ms = self.rng.choice((100, 1000, 5000))
+        machine.process.spawn(_tried(server.node.hand_over(None, timeout_ms)))
+
+    # -- zones
+
+    async def slow_zone(self) -> None:
+        zone = self.rng.choice(self.zones())
+        zone.slow = self.rng.choice((0.005, 0.05, 0.4))
+        self.world.note(f"zone {zone.index} is slow by {zone.slow}")
+        await self._for(0.1, 2.0)
+        zone.slow = 0.0
+
+    async def failing_zone(self) -> None:
+        rng = self.rng
+        zone = rng.choice(self.zones())
+        chance = rng.choice((0.02, 0.2, 1.0))
+        kind = rng.choice(("read_error", "write_error", "sync_error"))
+        self.world.note(f"zone {zone.index}: {kind} {chance}")
+        setattr(zone, kind, chance)
+        await self._for(0.05, 1.5)
+        setattr(zone, kind, 0.0)
+        if kind == "sync_error" and rng.random() < 0.5:
+            await self._power(zone)
+
+    async def full_zone(self) -> None:
+        zone = self.rng.choice(self.zones())
+        self.world.note(f"zone {zone.index} is full")
+        zone.full = True
+        await self._for(0.1, 1.5)
+        zone.full = False
+
+    async def zone_down(self) -> None:
+        zone = self.rng.choice(self.zones())
+        self.world.note(f"zone {zone.index} is down")
+        zone.down = True
+        await self._for(0.05, 2.0)
+        zone.down = False
+        self.world.note(f"zone {zone.index} is back")
+
+    async def power_cut(self) -> None:
+        await self._power(self.rng.choice(self.zones()))
+
+    async def _power(self, zone: ZoneState) -> None:
+        self.world.note(f"zone {zone.index} loses power")
+        zone.down = True
+        zone.disk.cut_power(self.rng)
+        await self._for(0.01, 1.0)
+        zone.down = False
+        self.world.note(f"zone {zone.index} is back")
+
+    async def dark(self) -> None:
+        """The power is cut everywhere at once."""
+        self.world.note("the power is cut")
+        for machine in self.cluster.machines:
+            machine.kill()
+        for zone in self.cluster.zones:
+            zone.disk.cut_power(self.rng)
+        for machine in self.cluster.machines:
+            await self._for(0.0, 0.5)
+            if not machine.up:
+                machine.start()
+
+    # -- the network
+
+    async def cut_from_zone(self) -> None:
+        await self._cut(self._machine(primary=self.rng.random() < 0.6), [self.rng.choice(self.zones())])
+
+    async def cut_from_zones(self) -> None:
+        await self._cut(self._machine(), self.cluster.zones)
+
+    async def cut_primary_from_zones(self) -> None:
+        await self._cut(self._machine(primary=True), self.cluster.zones)
+
+    async def _cut(self, machine: Machine, zones: list[ZoneState]) -> None:
+        how = self._how()
+        self.world.note(f"{machine.name} is cut from zones {[zone.index for zone in zones]} ({how})")
+        for zone in zones:
+            zone.cut[machine.name] = how
+        await self._for(0.1, 2.5)
+        for zone in zones:
+            zone.cut.pop(machine.name, None)
+        self.world.note(f"{machine.name} reaches zones {[zone.index for zone in zones]}")
+
+    async def cut_nodes(self) -> None:
+        one, other = self.rng.sample(self.cluster.machines, 2)
+        await self._cut_pairs([frozenset((one.name, other.name))])
+
+    async def cut_clients(self) -> None:
+        machine = self._machine(primary=True)
+        users = [process.name for process in self.world.processes if process.name.startswith("u")]
+        await self._cut_pairs([frozenset((machine.name, user)) for user in users if self.rng.random() < 0.7])
+
+    async def _cut_pairs(self, pairs: list[frozenset[str]]) -> None:
+        network = self.cluster.network
+        self.world.note(f"cut: {sorted(sorted(pair) for pair in pairs)}")
+        network.cut.update(pairs)
+        await self._for(0.1, 2.0)
+        network.cut.difference_update(pairs)
+
+    async def slow_network(self) -> None:
+        self.cluster.network.slow = self.rng.choice((0.005, 0.05, 0.3))
+        await self._for(0.1, 2.0)
+        self.cluster.network.slow = 0.0
+
+
+async def _tried(attempt: Awaitable[object]) -> None:
+    try:
+        await attempt
+    except ReplyError:
+        pass

@@ -1,0 +1,147 @@
+"""One seed: build a world, let its clients and its nemesis loose, bring it to rest, check what everybody saw."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from dataclasses import dataclass, field
+
+from eventdb.backends import Batch, LogError
+
+from tests.simulation import seams
+from tests.simulation.checks import history_checks
+from tests.simulation.clients import Client, History
+from tests.simulation.cluster import Cluster
+from tests.simulation.nemesis import Nemesis, Profile, draw_profile
+from tests.simulation.world import Stuck, World
+
+SECONDS = 5.0  # of accidents
+REST_S = 30.0  # after which everything has to be at rest
+
+
+@dataclass(slots=True)
+class Result:
+    seed: int
+    wrong: list[str]
+    trace: int = 0  # the same for two runs that did the same
+    profile: str = ""
+    steps: int = 0
+    operations: int = 0
+    unknown: int = 0
+    records: int = 0
+    claims: int = 0
+    replica_reads: int = 0
+    story: list[str] = field(default_factory=list)
+    accidents: dict[str, int] = field(default_factory=dict)
+
+
+def simulate(seed: int, *, story: bool = False, seconds: float = SECONDS) -> Result:
+    """Run one seed from beginning to end; `wrong` is empty when all held."""
+    world = World(seed)
+    collecting = gc.isenabled()
+    if not gc.get_freeze_count():
+        gc.freeze()  # the modules: nothing of theirs is ever garbage
+    gc.disable()  # what is collected when would depend on what ran before
+    if story:
+        world.notes = []
+    run = Run(world, seconds)
+    asyncio.set_event_loop(None)
+    try:
+        with seams.installed(world, run.cluster.open_log):
+            try:
+                world.run_until_complete(run.main())
+            except (AssertionError, Exception) as error:
+                run.wrong.append(f"{type(error).__name__}: {error}")
+                if story:
+                    raise
+            world.end()
+    finally:
+        world.close()
+        result = run.result(seed)
+        del run, world
+        gc.collect()
+        if collecting:
+            gc.enable()
+    return result
+
+
+class Run:
+    def __init__(self, world: World, seconds: float) -> None:
+        rng = world.rng
+        self.world = world
+        self.seconds = seconds
+        self.history = History()
+        self.wrong: list[str] = []
+        self.cluster = Cluster(world, machines=3, segment_bytes=rng.choice((1500, 6000, 1 << 20)))
+        self.profile: Profile = draw_profile(rng, self.cluster)
+        self.nemesis = Nemesis(self.cluster, self.profile, rng)
+        self.batches: list[Batch] = []
+        pace_s = rng.choice((0.01, 0.03, 0.1))
+        self.clients = [Client(self.cluster, self.history, number, rng, pace_s) for number in range(1, 5)]
+
+    async def main(self) -> None:
+        world, cluster = self.world, self.cluster
+        for machine in cluster.machines:
+            machine.start()
+            await world.sleep(world.rng.random() * 0.2)
+        for client in self.clients[:-1]:
+            client.start()
+        self.clients[-1].start(replicas=True)
+        sampling = world.create_task(self._sample())
+        await self.nemesis.run(self.seconds)
+        self.nemesis.heal()
+        await world.sleep(1.0)
+        for client in self.clients:
+            client.stopping = True
+        await self._rest()
+        sampling.cancel()
+        cluster.sample()
+        process = cluster.visitor("reader")
+        await process.spawn(self._read())
+        self.wrong.extend(
+            history_checks(self.history, cluster.seen, self.batches, reads=not self.profile.stale_reads)
+        )
+
+    async def _sample(self) -> None:
+        while True:
+            await self.world.sleep(0.05)
+            self.cluster.sample()
+
+    async def _rest(self) -> None:
+        """Everything is healed, so soon there is one primary, and all zones and replicas have all of the log."""
+        deadline = self.world.now + REST_S
+        while why := self.cluster.settled():
+            if self.world.now > deadline:
+                self.wrong.append(f"no rest after {REST_S:.0f} s: {why}")
+                return
+            await self.world.sleep(0.05)
+
+    async def _read(self) -> None:
+        log = self.cluster.open_log()
+        try:
+            self.batches = [batch async for batch in log.read(0)]
+        except LogError as error:
+            self.wrong.append(f"the log cannot be read: {error!r}")
+        await log.close()
+
+    def result(self, seed: int) -> Result:
+        world, history = self.world, self.history
+        records = [record for batch in self.batches for record in batch.records]
+        return Result(
+            seed,
+            self.wrong,
+            world.trace,
+            self.profile.name,
+            world.steps,
+            history.answered,
+            history.unknown,
+            len(records),
+            sum(1 for record in records if record.kind == 1),
+            len(history.replica_reads),
+            world.notes or [],
+            self.nemesis.counts,
+        )
+
+
+
+__all__ = ["Result", "Stuck", "simulate"]
