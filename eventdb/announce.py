@@ -49,7 +49,7 @@ async def _announce_to(address: str, topology: Topology, config: Config) -> None
         reader, writer = await asyncio.open_connection(primary.host, primary.port)
     replies = hiredis.Reader()
 
-    async def ask(*words: str | bytes) -> None:
+    async def ask(*words: str | bytes) -> object:
         writer.write(encode_event([word.encode() if isinstance(word, str) else word for word in words]))
         async with asyncio.timeout(ANSWER_SECONDS):
             while (reply := replies.gets()) is False:
@@ -59,12 +59,15 @@ async def _announce_to(address: str, topology: Topology, config: Config) -> None
                 replies.feed(data)
         if isinstance(reply, hiredis.ReplyError):
             raise ConnectionRefusedError(str(reply))
+        return reply
 
     try:
         if config.requirepass:
             await ask("AUTH", config.requirepass)
         while topology.primary is not None and topology.primary.address == address and not topology.is_primary:
-            await ask("EVENTDB.ANNOUNCE", json.dumps(topology.me.describe()))
+            offset = await ask("EVENTDB.ANNOUNCE", json.dumps(topology.me.describe()))
+            if topology.primary is not None and isinstance(offset, int):
+                topology.primary.offset = offset
             for _ in range(round(ANNOUNCE_SECONDS / LOOK_SECONDS)):
                 if topology.primary is None or topology.primary.address != address:
                     return

@@ -2,10 +2,11 @@
 
     open batch --seal--> in flight (one or more appends) --durable--> replies leave
 
-Group commit: a batch is sealed at the end of a loop turn, when no other is on its way. What the sockets hold when
-an append returns still joins it, so the busier the server, the larger the batch. Until a batch is durable, its
-keys are *dirty*: a reply that could tell of them waits with it (see Client.hold). Sans-IO: `sink` takes a sealed
-batch to the log, `schedule` runs a function at the end of the loop turn; both are injected.
+Group commit: a batch is sealed at the end of a loop turn when no other is on its way, else as soon as that one is
+durable, before its replies leave: so the zones write one batch while the loop answers the last and reads for the next.
+Until a batch is durable, its keys are *dirty*: a reply that could tell of them waits with it (see Client.hold).
+Sans-IO: `sink` takes a sealed batch to the log, `schedule` runs a function at the end of the loop turn; both are
+injected.
 """
 
 from __future__ import annotations
@@ -109,12 +110,11 @@ class Commit:
         self.pending_size -= batch.size
         self.durable_offset = batch.first_offset + batch.count - 1
         batch.durable = True
+        if self.open.count and self.in_flight < IN_FLIGHT_MAX:
+            self.seal()  # at once: the zones write it while the replies of this one leave
         clients = batch.clients
         for client in clients:
             client.release()
-        if self.open.count and not self.seal_scheduled:
-            self.seal_scheduled = True
-            self.schedule(self._seal_turn)
         if self.full and self.pending_size <= PENDING_BYTES_MAX // 2:
             self.full = False
             if self.on_room is not None:

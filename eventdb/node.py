@@ -26,7 +26,7 @@ from eventdb.committing import Committing
 from eventdb.engine import Engine
 from eventdb.lease import LEASE_MS, Role
 from eventdb.replay.follower import Follower, OnProgress
-from eventdb.resp import ReplyError
+from eventdb.resp import ReplyError, integer
 from eventdb.standing import Ground, Standing
 from eventdb.tenure import Tenure
 from eventdb.topology import Member
@@ -196,7 +196,6 @@ class Node:
         """The pipeline has room again."""
         for client in self.engine.clients.values():
             client.sink.resume()
-
 
     def _fail_pending(self, text: str) -> None:
         """Nothing pending will be confirmed to its clients: tell them so."""
@@ -397,17 +396,18 @@ class Node:
         commit.offset = commit.durable_offset = self.follower.offset
         me = self.engine.topology.me
         me.offset = commit.offset
-        me.lag_ms = min(max(self.engine.now_ms - record.time_ms, 0), LAG_KNOWN_MS_MAX)
+        me.lag_ms = min(max(int(time.time() * 1000) - record.time_ms, 0), LAG_KNOWN_MS_MAX)  # two machines' clocks
         if self.engine.waiting.offsets:
             self.engine.offset_reached()
 
     # -- who is there
 
     def _announced(self, member: Member, said: dict[str, object]) -> bytes | None:
-        """EVENTDB.ANNOUNCE: only the primary keeps the list; its reply is the command's own."""
-        if self.tenure is not None:
-            self.tenure.announced(member)
-        return None
+        """EVENTDB.ANNOUNCE: the primary keeps the list, and answers with its durable offset."""
+        if self.tenure is None:
+            return None
+        self.tenure.announced(member)
+        return integer(self.engine.commit.durable_offset)
 
     def _members_changed(self) -> None:
         """Bring the engine's list of nodes up to date, from our own tenure or from what the log says."""
@@ -417,7 +417,8 @@ class Node:
         if tenure is not None:
             topology.update(tenure.writer.epoch, topology.me, tenure.members.values())
         elif said is not None:
-            primary = None if said.released else Member(said.name, said.address)
+            known = topology.primary.offset if topology.primary is not None else 0
+            primary = None if said.released else Member(said.name, said.address, offset=known)
             topology.update(self.standing.epoch, primary, said.members)
 
     # -- timers, facts, closing
@@ -444,6 +445,7 @@ class Node:
             "role": self.role,
             "log_url": self.url,
             "node_name": self.name,
+            "lease_ms": str(self.tenure.lease_ms if self.tenure is not None else self.standing.lease_ms),
             "offset": str(commit.offset),
             "durable_offset": str(commit.durable_offset),
             "pending_batches": str(len(commit.pending)),

@@ -162,3 +162,13 @@ def test_keys_come_from_every_place_for_randomkey(db: Local) -> None:
     for i in range(10, 100):
         db.raw("DEL", f"key:{i}")
     assert {db("RANDOMKEY") for _ in range(300)} == {b"key:%d" % i for i in range(10)}
+
+
+def test_randomkey_never_tells_of_a_key_that_has_expired() -> None:
+    """It gave up after some tries and told of an expired one, where Redis says nil or finds the one that is alive."""
+    db = Local()
+    for i in range(300):
+        db("SET", f"k{i}", "", "PXAT", 1)
+    assert db("RANDOMKEY") is None
+    db("SET", "alive", "")
+    assert [db("RANDOMKEY") for _ in range(5)] == [b"alive"] * 5

@@ -200,11 +200,15 @@ def claim_epoch(places: Sequence[Place]) -> Claimed:
             create(found)
             found = survey_all(places)
         epoch = 1 + max(facts.epoch for facts in found)
-        _promise_all(found, epoch)
+        bid = Bid()
+        _promise_all(found, epoch, bid)
         _judge_memories(found)
         for facts in found:
             facts.worth = judge_zone(facts.presence, facts.hold, facts.memory)
         source = _best(found)
+        while source is not None and not _delivers(source, found):
+            source.worth = judge_zone(source.presence, source.hold, source.memory)
+            source = _best(found)
         floor = _floor(found)
         reached = source is not None and source.tail is not None and source.tail.end >= floor
         move = judge_log(
@@ -221,16 +225,47 @@ def claim_epoch(places: Sequence[Place]) -> Claimed:
             assert source is not None and source.tail is not None and log_id is not None
             return Claimed(epoch, log_id, source.place.index, source.tail, found)
         if move is not Move.LOST_RACE:
+            bid.withdraw()
             raise _refusal(move, found, floor)
         places[0].runtime.sleep(random.uniform(0.001, 0.004) * (1 << attempt))  # let one of the two get through
+    bid.withdraw()
     raise Fenced(f"lost {TRIES_MAX} races against other claims: {_describe(found)}")
 
 
-def _promise_all(found: Sequence[Facts], epoch: int) -> None:
+class Bid:
+    """The promises of one attempt. They are taken back when it comes to nothing.
+
+    A zone that is promised to a claimant which gave up would be closed to the writer that lives, until somebody claims.
+    That writer then joins the zone as one that forgot its promises (`Zone._become_member`): only if a majority of the
+    *others* is still promised to it, which no rival's majority leaves over. So taking back is safe at any time.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[int, tuple[Place, Promise]] = {}
+        self._over = False
+
+    def made(self, place: Place, promise: Promise) -> None:
+        self._made[place.index] = (place, promise)
+        if self._over:  # it came too late to be counted
+            self._drop(place)
+
+    def withdraw(self) -> None:
+        self._over = True
+        places = [place for place, _promise in self._made.values()]
+        ask_each(places, self._drop, len(places))
+
+    def _drop(self, place: Place) -> None:
+        promise = self._made[place.index][1]
+        if promise.holds(place.ops):
+            place.ops.unlink(promise.path)
+
+
+def _promise_all(found: Sequence[Facts], epoch: int, bid: Bid) -> None:
     members = [facts for facts in found if facts.presence is Presence.MEMBER]
 
     def hold(place: Place) -> tuple[Promise, Tail, Hint | None]:
         promise = promises.make(place.ops, place.directory, epoch)
+        bid.made(place, promise)
         view = ZoneView(place.ops, place.directory, place.name)
         try:
             view.refresh()
@@ -295,6 +330,43 @@ def _best(found: Sequence[Facts]) -> Facts | None:
             if best is None or best.tail is None or facts.tail.rank > best.tail.rank:
                 best = facts
     return best
+
+
+def _delivers(source: Facts, found: Sequence[Facts]) -> bool:
+    """Whether the zone with the best tail can show what a majority needs of it; if not, its facts say why.
+
+    A tail is judged by its end; what lies before may be gone where a disk forgot what it had synced. Nobody else can
+    be brought up to such a tail, so it is no better than a torn one.
+    """
+    ends = sorted(facts.tail.end for facts in found if facts.worth is Worth.COUNT and facts.tail is not None)
+    majority = len(found) // 2 + 1
+    tail = source.tail
+    assert tail is not None
+    low = max(ends[-majority] - 1 if len(ends) >= majority else tail.end, tail.first)
+    if low >= tail.end - 1:
+        return True  # the last frame was read, and more is not needed
+
+    def read(place: Place) -> None:
+        view = ZoneView(place.ops, place.directory, place.name)
+        try:
+            view.refresh()
+            position = low
+            while position < tail.end:
+                chunk = view.read(position, tail.end)
+                if not chunk.frames:
+                    raise Damage(place.name, "-", position, 0, "history ends here")
+                position = chunk.next_position
+        finally:
+            view.close()
+
+    answer = ask_each([source.place], read, 1).get(source.place.index, OSError("no answer"))
+    if isinstance(answer, Damage):
+        source.memory, source.why = Memory.DAMAGED, f"{answer}"
+    elif isinstance(answer, OSError):
+        source.presence, source.why = Presence.UNREACHABLE, f"{answer}"
+    elif isinstance(answer, Exception):
+        raise answer
+    return answer is None
 
 
 def _floor(found: Sequence[Facts]) -> int:

@@ -46,13 +46,15 @@ class Progress:
                 self._waiting -= 1
 
 
-_shared: Final[weakref.WeakValueDictionary[tuple[Runtime, tuple[str, ...]], Progress]] = weakref.WeakValueDictionary()
+_OfProcess = weakref.WeakValueDictionary[tuple[str, ...], Progress]
+_shared: Final[weakref.WeakKeyDictionary[Runtime, _OfProcess]] = weakref.WeakKeyDictionary()
 _lock: Final = threading.Lock()
 
 
 def progress_of(directories: tuple[str, ...], runtime: Runtime = PROCESS) -> Progress:
     with _lock:
-        progress = _shared.get((runtime, directories))
+        shared = _shared.setdefault(runtime, weakref.WeakValueDictionary())
+        progress = shared.get(directories)
         if progress is None:
-            progress = _shared[runtime, directories] = Progress(runtime)
+            progress = shared[directories] = Progress(runtime)
         return progress

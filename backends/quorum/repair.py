@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
+from typing import Final
 
 from eventdb.backends.quorum.files import FileOps, sync_directory, write_all
 from eventdb.backends.quorum.segment import CHUNK_BYTES, NO_STOP, Chunk
 from eventdb.backends.quorum.view import Damage, ZoneView
 
 
-def rebuild_segment(ops: FileOps, directory: str, zone: str, name: str, others: Sequence[ZoneView]) -> bool:
+LOGGER: Final = logging.getLogger("eventdb.backends.quorum")
+
+
+def repair_segment(ops: FileOps, directory: str, zone: str, name: str, others: Sequence[ZoneView]) -> None:
+    """Rebuild the segment if it can be, and say so; closes the views. Raises OSError."""
+    try:
+        if _rebuild(ops, directory, zone, name, others):
+            LOGGER.warning("%s: segment %s was damaged and is rebuilt from the other zones", zone, name)
+    except Damage as damage:
+        LOGGER.error("%s: segment %s cannot be rebuilt: %s", zone, name, damage)
+    finally:
+        for view in others:
+            view.close()
+
+
+def _rebuild(ops: FileOps, directory: str, zone: str, name: str, others: Sequence[ZoneView]) -> bool:
     """Write the segment anew, from others where they have it and from itself where it is sound.
 
     The new file takes the name only when it is whole and synced. False when there is nothing to do: the segment is

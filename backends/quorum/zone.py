@@ -27,7 +27,7 @@ from eventdb.backends.quorum.align import agreed_end
 from eventdb.backends.quorum.files import FileOps, sync_directory, write_all
 from eventdb.backends.quorum.identity import DamagedIdentity, Identity
 from eventdb.backends.quorum.promise import Outbid, Promise
-from eventdb.backends.quorum.repair import rebuild_segment
+from eventdb.backends.quorum.repair import repair_segment
 from eventdb.backends.quorum.runtime import PROCESS, Runtime, Wake
 from eventdb.backends.quorum.segment import CHUNK_BYTES, list_segments, segment_name
 from eventdb.backends.quorum.view import Damage, Tail, ZoneView
@@ -543,14 +543,7 @@ class Zone:
                 return
             self._roll()
         sources = [ZoneView(z.ops, z.directory, z.name) for z in self.others if z.true]
-        try:
-            if rebuild_segment(self.ops, self.directory, self.name, name, sources):
-                LOGGER.warning("%s: segment %s was damaged and is rebuilt from the other zones", self.name, name)
-        except Damage as damage:
-            LOGGER.error("%s: segment %s cannot be rebuilt: %s", self.name, name, damage)
-        finally:
-            for view in sources:
-                view.close()
+        repair_segment(self.ops, self.directory, self.name, name, sources)
 
     def _outbid(self) -> bool:
         """Our promise is gone: True when a higher one took its place, False when the zone was replaced."""

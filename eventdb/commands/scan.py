@@ -10,8 +10,9 @@ from eventdb.commands.keys import type_of
 from eventdb.glob import compile_glob
 from eventdb.registry import command
 from eventdb.resp import bulk, bulks, null, parse_int, syntax_error
+from eventdb.waiting import is_expired
 
-RANDOM_TRIES_MAX: Final = 100  # then an expired key is as good as any, as in Redis when all have expired
+RANDOM_TRIES_MAX: Final = 100  # then most keys have expired, and it walks through them
 
 
 def hide_expired(client: Client, keys: list[bytes]) -> list[bytes]:
@@ -82,12 +83,13 @@ def keys(client: Client, argv: list[bytes]) -> bytes:
 )  # fmt: skip
 def randomkey(client: Client, argv: list[bytes]) -> bytes:
     db, engine = client.db, client.engine
-    key = db.random_key(engine.rng)
     for _ in range(RANDOM_TRIES_MAX):
+        key = db.random_key(engine.rng)
         if key is None:
             return null(client.resp3)
-        at_ms = db.expires.get(key)
-        if at_ms is None or at_ms > engine.now_ms:
-            break
-        key = db.random_key(engine.rng)
-    return null(client.resp3) if key is None else bulk(key)
+        if not is_expired(db, key, engine.now_ms):
+            return bulk(key)
+    for key in db.values:  # hardly any key is alive, or none
+        if not is_expired(db, key, engine.now_ms):
+            return bulk(key)
+    return null(client.resp3)

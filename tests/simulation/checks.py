@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from eventdb.backends import Batch, Record, RecordKind
 from eventdb.replay.transaction import decode
 from eventdb.view import View
-
 from tests.simulation.clients import History, ReplicaRead
 from tests.simulation.cluster import Seen, fingerprint
 from tests.simulation.linearizable import Operation, TooHard, is_linearizable
@@ -66,7 +65,7 @@ def digests_agree(seen: Seen, batches: list[Batch]) -> list[str]:
 
 
 def linearizable(operations: list[Operation], *, reads: bool) -> list[str]:
-    """Key by key. Without `reads` only what was written is held against the order, and what the writes themselves told."""
+    """Key by key. Without `reads` only writes are held against the order, by what they themselves were told."""
     by_key: dict[bytes, list[Operation]] = {}
     for operation in operations:
         if reads or any(name != "get" for name, _value in operation.steps):

@@ -1,7 +1,7 @@
 """Clients: they write and read at whichever node they believe to be the primary, and remember what they were told.
 
 A client has one command (or MULTI block) on its way. When no answer comes in time it closes the connection, and never
-knows what became of it: the bytes may still arrive. Then it tries again, perhaps elsewhere, with an operation of its own.
+knows what became of it: the bytes may still arrive. Then it tries again, perhaps elsewhere, with a new operation.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import random
 from dataclasses import dataclass, field
 
 import hiredis
-from eventdb.events import encode_event
 
+from eventdb.events import encode_event
 from tests.simulation.cluster import Cluster, Machine
 from tests.simulation.linearizable import Operation, Step
 
@@ -87,14 +87,17 @@ class Wire(asyncio.Protocol):
 
 
 class Client:
-    """One client. `until` is a world's time."""
+    """One client. `reads`: the share of its steps that only read."""
 
-    def __init__(self, cluster: Cluster, history: History, number: int, rng: random.Random, pace_s: float) -> None:
+    def __init__(
+        self, cluster: Cluster, history: History, number: int, rng: random.Random, pace_s: float, reads: float
+    ) -> None:
         self.cluster = cluster
         self.history = history
         self.name = f"u{number}"
         self.rng = rng
         self.pace_s = pace_s
+        self.reads = reads
         self.process = cluster.visitor(self.name)
         self.believed = cluster.machines[0]
         self.wire: Wire | None = None
@@ -135,12 +138,11 @@ class Client:
         return f"{self.name}.{self.count};".encode()
 
     def _step(self, key: bytes) -> Step:
-        kind = self.rng.random()
-        if key in COUNTERS:
-            return ("incr", b"") if kind < 0.6 else ("get", b"")
-        if kind < 0.4:
+        if self.rng.random() < self.reads:
             return ("get", b"")
-        if kind < 0.65:
+        if key in COUNTERS:
+            return ("incr", b"")
+        if self.rng.random() < 0.4:
             return ("set", self._token())
         return ("append", self._token())
 
@@ -168,7 +170,7 @@ class Client:
         operations = [Operation(self.name, key, steps, called) for key, steps in plan.items()]
         history = self.history
         try:
-            replies = await wire.ask(commands, rng.choice((0.15, 0.6, 2.0)))
+            replies = await wire.ask(commands, rng.choice((0.15, 0.6, 2.0, 4.0)))
         except (OSError, TimeoutError):
             history.operations.extend(operations)
             history.unknown += 1
@@ -247,5 +249,3 @@ def _command(key: bytes, step: Step) -> list[bytes]:
     if name == "incr":
         return [b"INCR", key]
     return [name.upper().encode(), key, value]
-
-

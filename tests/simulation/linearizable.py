@@ -1,9 +1,9 @@
 """Is there one order of a key's operations that explains what every client was told?
 
-Wing & Gong's search ("Testing and Verifying Concurrent Objects", 1993) with Lowe's memory of what was tried ("Testing for
-linearizability", 2017): take any operation that no other one precedes, run it on the state, go on with the rest; a set
-of taken operations with a state that failed once fails always. Linearizability is local (Herlihy & Wing), so each key is
-checked alone; a MULTI block is one operation of several steps on each of its keys.
+Wing & Gong's search ("Testing and Verifying Concurrent Objects", 1993) with Lowe's memory of what was tried ("Testing
+for linearizability", 2017): take any operation that no other one precedes, run it on the state, go on with the rest; a
+set of taken operations with a state that failed once fails always. Linearizability is local (Herlihy & Wing), so each
+key is checked alone; a MULTI block is one operation of several steps on each of its keys.
 
 An operation whose outcome is unknown returns at infinity: it may take effect at any later time, or never.
 """
@@ -20,7 +20,7 @@ Step = tuple[str, bytes]  # ("set", value), ("append", value), ("incr", b""), ("
 State = bytes | None
 
 
-class TooHard(Exception):
+class TooHard(Exception):  # noqa: N818
     """The search was given up."""
 
 

@@ -1,17 +1,109 @@
-"""The protocol broken on purpose, one rule at a time. Only tests use this: the simulation has to notice each of them."""
+"""The protocol broken on purpose, one rule at a time. Only tests use this: the simulation has to notice each."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from unittest.mock import patch
 
-MUTATIONS: dict[str, Callable[[contextlib.ExitStack], None]] = {}
+from eventdb.backends.quorum import claim, view
+from eventdb.backends.quorum.claim import Facts
+from eventdb.backends.quorum.files import FileOps
+from eventdb.backends.quorum.promise import Promise
+from eventdb.backends.quorum.recovery import Worth
+from eventdb.backends.quorum.segment import Segment
+from eventdb.backends.quorum.window import Quorum
+from eventdb.standing import Standing
+from eventdb.tenure import Tenure
+
+
+@contextlib.contextmanager
+def skip_promise_check() -> Iterator[None]:
+    """A zone counts an append although a later claim has taken the zone."""
+
+    def holds(promise: Promise, ops: FileOps) -> bool:
+        return True
+
+    with patch.object(Promise, "holds", holds):
+        yield
+
+
+@contextlib.contextmanager
+def acknowledge_before_quorum() -> Iterator[None]:
+    """One zone is enough."""
+    mark = Quorum.mark
+
+    def marked(quorum: Quorum, zone: int, end: int) -> bool:
+        majority, quorum.majority = quorum.majority, 1
+        try:
+            return mark(quorum, zone, end)
+        finally:
+            quorum.majority = majority
+
+    with patch.object(Quorum, "mark", marked):
+        yield
+
+
+@contextlib.contextmanager
+def serve_past_the_lease() -> Iterator[None]:
+    """A primary answers reads although its lease has lapsed."""
+    with patch.object(Tenure, "_lapse", lambda tenure: None):
+        yield
+
+
+@contextlib.contextmanager
+def skip_adoption() -> Iterator[None]:
+    """A claim goes on behind any tail, not behind the best one, and does not look at what is known to be durable."""
+
+    def worst(found: Sequence[Facts]) -> Facts | None:
+        counting = [facts for facts in found if facts.worth is Worth.COUNT and facts.tail is not None]
+        return min(counting, key=lambda facts: facts.tail.rank if facts.tail is not None else (0, 0), default=None)
+
+    with patch.object(claim, "_best", worst), patch.object(claim, "_floor", lambda found: 0):
+        yield
+
+
+@contextlib.contextmanager
+def read_fenced_records() -> Iterator[None]:
+    """What a fenced writer adds to its segment behind the first position of a later epoch counts as history."""
+
+    def every(segments: list[Segment]) -> list[Segment]:
+        history: list[Segment] = []
+        for segment in segments:
+            if history and segment.first <= history[-1].first:
+                continue
+            if history:
+                last = history[-1]
+                history[-1] = Segment(last.path, last.first, last.epoch, segment.first)
+            history.append(segment)
+        return history
+
+    with patch.object(view, "effective", every):
+        yield
+
+
+@contextlib.contextmanager
+def answer_at_once() -> Iterator[None]:
+    """A claimant answers although somebody may still hold a lease."""
+    with patch.object(Standing, "decide", lambda standing, *, certain: setattr(standing, "doubt", False)):
+        yield
+
+
+MUTATIONS: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {
+    mutation.__name__.replace("_", "-"): mutation
+    for mutation in (
+        skip_promise_check,
+        acknowledge_before_quorum,
+        serve_past_the_lease,
+        skip_adoption,
+        read_fenced_records,
+        answer_at_once,
+    )
+}
 
 
 @contextlib.contextmanager
 def applied(name: str | None) -> Iterator[None]:
     """Inside, the rule of that name is broken."""
-    with contextlib.ExitStack() as stack:
-        if name is not None:
-            MUTATIONS[name](stack)
+    with MUTATIONS[name]() if name is not None else contextlib.nullcontext():
         yield

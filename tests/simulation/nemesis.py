@@ -1,8 +1,8 @@
 """The accidents: what happens to machines, zones and the network, drawn from the seed.
 
-Accidents that only keep somebody from being reached or heard may happen to all at once; the log then waits. What makes a
-zone forget (a sync that lied, and a power cut after it) may happen to one zone: that is what three zones promise. So a
-world with a liar has its zone accidents in that one zone only.
+Accidents that only keep somebody from being reached or heard may happen to all at once; the log then waits. What makes
+a zone forget (a sync that lied, and a power cut after it) may happen to one zone: that is what three zones promise. So
+a world with a liar has its zone accidents in that one zone only.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from eventdb.lease import MARGIN, Role
 from eventdb.resp import ReplyError
-
 from tests.simulation.cluster import Cluster, Machine, choose
 from tests.simulation.ops import ZoneState
 
@@ -33,7 +32,7 @@ class Profile:
 
 
 def draw_profile(rng: random.Random, cluster: Cluster) -> Profile:
-    """Draw the kind of world, and set its clocks. One in ten is calm, one in six has wild clocks, one in four a liar."""
+    """Draw the kind of world, and set its clocks. One in 12 is calm, one in 6 has wild clocks, one in 4 lies."""
     chance = rng.random()
     profile = Profile(accidents=rng.randint(2, 9))
     if chance < 0.08:
@@ -71,6 +70,9 @@ class Nemesis:
             self.pause_primary,
             self.cut_from_zones,
             self.cut_primary_from_zones,
+            self.split,
+            self.split,
+            self.split,
             self.cut_nodes,
             self.cut_clients,
             self.slow_network,
@@ -108,6 +110,9 @@ class Nemesis:
         for machine in self.cluster.machines:
             if machine.process is not None:
                 machine.process.resume()
+            if self.profile.stale_reads:  # its clock is repaired, for which it is started again
+                machine.kill()
+                machine.rate = 1.0
             if not machine.up:
                 machine.start(Role.AUTO)
 
@@ -261,8 +266,36 @@ class Nemesis:
 
     async def cut_clients(self) -> None:
         machine = self._machine(primary=True)
-        users = [process.name for process in self.world.processes if process.name.startswith("u")]
-        await self._cut_pairs([frozenset((machine.name, user)) for user in users if self.rng.random() < 0.7])
+        await self._cut_pairs([frozenset((machine.name, user)) for user in self._users() if self.rng.random() < 0.7])
+
+    async def split(self) -> None:
+        """The network falls in two: a machine (mostly the primary), a zone and some clients, and all the others."""
+        rng, cluster = self.rng, self.cluster
+        machine = self._machine(primary=rng.random() < 0.8)
+        near = rng.choice(self.zones())
+        how = self._how()
+        self.world.note(f"split: {machine.name} and zone {near.index} ({how})")
+        cuts = [(zone, machine.name) for zone in cluster.zones if zone is not near]
+        cuts += [(near, other.name) for other in cluster.machines if other is not machine]
+        for zone, name in cuts:
+            zone.cut[name] = how
+        others = [other.name for other in cluster.machines if other is not machine]
+        pairs = [frozenset((machine.name, name)) for name in others]
+        for user in self._users():
+            side = rng.random()
+            if side < 0.4:
+                pairs += [frozenset((user, name)) for name in others]
+            elif side < 0.7:
+                pairs.append(frozenset((user, machine.name)))
+        cluster.network.cut.update(pairs)
+        await self._for(0.3, 4.0)
+        self.world.note("the split is over")
+        for zone, name in cuts:
+            zone.cut.pop(name, None)
+        cluster.network.cut.difference_update(pairs)
+
+    def _users(self) -> list[str]:
+        return [process.name for process in self.world.processes if process.name.startswith("u")]
 
     async def _cut_pairs(self, pairs: list[frozenset[str]]) -> None:
         network = self.cluster.network

@@ -1,6 +1,6 @@
 """Connections between processes: bytes arrive in order, late, or (across a partition) not before it is healed.
 
-`Network` gives the loop's `create_server` and `create_connection`, so that the real server, the real streams of asyncio and
+`Network` gives the loop's `create_server` and `create_connection`, so that the real server, the streams of asyncio and
 whatever else uses them run over it unchanged. A process that dies resets its connections; one that is paused does not.
 """
 

@@ -1,4 +1,4 @@
-"""The calls of one process to one zone. Each is a message to the disk and back: it takes time, fails, hangs, arrives late.
+"""The calls of one process to one zone: messages to the disk and back, which take time, fail, hang, arrive late.
 
 A call that is under way when its process is killed or cut off still arrives: what a zone does then is what the promises
 are there for.
@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any
 
 from eventdb.backends.quorum.files import FileOps
-
 from tests.simulation.disk import Disk, Inode, fail
 from tests.simulation.threads import Waiter, is_thread
 from tests.simulation.world import Process, World
@@ -219,9 +218,7 @@ class SimOps(FileOps):
         self._sync(self._file(fd).inode)
 
     def ftruncate(self, fd: int, size: int) -> None:
-        self._call(
-            lambda: self._zone.disk.ftruncate(self._file(fd).inode, size), error=self._zone.write_error
-        )
+        self._call(lambda: self._zone.disk.ftruncate(self._file(fd).inode, size), error=self._zone.write_error)
 
     def size(self, fd: int) -> int:
         return len(self._file(fd).inode.data)

@@ -18,7 +18,6 @@ import eventdb.server
 from eventdb.backends import Log
 from eventdb.lease import Holder
 from eventdb.replay import follower
-
 from tests.simulation.world import Clock, Process, World
 
 POLL_S = 0.01  # between two looks at the hints: a fifth as often as in earnest, to get through more seeds
@@ -95,5 +94,3 @@ class _Story(logging.Handler):
         assert self._world.notes is not None
         who = process.name if process is not None else "-"
         self._world.notes.append(f"{self._world.now:9.4f}  {who}: {record.getMessage()}")
-
-

@@ -13,9 +13,9 @@ from concurrent.futures import Executor, Future
 from types import TracebackType
 from typing import Any
 
-from eventdb.backends.quorum.runtime import Runtime
 from greenlet import GreenletExit, getcurrent, greenlet
 
+from eventdb.backends.quorum.runtime import Runtime
 from tests.simulation.world import Process, World
 
 WAKE_S_MAX = 60e-6  # from being woken to running
@@ -68,8 +68,10 @@ class SimThread:
         try:
             self._run()
         except GreenletExit:
-            return
+            return  # it is being taken apart
         except BaseException as error:
+            if self._process.dead:
+                return
             self._process.world.failures.append(error)
         self._ended = True
         self._process.threads.remove(getcurrent())

@@ -1,7 +1,8 @@
 """The virtual clock, the event loop on it, and the processes that live in that loop.
 
-Time passes only when nothing can run now: the loop then jumps to the next timer. Every callback, task and thread belongs
-to the process in whose context it was made; a dead process never runs again, a paused one runs later what came due.
+Time passes only when nothing can run now: the loop then jumps to the next timer. Every callback, task and thread
+belongs to the process in whose context it was made; a dead process never runs again, a paused one runs later what came
+due.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ STEPS_MAX = 30_000_000
 WALL_S = 1_700_000_000.0  # what the wall clocks show when a world begins
 
 
-class Stuck(Exception):
+class Stuck(Exception):  # noqa: N818
     """Nothing will ever happen again, or far too much did."""
 
 
@@ -221,7 +222,9 @@ class World(asyncio.BaseEventLoop):
 
     def feed(self, *facts: object) -> None:
         """Make facts part of the trace, by which two runs are compared."""
-        self.trace = hash((self.trace, *(fact if isinstance(fact, (int, float)) else _number_of(fact) for fact in facts)))
+        self.trace = hash(
+            (self.trace, *(fact if isinstance(fact, (int, float)) else _number_of(fact) for fact in facts))
+        )
 
     def note(self, text: str) -> None:
         self.feed(text)
@@ -236,6 +239,8 @@ class World(asyncio.BaseEventLoop):
         self._ready.clear()
         self._heap.clear()
         for process in self.processes:
+            for thread in list(process.threads):  # a stack that is kept keeps all it knows
+                thread.throw()
             for task in process.tasks:
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
 
