@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from redis.sentinel import Sentinel
 
 from tests.compose.engine import Engine
 from tests.compose.stack import Load, Stack, lost, offset_of
@@ -72,6 +73,21 @@ def test_a_killed_primary_is_followed_by_another_and_nothing_is_lost(stack: Stac
         with node.client() as client:
             assert int(client.execute_command("EVENTDB.WAITFOR", written, 10000)) >= written
             assert client.execute_command("EVENTDB.DIGEST") == digest, node.name
+
+
+def test_sentinel_clients_find_the_primary_from_any_node(stack: Stack) -> None:
+    """By the addresses on the containers' network, which this machine reaches where it is Linux."""
+    primary = stack.primary()
+    with primary.client() as client:
+        client.set("found", "yes")
+    for node in stack.nodes():
+        sentinel = Sentinel([("127.0.0.1", node.port)], socket_timeout=5)
+        host, port = sentinel.discover_master("eventdb")
+        assert stack.inspect(primary.name, "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}").split() == [
+            host
+        ]
+        with redis.Redis(host, port, decode_responses=True, socket_timeout=5) as client:
+            assert client.get("found") == "yes" and client.execute_command("ROLE")[0] == "master"
 
 
 def test_a_stop_is_a_graceful_end(stack: Stack) -> None:
