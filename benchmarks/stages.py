@@ -111,12 +111,16 @@ class Nodes:
             node.kill()
 
     def wait_steady(self) -> Node:
-        """Return the primary once it lists all the others, so that its lease is the short one."""
+        """Return the primary once it lists all the others, so that its lease is the short one.
+
+        One that was stopped may take itself for the primary until it has looked at the log: then there are two.
+        """
         found: list[Node] = []
 
         def steady() -> bool:
-            found[:] = [node for node in self.nodes if node.followers() == len(self.nodes) - 1]
-            return len(found) == 1
+            listed = {node: node.followers() for node in self.nodes}
+            found[:] = [node for node, count in listed.items() if count >= 0]
+            return len(found) == 1 and listed[found[0]] == len(self.nodes) - 1
 
         wait_until(steady, "a primary with all followers")
         return found[0]

@@ -19,7 +19,7 @@ from tests.chaos.kafka_stage import Kafka
 from tests.chaos.proxy import Loop
 from tests.chaos.stage import Files, Stage
 
-SECONDS = float(os.environ.get("EVENTDB_CHAOS_SECONDS", "60"))
+SECONDS = float(os.environ.get("EVENTDB_CHAOS_SECONDS", "45"))
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(SECONDS * 2 + 300)]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from concurrent.futures import Future
 from itertools import pairwise
 from typing import Final
 
@@ -48,7 +49,7 @@ class Campaign:
         self._nodes = node_faults(cluster)
         self._due: list[str] = []  # so that every fault comes once before one comes twice
         self._threads: list[SyncClient | ReplicaReader] = []
-        self._tasks: list[tuple[AsyncClient, asyncio.Future[None]]] = []
+        self._tasks: list[tuple[AsyncClient, Future[None]]] = []
 
     # -- clients
 
@@ -60,7 +61,7 @@ class Campaign:
                 self._threads.append(SyncClient(f"{kind}{number}", self.history, self.rng.getrandbits(32), route))
             for kind in "uv":
                 client = AsyncClient(f"{kind}{number}", self.history, self.rng.getrandbits(32), addresses, timeout_s)
-                self._tasks.append((client, asyncio.run_coroutine_threadsafe(client.run(), self.loop)))  # type: ignore[arg-type]
+                self._tasks.append((client, asyncio.run_coroutine_threadsafe(client.run(), self.loop)))
         for number, address in enumerate(addresses):
             self._threads.append(ReplicaReader(f"r{number}", self.history, self.rng.getrandbits(32), address))
         for thread in self._threads:
@@ -94,6 +95,9 @@ class Campaign:
         silent |= {thread.label for thread in self._threads if isinstance(thread, SyncClient)} - answered
         assert not silent, f"the clients {silent} were never answered: {self.history.errors.most_common(5)}"
         wrong = all_checks(self.history, self.stage.url, self.cluster.digests(), offset)
+        if wrong:
+            self.cluster.folder.joinpath("history.txt").write_text("\n".join(map(str, self.history.operations)))
+            print(f"the history is in {self.cluster.folder}")
         assert not wrong, "\n".join([f"{len(wrong)} findings", *wrong[:20]])
 
     def _round(self) -> None:

@@ -140,6 +140,7 @@ def settled(operations: list[Operation], transactions: Transactions) -> list[Ope
 
     A write that the log does not have never happened: left out. One that it has happened before any write to the same
     key that stands behind it in the log had its answer. Both are more than a client may ask for, so no fault is hidden.
+    Its place in the log is what the search tries first.
     """
     at = {
         event[-1]: offset
@@ -160,7 +161,7 @@ def settled(operations: list[Operation], transactions: Transactions) -> list[Ope
             found.append(operation)
         elif place:
             behind = (returned for other, returned in answered.get(operation.key, ()) if other > place)
-            found.append(replace(operation, returned=min(behind, default=INFINITY)))
+            found.append(replace(operation, returned=min(behind, default=INFINITY), number=place))
     return found
 
 

@@ -192,7 +192,8 @@ def plain(address: Address, timeout_s: float) -> redis.Redis:
 def by_sentinel(addresses: list[Address], timeout_s: float) -> redis.Redis:
     """Every node is a Sentinel on its own port."""
     options: dict[str, Any] = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
-    sentinel: Any = Sentinel(addresses, sentinel_kwargs={**options, "retry": Retry(NoBackoff(), 0)}, **options)
+    make: Any = Sentinel
+    sentinel = make(addresses, sentinel_kwargs={**options, "retry": Retry(NoBackoff(), 0)}, **options)
     found: redis.Redis = sentinel.master_for(SERVICE, retry=Retry(NoBackoff(), 0))
     found.response_callbacks.clear()
     return found
@@ -201,7 +202,7 @@ def by_sentinel(addresses: list[Address], timeout_s: float) -> redis.Redis:
 class SyncClient(Client, threading.Thread):
     """A thread with a synchronous client."""
 
-    def __init__(self, name: str, history: History, seed: int, routes: list[redis.Redis]) -> None:
+    def __init__(self, name: str, history: History, seed: int, routes: list[Any]) -> None:
         Client.__init__(self, name, history, seed)
         threading.Thread.__init__(self, name=name, daemon=True)
         self.routes = routes
@@ -242,11 +243,12 @@ class AsyncClient(Client):
         self.timeout_s = timeout_s
         self.sentinel = self.rng.random() < 0.5
 
-    def _connect(self, stack: contextlib.AsyncExitStack) -> list[redis.asyncio.Redis]:
+    def _connect(self, stack: contextlib.AsyncExitStack) -> list[Any]:
         options: dict[str, Any] = {"socket_timeout": self.timeout_s, "socket_connect_timeout": self.timeout_s}
         once = AsyncRetry(NoBackoff(), 0)
         if self.sentinel:
-            sentinel = AsyncSentinel(self.addresses, sentinel_kwargs={**options, "retry": once}, **options)
+            make: Any = AsyncSentinel
+            sentinel = make(self.addresses, sentinel_kwargs={**options, "retry": once}, **options)
             for one in sentinel.sentinels:
                 stack.push_async_callback(one.aclose)
             routes = [sentinel.master_for(SERVICE, retry=once)]
@@ -263,7 +265,7 @@ class AsyncClient(Client):
             while not self.stopping.is_set():
                 await asyncio.sleep(self.pause_s(well=await self._one(routes)))
 
-    async def _one(self, routes: list[redis.asyncio.Redis]) -> bool:
+    async def _one(self, routes: list[Any]) -> bool:
         plan = self.plan()
         route = routes[self.at]
         try:
@@ -310,7 +312,7 @@ class ReplicaReader(Client, threading.Thread):
         keys = self.history.keys()
         reads = [("LRANGE", key, 0, -1) if kind_of(key) == "l" else ("GET", key) for key in keys]
         commands = [("MULTI",), ("ROLE",), ("EVENTDB.OFFSET",), *reads, ("EXEC",)]
-        wire.send(*(encode(*command) for command in commands))  # type: ignore[arg-type]
+        wire.send(*(encode(*command) for command in commands))
         found: Any = [wire.receive() for _ in commands][-1]
         if isinstance(found, list) and found[0][0] == b"slave":
             values: dict[bytes, Any] = {

@@ -85,6 +85,7 @@ class Cluster:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, url: str, folder: Path, count: int = NODES) -> None:
         self.url = url
+        self.folder = folder
         folder.mkdir(exist_ok=True)
         self.nodes = [Node(loop, f"n{number + 1}", url, folder / f"n{number + 1}") for number in range(count)]
 

@@ -114,8 +114,8 @@ def is_linearizable(operations: Sequence[Operation], first: State = None) -> boo
                 choice = (taken | 1 << index, after)
                 if choice not in tried:
                     tried.add(choice)
-                    following.append((choice, operation.returned))  # type: ignore[arg-type]
-        following.sort(key=lambda found: -found[1])  # type: ignore[operator, arg-type]
+                    following.append((choice, (operation.returned, operation.number)))  # type: ignore[arg-type]
+        following.sort(key=lambda found: found[1], reverse=True)  # type: ignore[operator, arg-type]
         stack.extend(found[0] for found in following)  # type: ignore[misc]
     return False
 
