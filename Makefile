@@ -7,6 +7,8 @@ LOG ?= quorum:./data
 PORT ?= 6379
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+FIRST ?= 1
+SEEDS ?= 100
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PIP := $(PY) -m pip --disable-pip-version-check -q
@@ -14,7 +16,8 @@ LOCK := $(VENV)/bin/pip-compile -q --generate-hashes --allow-unsafe --strip-extr
 	--no-emit-trusted-host --no-emit-options --no-config
 
 .DEFAULT_GOAL := help
-.PHONY: help serve build pure test test-compiled test-pure test-compose lint format types bench lock redis kafka docker clean
+.PHONY: help serve build pure test test-compiled test-pure test-compose simulate chaos lint format types bench \
+	bench-nodes lock redis kafka docker clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -40,6 +43,16 @@ test-compiled: $(VENV)/.dev redis kafka ## run all tests on the compiled build, 
 test-pure: $(VENV)/.dev redis kafka pure ## run all tests on the pure Python build
 	EVENTDB_BUILD=pure $(PY) -m pytest $(PYTEST_ARGS)
 
+simulate: $(VENV)/.dev ## nodes on a virtual clock: SEEDS=1000 worlds, SEED=7 one again, BACKEND=files|kafka
+	@find eventdb backends replay -name '*.so' | grep -q . && { echo "the simulation needs the pure build: make pure"; \
+		exit 1; } || true
+	@PYTHONHASHSEED=0 $(PY) -m tests.simulation $(if $(SEED),--seed $(SEED),--first $(FIRST) --seeds $(SEEDS)) \
+		$(if $(BACKEND),--backend $(BACKEND)) $(if $(MUTATION),--mutation $(MUTATION))
+
+chaos: export EVENTDB_CHAOS_SECONDS ?= 600
+chaos: $(VENV)/.dev kafka build ## real nodes and clients through faults for ten minutes a backend (EVENTDB_CHAOS_SECONDS)
+	$(PY) -m pytest -s tests/test_chaos.py $(PYTEST_ARGS)
+
 # Images, and a Compose that had to be built, are kept in ~/.cache/eventdb/compose (EVENTDB_COMPOSE_CACHE).
 test-compose: $(VENV)/.dev docker kafka ## build the image and run compose.yaml for real; root starts an engine when none answers
 	EVENTDB_TEST_COMPOSE=1 $(PY) -m pytest -s tests/compose $(PYTEST_ARGS)
@@ -57,6 +70,9 @@ types: $(VENV)/.dev ## mypy, strict
 
 bench: $(VENV)/.dev redis build ## compare with a real redis-server: BENCH_ARGS="--quick --only set"
 	$(PY) -m benchmarks.run $(BENCH_ARGS)
+
+bench-nodes: $(VENV)/.dev redis kafka build ## failovers, replicas, lag: BENCH_ARGS="--stage files --failovers 20"
+	$(PY) -m benchmarks.nodes $(BENCH_ARGS)
 
 lock: $(VENV)/.dev ## pin the dependencies anew: requirements/*.txt
 	CUSTOM_COMPILE_COMMAND="make lock" $(LOCK) --upgrade -o requirements/run.txt pyproject.toml requirements/build.in

@@ -77,13 +77,13 @@ class Node:
         monotonic: Callable[[], float] = time.perf_counter,
         rng: random.Random | None = None,
     ) -> None:
-        self.url = url
         self.asked = asked
         self.lease_ms = lease_ms
         self.config = config
         self.name = name or f"{socket.gethostname()}:{os.getpid()}"
         self.address = address
         self.log: Log = open_log(url)
+        self.url = self.log.url  # as it may be shown
         self.monotonic = monotonic
         self.committing = Committing(self._failed, monotonic)
         self.tenure: Tenure | None = None

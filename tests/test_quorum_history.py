@@ -337,7 +337,7 @@ async def test_another_number_of_zones_is_refused_with_the_right_one(tmp_path: P
         ("quorum:/a,/b,/a", "given twice"),
         ("quorum:/a,/b,/a/../b", "given twice"),
         ("quorum:/a,/b,/a/sub", "lie in one another"),
-        ("nosuch:/a", "known are memory:, quorum:"),
+        ("nosuch:/a", "known are kafka:, memory:, quorum:"),
         ("/just/a/path", "SCHEME:WHERE"),
     ],
 )

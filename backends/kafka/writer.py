@@ -22,6 +22,7 @@ from eventdb.backends.record import BODY_BYTES_MAX, Encoder, decode, moved
 # From this size on, compressing would hold up the loop for longer than handing it to a thread does.
 ASIDE_BYTES_MIN: Final = 256 << 10
 CLOSE_S_MAX: Final = 5.0
+CLOSE_POLL_S: Final = 0.005
 # An answer that takes longer than this may mean that the leader is gone: ask the other brokers.
 SUSPECT_S: Final = 0.4
 NEWS_S: Final = 0.25
@@ -337,8 +338,11 @@ class KafkaWriter:
         deadline = time.monotonic() + CLOSE_S_MAX
         while (self._staged or self._queue) and self._failure is None and time.monotonic() < deadline:
             last = self._queue[-1] if self._queue else self._staged[-1][1]
-            await asyncio.wait([last.future], timeout=deadline - time.monotonic())
-            await asyncio.sleep(0)
+            if last.future.done():  # cancelled: nobody waits for it, but its record is on its way all the same
+                await asyncio.sleep(CLOSE_POLL_S)
+            else:
+                await asyncio.wait([last.future], timeout=deadline - time.monotonic())
+                await asyncio.sleep(0)
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         self._fail(Indeterminate("the writer was closed before the append was durable"))

@@ -15,6 +15,7 @@ or replaced by an older copy of itself, is noticed too: there the promise is gon
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,6 +31,10 @@ class Outbid(Exception):  # noqa: N818
     def __init__(self, epoch: int) -> None:
         super().__init__(f"promised to epoch {epoch}")
         self.epoch = epoch
+
+
+class LostPromise(Exception):  # noqa: N818
+    """Our promise is gone from the zone: a higher claim took it, or the directory is another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +84,8 @@ def make(ops: FileOps, zone: str, epoch: int, *, ours: bool = False) -> Promise:
     sync_directory(ops, directory)
     there = epochs(ops, zone)
     if there and there[-1] > epoch:
-        ops.unlink(path)
+        with suppress(FileNotFoundError):  # the higher claim may have been faster
+            ops.unlink(path)
         raise Outbid(there[-1])
     lower = [other for other in there if other < epoch]
     for other in lower:
@@ -89,5 +95,8 @@ def make(ops: FileOps, zone: str, epoch: int, *, ours: bool = False) -> Promise:
             pass
     if lower:
         sync_directory(ops, directory)
-    found = ops.stat(path)
+    try:
+        found = ops.stat(path)
+    except FileNotFoundError:  # taken by a higher claim since we looked, which may have given up by now
+        raise Outbid(max([epoch, *epochs(ops, zone)])) from None
     return Promise(epoch, path, found.st_ino, found.st_ctime_ns)

@@ -11,7 +11,6 @@ from eventdb.backends.quorum.files import FileOps, sync_directory, write_all
 from eventdb.backends.quorum.segment import CHUNK_BYTES, NO_STOP, Chunk
 from eventdb.backends.quorum.view import Damage, ZoneView
 
-
 LOGGER: Final = logging.getLogger("eventdb.backends.quorum")
 
 

@@ -27,6 +27,7 @@ from eventdb.backends.record import BODY_BYTES_MAX, Encoder
 # From this size on, compressing would hold up the loop for longer than handing it to a thread does.
 ASIDE_BYTES_MIN: Final = 256 << 10
 CLOSE_S_MAX: Final = 5.0
+CLOSE_POLL_S: Final = 0.005
 STOP_S_MAX: Final = 1.0
 
 
@@ -82,7 +83,7 @@ class QuorumWriter:
         for facts in claimed.facts:
             place = facts.place
             identity = Identity(claimed.log_id, place.index, len(claimed.facts))
-            zone = Zone(place.ops, place.directory, place.name, place.index, self._quorum, identity, place.runtime)
+            zone = Zone(place, self._quorum, identity)
             # A zone of which nothing is known may still be a member: joining will tell.
             member = facts.worth in (Worth.COUNT, Worth.ABSENT, Worth.LOST)
             zone.adopt(facts.promise, facts.tail, true=place.index == claimed.source, member=member)
@@ -261,8 +262,11 @@ class QuorumWriter:
         deadline = self._loop.time() + CLOSE_S_MAX
         while (self._pending or self._aside) and self._failure is None and self._loop.time() < deadline:
             futures = [future for _end, future in self._pending] or [entry.future for entry in self._aside]
-            await asyncio.wait(futures[-1:], timeout=deadline - self._loop.time())
-            await asyncio.sleep(0)
+            if futures[-1].done():  # cancelled: nobody waits for it, but its record is on its way all the same
+                await asyncio.sleep(CLOSE_POLL_S)
+            else:
+                await asyncio.wait(futures[-1:], timeout=deadline - self._loop.time())
+                await asyncio.sleep(0)
         self._scrubber.stop()
         self._stop_hearing()
         self._fail(Indeterminate("the writer was closed before the append was durable"))

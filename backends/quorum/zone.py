@@ -24,11 +24,12 @@ from eventdb.backends.quorum import identity as identities
 from eventdb.backends.quorum import lane
 from eventdb.backends.quorum import promise as promises
 from eventdb.backends.quorum.align import agreed_end
-from eventdb.backends.quorum.files import FileOps, sync_directory, write_all
+from eventdb.backends.quorum.claim import Place
+from eventdb.backends.quorum.files import sync_directory, write_all
 from eventdb.backends.quorum.identity import DamagedIdentity, Identity
-from eventdb.backends.quorum.promise import Outbid, Promise
+from eventdb.backends.quorum.promise import LostPromise, Outbid, Promise
 from eventdb.backends.quorum.repair import repair_segment
-from eventdb.backends.quorum.runtime import PROCESS, Runtime, Wake
+from eventdb.backends.quorum.runtime import Wake
 from eventdb.backends.quorum.segment import CHUNK_BYTES, list_segments, segment_name
 from eventdb.backends.quorum.view import Damage, Tail, ZoneView
 from eventdb.backends.quorum.window import Quorum
@@ -58,31 +59,19 @@ CATCHING_UP: Final = "catching-up"
 DOWN: Final = "down"
 
 
-class LostPromise(Exception):  # noqa: N818
-    """Our promise is gone from the zone: a higher claim took it, or the directory is another one."""
-
-
 class NotYet(Exception):  # noqa: N818
     """The zone cannot join now, for want of others; said in `Log.info`."""
 
 
 class Zone:
-    def __init__(
-        self,
-        ops: FileOps,
-        directory: str,
-        name: str,
-        index: int,
-        quorum: Quorum,
-        identity: Identity,
-        runtime: Runtime = PROCESS,
-    ) -> None:
-        self.ops = ops
+    def __init__(self, place: Place, quorum: Quorum, identity: Identity) -> None:
+        runtime = place.runtime
+        self.ops = place.ops
         self.monotonic = runtime.monotonic
         self.sleep = runtime.sleep
-        self.directory = directory
-        self.name = name
-        self.index = index
+        self.directory = place.directory
+        self.name = place.name
+        self.index = place.index
         self.state = CATCHING_UP
         self.detail = ""
         self.end = 0  # exclusive end of what it has synced
@@ -112,7 +101,7 @@ class Zone:
         self._in_lane = False  # the thread is in lanes.c; the quorum knows how far it is
         self._wrote_at = 0.0
         self._damaged: set[str] = set()  # names of segments to be rebuilt
-        self._runner = runtime.thread(self._run, f"eventdb-{name}")
+        self._runner = runtime.thread(self._run, f"eventdb-{place.name}")
 
     # -- called by the loop ---------------------------------------------------------------------------------
 
@@ -200,9 +189,7 @@ class Zone:
                 self._linger()
             frames = window.take(self.end, WRITE_BYTES_MAX)
             if frames is None:
-                self._state(CATCHING_UP, f"from position {self.end}")
-                self._fill()
-                self._state(UP, "")
+                self._catch_up()
                 continue
             if not frames:
                 if not self._idle():
@@ -239,9 +226,7 @@ class Zone:
         if reason == lane.LOST:
             raise LostPromise
         if reason == lane.BEHIND:
-            self._state(CATCHING_UP, f"from position {self.end}")
-            self._fill()
-            self._state(UP, "")
+            self._catch_up()
         elif reason == lane.FULL:
             self._roll()
         elif reason == lane.DRY:
@@ -426,6 +411,11 @@ class Zone:
         if best is None:
             raise NotYet(f"no other zone has history behind position {position}")
         return best
+
+    def _catch_up(self) -> None:
+        self._state(CATCHING_UP, f"from position {self.end}")
+        self._fill()
+        self._state(UP, "")
 
     def _fill(self) -> None:
         """Copy from other zones until the window has what comes next."""

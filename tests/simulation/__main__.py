@@ -7,7 +7,7 @@ import sys
 import time
 
 from tests.simulation import mutations
-from tests.simulation.simulation import Result, simulate
+from tests.simulation.simulation import FILES, KAFKA, Result, simulate
 
 
 def describe(result: Result) -> str:
@@ -23,30 +23,33 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=100, help="how many, from --first on")
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--seed", type=int, help="one seed, twice, with its story")
+    parser.add_argument("--backend", choices=(FILES, KAFKA), default=FILES)
     parser.add_argument("--mutation", choices=sorted(mutations.MUTATIONS), help="break the protocol on purpose")
     options = parser.parse_args()
     with mutations.applied(options.mutation):
-        return one(options.seed) if options.seed is not None else many(options.first, options.seeds)
+        if options.seed is not None:
+            return one(options.seed, options.backend)
+        return many(options.first, options.seeds, options.backend)
 
 
-def one(seed: int) -> int:
-    result = simulate(seed, story=True)
+def one(seed: int, log: str) -> int:
+    result = simulate(seed, log=log, story=True)
     print("\n".join(result.story))
     print(describe(result))
-    again = simulate(seed)
+    again = simulate(seed, log=log)
     same = again.trace == result.trace
     print("the second run did the same" if same else f"the second run did something else: {describe(again)}")
     print("\n".join(f"WRONG: {line}" for line in result.wrong[:20]))
     return 1 if result.wrong or not same else 0
 
 
-def many(first: int, count: int) -> int:
+def many(first: int, count: int, log: str) -> int:
     failed: list[int] = []
     began = time.perf_counter()
     totals = [0, 0, 0, 0]
     accidents: dict[str, int] = {}
     for seed in range(first, first + count):
-        result = simulate(seed)
+        result = simulate(seed, log=log)
         for index, number in enumerate((result.operations, result.unknown, result.claims, result.replica_reads)):
             totals[index] += number
         for name, number in result.accidents.items():
@@ -55,7 +58,9 @@ def many(first: int, count: int) -> int:
             failed.append(seed)
             print(describe(result))
             print("\n".join(f"    WRONG: {line}" for line in result.wrong[:5]))
-            print(f"    again: make simulate SEED={seed}", flush=True)
+            print(f"    again: make simulate SEED={seed} BACKEND={log}", flush=True)
+        if (seed - first + 1) % 100 == 0:
+            print(f"{seed - first + 1} seeds, {len(failed)} failed", file=sys.stderr, flush=True)
     seconds = time.perf_counter() - began
     print(f"{count} seeds in {seconds:.0f} s: {totals[0]} operations answered, {totals[1]} of unknown outcome,")
     print(f"{totals[2]} claims, {totals[3]} reads at replicas; accidents: {accidents}")

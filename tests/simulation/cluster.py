@@ -8,12 +8,14 @@ import random
 import zlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from typing import Any
 
-from eventdb.backends import Batch, Log, LogError, Record, RecordKind
-from eventdb.backends.quorum import QuorumLog, QuorumWriter
+from eventdb.backends import Batch, Log, LogError, Record, RecordKind, Writer
+from eventdb.backends.quorum import QuorumLog
 from eventdb.config import Config
 from eventdb.lease import Role
 from eventdb.server import Server
+from tests.simulation.broker import Partition, SimKafkaLog
 from tests.simulation.network import Network
 from tests.simulation.ops import SimOps, ZoneState
 from tests.simulation.threads import SimRuntime
@@ -52,31 +54,27 @@ class Seen:
         self.reads.append((who, start, batch.next_position, tuple(record.position for record in batch.records)))
 
 
-class WatchedLog(QuorumLog):
+class WatchedLog:
     """The real log of one process; what it yields and acknowledges is remembered."""
 
-    def __init__(self, cluster: Cluster, process: Process, segment_bytes: int) -> None:
-        runtime = cluster.runtimes[process]
-        super().__init__(
-            URL,
-            segment_bytes=segment_bytes,
-            payload_bytes_max=4000,
-            ops_of=lambda index: SimOps(process, cluster.zones[index]),
-            runtime=runtime,
-        )
+    def __init__(self, cluster: Cluster, process: Process, log: Log) -> None:
+        self._log = log
         self._seen = cluster.seen
         self._who = f"{process.name}#{process.number}"
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
+
     async def read(self, start: int = 0, *, follow: bool = False) -> AsyncIterator[Batch]:
         position = start
-        async with contextlib.aclosing(super().read(start, follow=follow)) as batches:  # type: ignore[type-var]
+        async with contextlib.aclosing(self._log.read(start, follow=follow)) as batches:  # type: ignore[type-var]
             async for batch in batches:
                 self._seen.read(self._who, position, batch)
                 position = batch.next_position
                 yield batch
 
-    async def claim(self, node: str, address: str = "") -> QuorumWriter:
-        writer = await super().claim(node, address)
+    async def claim(self, node: str, address: str = "") -> Writer:
+        writer = await self._log.claim(node, address)
         append = writer.append
 
         def watched(
@@ -156,8 +154,13 @@ class Machine:
 
 
 class Cluster:
-    def __init__(self, world: World, *, machines: int, segment_bytes: int, lease_ms: int = 500) -> None:
+    """`partition`: the log is this one, not quorum files."""
+
+    def __init__(
+        self, world: World, *, machines: int, segment_bytes: int, partition: Partition | None, lease_ms: int = 500
+    ) -> None:
         self.world = world
+        self.partition = partition
         self.network = Network(world)
         self.zones = [ZoneState(world, index, f"/sim/zone-{letter}") for index, letter in enumerate("abc")]
         self.seen = Seen()
@@ -167,14 +170,20 @@ class Cluster:
         self.commit_timeout_ms = 1000
         self.machine_id = ""
         self.machines = [Machine(self, number, Role.AUTO) for number in range(1, machines + 1)]
-        self.logs: list[Log] = []
 
-    def open_log(self, _url: str = URL) -> WatchedLog:
+    def open_log(self, _url: str = URL) -> Log:
         process = self.world.current
         assert process is not None
-        log = WatchedLog(self, process, self.segment_bytes)
-        self.logs.append(log)
-        return log
+        if self.partition is not None:
+            return WatchedLog(self, process, SimKafkaLog(process, self.partition))  # type: ignore[return-value]
+        log = QuorumLog(
+            URL,
+            segment_bytes=self.segment_bytes,
+            payload_bytes_max=4000,
+            ops_of=lambda index: SimOps(process, self.zones[index]),
+            runtime=self.runtimes[process],
+        )
+        return WatchedLog(self, process, log)  # type: ignore[return-value]
 
     def visitor(self, name: str) -> Process:
         """A process without a server, with a clock that is right."""
@@ -191,9 +200,7 @@ class Cluster:
             if machine.up and machine.server is not None and not machine.process.paused:  # type: ignore[union-attr]
                 node = machine.server.node
                 commit = node.engine.commit
-                if node.role == "replica":
-                    self._digest(machine, node.follower.offset)
-                elif node.role == "primary" and not commit.pending and not node.engine.events:
+                if node.role in ("replica", "primary") and not commit.pending:
                     self._digest(machine, commit.durable_offset)
 
     def _digest(self, machine: Machine, offset: int) -> None:
@@ -216,7 +223,7 @@ class Cluster:
                 offset = machine.server.node.engine.commit.durable_offset  # type: ignore[union-attr]
                 if offset != node.engine.commit.durable_offset:
                     return f"{machine.name} is at offset {offset} of {node.engine.commit.durable_offset}"
-        for zone in writer.zones:  # type: ignore[attr-defined]
+        for zone in getattr(writer, "zones", ()):  # type: ignore[attr-defined]
             if zone.state != "up" or zone.end < writer.durable_end:  # type: ignore[attr-defined]
                 return f"{zone.name} is {zone.health()}, at {zone.end} of {writer.durable_end}"  # type: ignore[attr-defined]
         return ""

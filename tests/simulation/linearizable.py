@@ -100,10 +100,15 @@ def is_linearizable(operations: Sequence[Operation], first: State = None) -> boo
                 deadline = min(deadline, operation.returned)
             index += 1
         following: list[tuple[int, State]] = []
+        lost: set[tuple[Step, ...]] = set()  # of those that do the same and never returned, the first called will do
         for index in candidates:
             operation = todo[index]
             if operation.called > deadline:
                 continue
+            if operation.results is None and operation.returned == INFINITY:
+                if operation.steps in lost:
+                    continue
+                lost.add(operation.steps)
             after, fits = run(state, operation)
             if fits:
                 choice = (taken | 1 << index, after)

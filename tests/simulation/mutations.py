@@ -102,6 +102,10 @@ MUTATIONS: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {
 }
 
 
+# Seeds that noticed it when this was written, and how many are tried when none of them does any more.
+NOTICED: dict[str, tuple[tuple[int, ...], int]] = dict.fromkeys(MUTATIONS, ((), 100))
+
+
 @contextlib.contextmanager
 def applied(name: str | None) -> Iterator[None]:
     """Inside, the rule of that name is broken."""

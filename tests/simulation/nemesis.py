@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from eventdb.lease import MARGIN, Role
 from eventdb.resp import ReplyError
+from tests.simulation.broker import COPIES, Partition
 from tests.simulation.cluster import Cluster, Machine, choose
 from tests.simulation.ops import ZoneState
 
@@ -37,7 +38,7 @@ def draw_profile(rng: random.Random, cluster: Cluster) -> Profile:
     profile = Profile(accidents=rng.randint(2, 9))
     if chance < 0.08:
         profile.name, profile.accidents = "calm", 0
-    elif chance < 0.33:
+    elif chance < 0.33 and cluster.partition is None:
         profile.name, profile.liar = "liar", rng.randrange(3)
     elif chance < 0.50:
         profile.name, profile.stale_reads = "wild clocks", True
@@ -80,7 +81,11 @@ class Nemesis:
             self.claim_by_force,
             *zones,
         ]
-        if profile.liar >= 0:
+        if cluster.partition is not None:
+            self._accidents = [a for a in self._accidents if a not in zones and a != self.split]
+            self._accidents += [self.lose_broker, self.lose_leader, self.replace_leader, self.slow_brokers]
+            self._accidents += [self.lose_answers, self.lose_answers, self.two_brokers]
+        elif profile.liar >= 0:
             self._accidents += [self.power_cut] * 3
         else:
             self._accidents += [self.dark]
@@ -105,6 +110,8 @@ class Nemesis:
         self.world.note("all is healed")
         for zone in self.cluster.zones:
             zone.heal()
+        if self.cluster.partition is not None:
+            self.cluster.partition.heal()
         self.cluster.network.cut.clear()
         self.cluster.network.slow = 0.0
         for machine in self.cluster.machines:
@@ -239,6 +246,65 @@ class Nemesis:
             if not machine.up:
                 machine.start()
 
+    # -- brokers
+
+    @property
+    def partition(self) -> Partition:
+        assert self.cluster.partition is not None
+        return self.cluster.partition
+
+    async def lose_broker(self) -> None:
+        await self._lose(self.rng.randrange(COPIES))
+
+    async def _lose(self, broker: int) -> None:
+        partition = self.partition
+        self.world.note(f"broker {broker} is lost{', the leader' if broker == partition.leader else ''}")
+        if broker == partition.leader:
+            partition.lose_leader(replaced=False)
+            await self._for(0.2, 1.5)
+            partition.elect()
+        else:
+            partition.up[broker] = False
+        await self._for(0.1, 2.0)
+        partition.start(broker)
+        self.world.note(f"broker {broker} is back, broker {partition.leader} leads")
+
+    async def lose_leader(self) -> None:
+        if self.partition.leader >= 0:
+            await self._lose(self.partition.leader)
+
+    async def two_brokers(self) -> None:
+        one, other = self.rng.sample(range(COPIES), 2)
+        self.world.create_task(self._lose(one))
+        await self._lose(other)
+
+    async def replace_leader(self) -> None:
+        """The leader is replaced, and does not know it for a while."""
+        self.world.note(f"broker {self.partition.leader} is replaced")
+        self.partition.lose_leader(replaced=True)
+        await self._for(0.01, 0.8)
+        self.partition.elect()
+        self.world.note(f"broker {self.partition.leader} leads")
+
+    async def slow_brokers(self) -> None:
+        self.partition.slow = self.rng.choice((0.01, 0.1, 1.0))
+        self.world.note(f"brokers are slow by {self.partition.slow}")
+        await self._for(0.1, 1.5)
+        self.partition.slow = 0.0
+
+    async def lose_answers(self) -> None:
+        self.partition.lost_answers = self.rng.choice((0.05, 0.3, 1.0))
+        self.world.note(f"answers are lost: {self.partition.lost_answers}")
+        await self._for(0.1, 1.5)
+        self.partition.lost_answers = 0.0
+
+    async def _cut_from_brokers(self, machine: Machine, partition: Partition) -> None:
+        self.world.note(f"{machine.name} is cut from the brokers")
+        partition.cut.add(machine.name)
+        await self._for(0.1, 2.5)
+        partition.cut.discard(machine.name)
+        self.world.note(f"{machine.name} reaches the brokers")
+
     # -- the network
 
     async def cut_from_zone(self) -> None:
@@ -251,6 +317,9 @@ class Nemesis:
         await self._cut(self._machine(primary=True), self.cluster.zones)
 
     async def _cut(self, machine: Machine, zones: list[ZoneState]) -> None:
+        if self.cluster.partition is not None:
+            await self._cut_from_brokers(machine, self.cluster.partition)
+            return
         how = self._how()
         self.world.note(f"{machine.name} is cut from zones {[zone.index for zone in zones]} ({how})")
         for zone in zones:

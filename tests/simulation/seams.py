@@ -18,6 +18,7 @@ import eventdb.server
 from eventdb.backends import Log
 from eventdb.lease import Holder
 from eventdb.replay import follower
+from tests.simulation.broker import ensure
 from tests.simulation.world import Clock, Process, World
 
 POLL_S = 0.01  # between two looks at the hints: a fifth as often as in earnest, to get through more seeds
@@ -38,6 +39,7 @@ def installed(world: World, open_log: Callable[[str], Log]) -> Iterator[None]:
             if module.__dict__.get("perf_counter") is time.perf_counter:
                 stack.enter_context(patch.object(module, "perf_counter", clock.perf_counter))
         stack.enter_context(patch("eventdb.node.open_log", open_log))
+        stack.enter_context(patch("eventdb.backends.kafka.log.ensure", ensure))
         stack.enter_context(patch.object(eventdb.server, "Node", functools.partial(_node, world)))
         stack.enter_context(patch.object(follower, "collector_paused", contextlib.nullcontext))
         stack.enter_context(patch.object(Holder, "here", staticmethod(lambda: _holder(world))))

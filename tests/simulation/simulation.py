@@ -12,12 +12,15 @@ from dataclasses import dataclass, field
 
 from eventdb.backends import Batch, LogError
 from tests.simulation import seams
+from tests.simulation.broker import Partition
 from tests.simulation.checks import history_checks
 from tests.simulation.clients import Client, History
 from tests.simulation.cluster import Cluster
 from tests.simulation.nemesis import Nemesis, Profile, draw_profile
 from tests.simulation.world import Stuck, World
 
+FILES = "files"
+KAFKA = "kafka"
 SECONDS = 4.0  # of accidents
 REST_S = 30.0  # after which everything has to be at rest
 
@@ -38,15 +41,15 @@ class Result:
     accidents: dict[str, int] = field(default_factory=dict)
 
 
-def simulate(seed: int, *, story: bool = False, seconds: float = SECONDS) -> Result:
-    """Run one seed from beginning to end; `wrong` is empty when all held."""
+def simulate(seed: int, *, log: str = FILES, story: bool = False, seconds: float = SECONDS) -> Result:
+    """Run one seed from beginning to end; `wrong` is empty when all held. `log`: FILES or KAFKA."""
     collecting = gc.isenabled()
     if not gc.get_freeze_count():
         gc.freeze()  # the modules: nothing of theirs is ever garbage
     gc.disable()  # what is collected when would depend on what ran before
     try:
         with taken_apart():
-            result = _simulated(seed, story, seconds)
+            result = _simulated(seed, log, story, seconds)
             gc.collect()
     finally:
         if collecting:
@@ -54,11 +57,11 @@ def simulate(seed: int, *, story: bool = False, seconds: float = SECONDS) -> Res
     return result
 
 
-def _simulated(seed: int, story: bool, seconds: float) -> Result:
+def _simulated(seed: int, log: str, story: bool, seconds: float) -> Result:
     world = World(seed)
     if story:
         world.notes = []
-    run = Run(world, seconds)
+    run = Run(world, log, seconds)
     with seams.installed(world, run.cluster.open_log):
         try:
             world.run_until_complete(run.main())
@@ -84,13 +87,18 @@ def taken_apart() -> Iterator[None]:
 
 
 class Run:
-    def __init__(self, world: World, seconds: float) -> None:
+    def __init__(self, world: World, log: str, seconds: float) -> None:
         rng = world.rng
         self.world = world
         self.seconds = seconds
         self.history = History()
         self.wrong: list[str] = []
-        self.cluster = Cluster(world, machines=3, segment_bytes=rng.choice((1500, 6000, 1 << 20)))
+        self.cluster = Cluster(
+            world,
+            machines=3,
+            segment_bytes=rng.choice((1500, 6000, 1 << 20)),
+            partition=Partition(world) if log == KAFKA else None,
+        )
         self.profile: Profile = draw_profile(rng, self.cluster)
         self.nemesis = Nemesis(self.cluster, self.profile, rng)
         self.batches: list[Batch] = []
