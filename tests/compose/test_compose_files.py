@@ -82,7 +82,7 @@ def test_sentinel_clients_find_the_primary_from_any_node(stack: Stack) -> None:
         client.set("found", "yes")
     for node in stack.nodes():
         sentinel = Sentinel([("127.0.0.1", node.port)], socket_timeout=5)
-        host, port = sentinel.discover_master("eventdb")
+        host, port = sentinel.discover_master("mymaster")
         assert stack.inspect(primary.name, "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}").split() == [
             host
         ]
