@@ -1,10 +1,10 @@
 """The Kafka backend against aiokafka's own producer, on three real brokers of this machine.
 
-    python -m benchmarks.kafka [--seconds 3]
+    python -m benchmarks.kafka [--seconds 0.5] [--rounds 7]
 
 Both append the same random bytes (nothing shrinks) to topics with the same settings, acks=all, idempotent; ours carries
-a 64-byte frame on top. One after the other, twice, the better run of each: the brokers share the machine with the
-clients.
+a 64-byte frame on top. Short runs in turn, medians, and the median of the ratios of neighbours: the brokers share the
+machine with the clients, and both with whatever else runs there.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ from eventdb.backends.kafka import KafkaLog, KafkaWriter
 from eventdb.cli.brokers import Brokers, cache_folder, fetch_jars
 
 SIZES = (200, 20_000, 200_000)
-IN_FLIGHT = (1, 4, 16, 64)
-ROUNDS = 2
+IN_FLIGHT = (1, 8, 64)
 BATCH_BYTES = 2 << 20
 Append = Callable[[bytes], Awaitable[object]]
 
@@ -33,9 +32,10 @@ Append = Callable[[bytes], Awaitable[object]]
 class Run:
     """What one measurement found."""
 
-    def __init__(self, seconds: float, size: int, latencies: list[float]) -> None:
+    def __init__(self, seconds: float, cpu_seconds: float, size: int, latencies: list[float]) -> None:
         self.per_second = len(latencies) / seconds
         self.mb_per_second = self.per_second * size / 1e6
+        self.cpu_us = cpu_seconds / len(latencies) * 1e6  # of this process, for one append
         self.p50_ms = statistics.median(latencies) * 1000
 
 
@@ -43,7 +43,7 @@ async def measure(append: Append, size: int, in_flight: int, seconds: float) -> 
     """Keep `in_flight` appends under way for so long."""
     body = os.urandom(size)
     latencies: list[float] = []
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), time.process_time()
 
     async def worker() -> None:
         while (start := time.perf_counter()) < began + seconds:
@@ -51,7 +51,7 @@ async def measure(append: Append, size: int, in_flight: int, seconds: float) -> 
             latencies.append(time.perf_counter() - start)
 
     await asyncio.gather(*(worker() for _ in range(in_flight)))
-    return Run(time.perf_counter() - began, size, latencies)
+    return Run(time.perf_counter() - began, time.process_time() - cpu, size, latencies)
 
 
 def ours(writer: KafkaWriter) -> Append:
@@ -68,7 +68,7 @@ def theirs(producer: AIOKafkaProducer, topic: str) -> Append:
     return append
 
 
-async def compare(brokers: Brokers, seconds: float) -> None:
+async def compare(brokers: Brokers, seconds: float, rounds: int) -> None:
     log, other = KafkaLog(brokers.url("ours")), KafkaLog(brokers.url("theirs"))
     writer = await log.claim("benchmark")
     await (await other.claim("benchmark")).close()  # makes a topic with the same settings
@@ -79,14 +79,16 @@ async def compare(brokers: Brokers, seconds: float) -> None:
     await producer.start()
     try:
         for append in (ours(writer), theirs(producer, "theirs")):
-            await measure(append, 1000, 16, seconds)  # the brokers' JIT
-        print("| bytes | in flight | eventdb /s | MB/s | p50 ms | aiokafka /s | MB/s | p50 ms | throughput ratio |")
-        print("|---|---|---|---|---|---|---|---|---|")
+            await measure(append, 1000, 16, 4 * seconds)  # the brokers' JIT
+        print(
+            "| bytes | in flight | eventdb /s | MB/s | p50 ms | CPU µs | aiokafka /s | MB/s | p50 ms | CPU µs | ratio |"
+        )
+        print("|---|---|---|---|---|---|---|---|---|---|---|")
         for size in SIZES:
             for in_flight in IN_FLIGHT:
                 mine: list[Run] = []
                 raw: list[Run] = []
-                for _ in range(ROUNDS):
+                for _ in range(rounds):
                     mine.append(await measure(ours(writer), size, in_flight, seconds))
                     raw.append(await measure(theirs(producer, "theirs"), size, in_flight, seconds))
                 print(row(size, in_flight, mine, raw), flush=True)
@@ -99,16 +101,21 @@ async def compare(brokers: Brokers, seconds: float) -> None:
 
 
 def row(size: int, in_flight: int, mine: list[Run], raw: list[Run]) -> str:
-    a, b = max(mine, key=lambda run: run.per_second), max(raw, key=lambda run: run.per_second)
     cells = [f"{size:,}", f"{in_flight}"]
-    for run in (a, b):
-        cells += [f"{run.per_second:,.0f}", f"{run.mb_per_second:.1f}", f"{run.p50_ms:.1f}"]
-    return f"| {' | '.join(cells)} | {a.per_second / b.per_second:.2f} |"
+    middle = statistics.median
+    for runs in (mine, raw):
+        cells.append(f"{middle(run.per_second for run in runs):,.0f}")
+        cells.append(f"{middle(run.mb_per_second for run in runs):.1f}")
+        cells.append(f"{middle(run.p50_ms for run in runs):.1f}")
+        cells.append(f"{middle(run.cpu_us for run in runs):,.0f}")
+    ratio = middle(a.per_second / b.per_second for a, b in zip(mine, raw, strict=True))
+    return f"| {' | '.join(cells)} | {ratio:.2f} |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="The Kafka backend against aiokafka's own producer.")
-    parser.add_argument("--seconds", type=float, default=3.0, help="for each measurement")
+    parser.add_argument("--seconds", type=float, default=0.5, help="for each run")
+    parser.add_argument("--rounds", type=int, default=7, help="runs of each")
     parser.add_argument("--jars", type=Path, default=None, help="folder with Kafka's jars")
     options = parser.parse_args()
     build = Path("build/kafka")
@@ -116,7 +123,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="eventdb-kafka-") as folder:
         brokers = Brokers(Path(folder), jars.resolve(), 3).start()
         try:
-            asyncio.run(compare(brokers, options.seconds))
+            asyncio.run(compare(brokers, options.seconds, options.rounds))
         finally:
             brokers.kill()
 

@@ -510,8 +510,13 @@ class Engine:
     # -- replay
 
     def reset_state(self) -> None:
-        """Forget every key: this node was fenced and rebuilds from the log. Clients stay connected."""
+        """Forget every key: this node was fenced and rebuilds from the log. Clients stay connected.
+
+        What was on its way has no offset any more: in the log that number may be another client's.
+        """
         self.keyspace.clear()
+        for client in self.clients.values():
+            client.last_offset = min(client.last_offset, self.commit.durable_offset)
         self.step_aside()
 
     def step_aside(self) -> None:

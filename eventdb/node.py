@@ -77,13 +77,13 @@ class Node:
         monotonic: Callable[[], float] = time.perf_counter,
         rng: random.Random | None = None,
     ) -> None:
-        self.url = url
         self.asked = asked
         self.lease_ms = lease_ms
         self.config = config
         self.name = name or f"{socket.gethostname()}:{os.getpid()}"
         self.address = address
         self.log: Log = open_log(url)
+        self.url = self.log.url  # as it may be shown
         self.monotonic = monotonic
         self.committing = Committing(self._failed, monotonic)
         self.tenure: Tenure | None = None
@@ -105,7 +105,7 @@ class Node:
         self.load_seconds = 0.0
 
     def _new_follower(self) -> None:
-        self.follower = Follower(self.log, self.engine, on_record=self._followed)
+        self.follower = Follower(self.log, self.engine, on_record=self._followed, on_slice=self._applied)
 
     @property
     def writer(self) -> Writer | None:
@@ -383,20 +383,26 @@ class Node:
         await self._replay()
         if self.standing.heard_at != heard_at and not self.standing.is_free():
             return False
-        log.warning("the primary's lease has lapsed; claiming the log")
-        await self._take_log(Ground.FREE if self.standing.is_free() else Ground.SILENCE)
+        ground = Ground.FREE if self.standing.is_free() else Ground.SILENCE
+        why = "nobody holds the lease" if ground is Ground.FREE else "the primary's lease has lapsed"
+        log.warning("%s; claiming the log", why)
+        await self._take_log(ground)
         return True
 
     def _followed(self, record: Record) -> None:
         """A record was applied: the engine answers reads by what is applied, its offsets follow."""
         self.standing.heard(record)
+        if self.role == "replica":
+            me = self.engine.topology.me
+            me.lag_ms = min(max(int(time.time() * 1000) - record.time_ms, 0), LAG_KNOWN_MS_MAX)  # two machines' clocks
+            self._applied()
+
+    def _applied(self) -> None:
+        """Clients may look at the state now, so it must have its offset."""
         if self.role != "replica":
             return
         commit = self.engine.commit
-        commit.offset = commit.durable_offset = self.follower.offset
-        me = self.engine.topology.me
-        me.offset = commit.offset
-        me.lag_ms = min(max(int(time.time() * 1000) - record.time_ms, 0), LAG_KNOWN_MS_MAX)  # two machines' clocks
+        commit.offset = commit.durable_offset = self.engine.topology.me.offset = self.follower.offset
         if self.engine.waiting.offsets:
             self.engine.offset_reached()
 

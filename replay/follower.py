@@ -79,11 +79,13 @@ class Follower:
         next_position: int = 0,
         offset: int = 0,
         on_record: OnRecord | None = None,
+        on_slice: Callable[[], None] | None = None,
         allow_incomplete: bool = False,
     ) -> None:
         """The machine holds the transactions up to `offset` (0: none); `next_position` is at or before the rest.
 
         on_record: called after each record, claims and heartbeats too, when its transactions are applied.
+        on_slice: called when others may look at the machine in the middle of a record: it then holds `offset`.
         allow_incomplete: read half a restore as well (only a restore does, to check its own work).
         """
         self.log = log
@@ -94,6 +96,7 @@ class Follower:
         self.committed_ms = 0  # of the record with transaction `offset`, once one was applied
         self.epoch = 0
         self.on_record = on_record
+        self.on_slice = on_slice
         self.clock: Callable[[], float] = time.perf_counter  # seconds; measures slices
         self.events = 0
         self.transactions = 0
@@ -227,6 +230,8 @@ class Follower:
         for at in range(0, len(transactions), SLICE_TRANSACTIONS):
             self._run(record, transactions[at : at + SLICE_TRANSACTIONS])
             if (self.clock() - started) * 1000 >= SLICE_MS:
+                if self.on_slice is not None:
+                    self.on_slice()
                 await asyncio.sleep(0)
                 started = self.clock()
         self._passed(record)

@@ -25,6 +25,7 @@ from eventdb.backends.kafka.link import Cluster, NoAnswer, describe
 
 TOPIC = "t"
 SEQUENCE_AT, PRODUCER_AT = 53, 43  # in a record batch, magic 2
+ANONYMOUS = b"\xff" * 14
 
 
 class Partition:
@@ -43,7 +44,7 @@ class Partition:
         """Store a batch, or find it stored already, as an idempotent producer's; its first position."""
         producer = batch[PRODUCER_AT : SEQUENCE_AT + 4]
         for first, _count, kept in self.stored[-5:]:
-            if kept[PRODUCER_AT : SEQUENCE_AT + 4] == producer:
+            if kept[PRODUCER_AT : SEQUENCE_AT + 4] == producer != ANONYMOUS:
                 return first
         first = self.end
         (found,) = list(_batches(batch))
@@ -103,7 +104,8 @@ class SimulatedLink:
             raise NoAnswer("lost")
         if isinstance(request, InitProducerIdRequest):
             partition.producers += 1
-            return SimpleNamespace(error_code=0, producer_id=partition.producers, producer_epoch=0)
+            none = errors.GroupLoadInProgressError.errno if rng.random() < self.trouble / 2 else 0
+            return SimpleNamespace(error_code=none, producer_id=partition.producers, producer_epoch=0)
         if isinstance(request, OffsetRequest):
             which = request._topics[0][1][0][1]
             return SimpleNamespace(topics=[(TOPIC, [(0, 0, -1, partition.shown if which == -1 else 0)])])

@@ -11,7 +11,7 @@ from eventdb.client import Client
 from eventdb.commit import IN_FLIGHT_MAX, Batch, Commit
 from eventdb.config import Config
 from eventdb.engine import Engine
-from tests.harness import Collector
+from tests.harness import Collector, Local
 
 OK = b"+OK\r\n"
 
@@ -200,3 +200,16 @@ def test_stopping_the_pipeline_names_every_batch_of_unknown_outcome() -> None:
     assert [(batch.first_offset, batch.count) for batch in lost] == [(1, 1), (2, 2)]
     node.send(a, "SET", "k", "4")
     assert len(node.sent) == 1, "nothing is sent any more"
+
+
+def test_a_write_that_was_fenced_off_has_no_offset() -> None:
+    """EVENTDB.OFFSET went on calling it durable, though its number was another client's transaction by then."""
+    local = Local()
+    assert local("SET", "a", "1") == b"OK" and local("EVENTDB.OFFSET") == [1, 1]
+    local.engine.call(local.client, [b"SET", b"b", b"2"])  # its batch is not durable yet
+    local.engine.commit.stop()
+    local.client.fail_held("UNKNOWN")
+    local.engine.reset_state()
+    local.client.flush()
+    assert local.take(local.client) == b"-UNKNOWN\r\n"
+    assert local("EVENTDB.OFFSET") == [1, 1]

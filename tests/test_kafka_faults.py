@@ -63,17 +63,20 @@ class Stage:
         self.url = brokers.url(topic_name())
         self.log = KafkaLog(self.url)
         self.other = KafkaLog(self.url)
+        self._load: Load | None = None
 
     async def load(self) -> Load:
-        load = Load(await self.log.claim("node"))
-        await load.more(50)
-        return load
+        self._load = Load(await self.log.claim("node"))
+        await self._load.more(50)
+        return self._load
 
     async def leader(self) -> Broker:
         return self.brokers.brokers[(await cluster_of(self.url)).leader - 1]
 
     async def mend(self) -> None:
-        """Every broker runs again, and has every record."""
+        """Every broker runs again, and has every record; nobody appends any more."""
+        if self._load is not None:
+            await self._load.end()
         for broker in self.brokers.brokers:
             broker.resume()
             if not broker.running:

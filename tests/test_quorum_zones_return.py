@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from eventdb.backends import Unavailable
 from tests.faults import Bench, append, crash, data_of, findings, read_all, until, until_up
 
 AWAY = ["nothing", "a blank zone", "a file"]  # what stands in a zone's place meanwhile
@@ -94,3 +95,20 @@ async def test_an_older_copy_that_comes_back_in_place_of_a_blank_zone_does_not_c
     await until_up(log, writer)
     assert await findings(log) == []
     assert data_of(await read_all(bench.open(faulty=False))) == bench.acknowledged
+
+
+async def test_a_claim_in_vain_does_not_cost_the_writer_the_zone_that_was_left(bench: Bench) -> None:
+    """It once promised itself the one zone that was there, and the writer, which came back to its majority with the
+    other two, could never use that zone again."""
+    log = bench.open()
+    writer = await log.claim("node")
+    await bench.append(writer, b"before")
+    await until_up(log, writer)
+    kept = {zone: take_away(bench, zone, "nothing") for zone in (0, 1)}
+    with pytest.raises(Unavailable, match="no majority of zones"):
+        await bench.open().claim("another")
+    for zone, directory in kept.items():
+        bring_back(bench, zone, directory)
+    await bench.append(writer, b"after")
+    await until_up(log, writer)
+    await bench.check()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from pathlib import Path
 
 import hiredis
@@ -178,3 +180,32 @@ def test_a_waitfor_that_is_ended_leaves_nothing_behind() -> None:
     engine.call(waiter, [b"EVENTDB.WAITFOR", b"7"])
     engine.disconnect(waiter)
     assert not engine.waiting.offsets
+
+
+async def test_a_replica_in_the_middle_of_a_record_states_what_it_shows(tmp_path: Path) -> None:
+    """Between two slices its state was ahead of its offset: two nodes with one offset had different digests."""
+    url = f"quorum:{tmp_path / 'data'}"
+    primary, replica = Node(url, Config(), "p", asked=Role.PRIMARY), Node(url, Config(), "r", asked=Role.REPLICA)
+    await primary.start()
+    await replica.start()
+    replica.follower.clock = itertools.count().__next__  # every slice takes a second: the loop gets its turn behind it
+    client = primary.engine.connect(Collector(), "test")
+    for number in range(2000):
+        primary.engine.call(client, [b"RPUSH", b"list", b"%d" % number])
+    sink = Collector()
+    looker = replica.engine.connect(sink, "test")
+    seen: set[int] = set()
+
+    def look() -> bool:
+        replica.engine.call(looker, [b"LLEN", b"list"])
+        looker.flush()
+        shown, sink.data = int(sink.data.strip().lstrip(b":")), b""
+        assert shown == replica.engine.commit.durable_offset
+        seen.add(shown)
+        return shown == 2000
+
+    while not look():
+        await asyncio.sleep(0)
+    assert len(seen) > 3, "it was never looked at in the middle"
+    await replica.close()
+    await primary.close()

@@ -20,6 +20,7 @@ from __future__ import annotations
 import re
 import ssl
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qsl, unquote
@@ -58,15 +59,21 @@ class Address:
             found["sasl_plain_username"] = options["sasl-username"]
             found["sasl_plain_password"] = options["sasl-password"]
         if protocol.endswith("SSL"):
+            files = tuple(options.get(f"ssl-{name}") for name in ("cafile", "certfile", "keyfile", "keypassword"))
             try:
-                context = ssl.create_default_context(cafile=options.get("ssl-cafile"))
-                if "ssl-certfile" in options:
-                    password = options.get("ssl-keypassword", "")
-                    context.load_cert_chain(options["ssl-certfile"], options.get("ssl-keyfile"), lambda: password)
-            except (OSError, ssl.SSLError) as error:
+                found["ssl_context"] = _context(*files)
+            except OSError as error:
                 raise BadLogURL(f"{self.shown}: the ssl- files cannot be used: {error}") from None
-            found["ssl_context"] = context
         return found
+
+
+@lru_cache(maxsize=8)
+def _context(cafile: str | None, certfile: str | None, keyfile: str | None, password: str | None) -> ssl.SSLContext:
+    """Made once: reading the certificates of the system takes longer than connecting. Raises OSError."""
+    context = ssl.create_default_context(cafile=cafile)
+    if certfile is not None:
+        context.load_cert_chain(certfile, keyfile, lambda: password or "")
+    return context
 
 
 def without_secrets(url: str) -> str:

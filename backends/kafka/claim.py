@@ -42,7 +42,7 @@ async def claim_epoch(link: Link, body: bytes, known_end: int) -> Claimed:
         time_ms=history.time_ms,
     )  # fmt: skip
     key = os.urandom(16)
-    producer = Producer(link)
+    producer = Producer(link, idempotent=False)
     deadline = time.monotonic() + CLAIM_S_MAX
     position = end
     pause = PAUSE_S_MIN

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Final
 
 from aiokafka.protocol.admin import DeleteRecordsRequest
@@ -75,8 +76,9 @@ class KafkaLog:
         try:
             if not await _exists(link, follow=follow):
                 return
-            async for batch in batches(link, start, follow=follow, known_end=self._end()):
-                yield batch
+            async with aclosing(batches(link, start, follow=follow, known_end=self._end())) as found:
+                async for batch in found:
+                    yield batch
         finally:
             await self._drop(link)
 
@@ -128,8 +130,9 @@ class KafkaLog:
         link = self._link()
         try:
             if await _exists(link):
-                async for line in findings(link):
-                    yield line
+                async with aclosing(findings(link)) as found:
+                    async for line in found:
+                        yield line
         finally:
             await self._drop(link)
 

@@ -2,7 +2,9 @@
 
 The broker keeps the sequence number of a producer's latest batches, so that a batch sent again, because its answer
 was lost, is answered with the position it has and not stored twice. That saves the log from copies while answers
-fail; what is history does not depend on it (`history.py`).
+fail; what is history does not depend on it (`history.py`). So a claim, which is one record, is sent without, and so
+is everything while no producer id is to be had: brokers get them in blocks from the controller, which may be what was
+lost.
 """
 
 from __future__ import annotations
@@ -33,11 +35,12 @@ class TooLarge(NoAnswer):
 
 
 class Producer:
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, *, idempotent: bool = True) -> None:
         self._link = link
-        self._id = -1
+        self._idempotent = idempotent
+        self._id = -1  # for the broker: not idempotent
         self._epoch = -1
-        self._sequence = 0
+        self._sequence = -1
 
     async def send(self, frames: Sequence[bytes], key: bytes | None = None) -> int:
         """Append the frames, together or not at all; return the position of the first once all is durable.
@@ -45,7 +48,7 @@ class Producer:
         Raises NoAnswer: they may be in the log, may come into it later, or not at all. Sending the same frames again is
         safe; other frames only after `renew`.
         """
-        if self._id < 0:
+        if self._id < 0 and self._idempotent:
             await self._introduce()
         builder = DefaultRecordBatchBuilder(MAGIC, 0, 0, self._id, self._epoch, self._sequence, SEQUENCES - 1)
         for index, frame in enumerate(frames):
@@ -64,17 +67,19 @@ class Producer:
             raise self._link.refused(code)
         if position < 0:
             raise NoAnswer("the broker took it for one sent before, and does not say where that is")
-        self._sequence = (self._sequence + len(frames)) % SEQUENCES
+        if self._id >= 0:
+            self._sequence = (self._sequence + len(frames)) % SEQUENCES
         return int(position)
 
     def renew(self) -> None:
         """Be a new producer from now on: the fate of the latest batch is not known, and it will not be sent again."""
-        self._id = -1
+        self._id = self._epoch = self._sequence = -1
 
     async def _introduce(self) -> None:
+        """Get a producer id, or go on without."""
         answer = await self._link.ask_leader(InitProducerIdRequest(None, 0))
         if answer.error_code:
-            raise self._link.refused(answer.error_code)
+            return
         self._id = answer.producer_id
         self._epoch = answer.producer_epoch
         self._sequence = 0

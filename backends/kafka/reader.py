@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Final
 
 from eventdb.backends.kafka.history import History, Replay
@@ -79,7 +79,7 @@ async def _page(link: Link, cursor: Cursor, wait_s: float) -> list[Entry]:
         return []
 
 
-async def batches(link: Link, start: int, *, follow: bool, known_end: int) -> AsyncIterator[Batch]:
+async def batches(link: Link, start: int, *, follow: bool, known_end: int) -> AsyncGenerator[Batch, None]:
     """See `log.Log.read`."""
     first, end = await span(link, known_end)
     if start < first:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from eventdb.backends.kafka.history import History, Replay
 from eventdb.backends.kafka.link import Link
@@ -13,7 +13,7 @@ from eventdb.backends.log import Corrupt
 from eventdb.backends.record import BadFrame
 
 
-async def findings(link: Link) -> AsyncIterator[str]:
+async def findings(link: Link) -> AsyncGenerator[str, None]:
     """One line per finding: a weak setting of the topic, a copy that is not in sync, a record that is damaged.
 
     Records are read from the leader; a copy in sync is compared with it by Kafka alone. Raises Unavailable.

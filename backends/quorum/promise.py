@@ -15,6 +15,7 @@ or replaced by an older copy of itself, is noticed too: there the promise is gon
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -83,7 +84,8 @@ def make(ops: FileOps, zone: str, epoch: int, *, ours: bool = False) -> Promise:
     sync_directory(ops, directory)
     there = epochs(ops, zone)
     if there and there[-1] > epoch:
-        ops.unlink(path)
+        with suppress(FileNotFoundError):  # the higher claim may have been faster
+            ops.unlink(path)
         raise Outbid(there[-1])
     lower = [other for other in there if other < epoch]
     for other in lower:
@@ -93,5 +95,8 @@ def make(ops: FileOps, zone: str, epoch: int, *, ours: bool = False) -> Promise:
             pass
     if lower:
         sync_directory(ops, directory)
-    found = ops.stat(path)
+    try:
+        found = ops.stat(path)
+    except FileNotFoundError:  # taken by a higher claim since we looked, which may have given up by now
+        raise Outbid(max([epoch, *epochs(ops, zone)])) from None
     return Promise(epoch, path, found.st_ino, found.st_ctime_ns)

@@ -100,17 +100,22 @@ def is_linearizable(operations: Sequence[Operation], first: State = None) -> boo
                 deadline = min(deadline, operation.returned)
             index += 1
         following: list[tuple[int, State]] = []
+        lost: set[tuple[Step, ...]] = set()  # of those that do the same and never returned, the first called will do
         for index in candidates:
             operation = todo[index]
             if operation.called > deadline:
                 continue
+            if operation.results is None and operation.returned == INFINITY:
+                if operation.steps in lost:
+                    continue
+                lost.add(operation.steps)
             after, fits = run(state, operation)
             if fits:
                 choice = (taken | 1 << index, after)
                 if choice not in tried:
                     tried.add(choice)
-                    following.append((choice, operation.returned))  # type: ignore[arg-type]
-        following.sort(key=lambda found: -found[1])  # type: ignore[operator, arg-type]
+                    following.append((choice, (operation.returned, operation.number)))  # type: ignore[arg-type]
+        following.sort(key=lambda found: found[1], reverse=True)  # type: ignore[operator, arg-type]
         stack.extend(found[0] for found in following)  # type: ignore[misc]
     return False
 

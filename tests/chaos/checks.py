@@ -1,0 +1,210 @@
+"""What must hold of all that clients were told, and of the log; each check returns what is wrong, in words."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from eventdb.values.list import ListValue
+from eventdb.view import View
+from tests.chaos.clients import TOKEN_BYTES, History, kind_of, result_of
+from tests.simulation.linearizable import INFINITY, Operation, TooHard, is_linearizable
+
+Events = list[list[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Transactions:
+    """The log, as a reader that has no part in the cluster finds it."""
+
+    offsets: list[int]
+    events: list[Events]
+
+
+async def read_log(url: str) -> Transactions:
+    from eventdb.backends import open_log
+    from eventdb.replay.inspect import tail
+
+    log = open_log(url)
+    found = Transactions([], [])
+    try:
+        async for entry in tail(log, claims=False):
+            found.offsets.append(entry.offset)
+            found.events.append([event for _database, event in entry.events])
+    finally:
+        await log.close()
+    return found
+
+
+def all_checks(history: History, url: str, digests: set[object], offset: int) -> list[str]:
+    """Every one of them, after all nodes have come to rest at `offset`."""
+    transactions = asyncio.run(read_log(url))
+    return [
+        *history.wrong,
+        *offsets_in_order(url),
+        *log_is_sound(url),
+        *digests_agree(url, digests, offset),
+        *every_write_once(history, transactions),
+        *linearizable(settled(history.operations, transactions)),
+        *replicas_tell_history(history, transactions),
+    ]
+
+
+def _eventdb(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "eventdb", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+
+
+def offsets_in_order(url: str) -> list[str]:
+    """`eventdb log tail --json` has the offsets 1 to N, none missing, none twice."""
+    done = _eventdb("log", "tail", "--log", url, "--from", "1", "--json")
+    if done.returncode:
+        return [f"eventdb log tail: {done.stderr}"]
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    offsets = [line["offset"] for line in lines if "offset" in line]  # the others are claims
+    return [
+        f"offset {expected} was expected in the log, and {found} stands there"
+        for expected, found in enumerate(offsets, 1)
+        if found != expected
+    ][:3]
+
+
+def log_is_sound(url: str) -> list[str]:
+    done = _eventdb("log", "verify", "--log", url)
+    return [] if done.returncode == 0 else [f"eventdb log verify: {done.stdout}{done.stderr}"]
+
+
+def digests_agree(url: str, digests: set[object], offset: int) -> list[str]:
+    done = _eventdb("log", "digest", "--log", url, "--at", str(offset), "--json")
+    if done.returncode:
+        return [f"eventdb log digest: {done.stderr}"]
+    found = json.loads(done.stdout)["digest"].encode()
+    return [] if digests == {found} else [f"the nodes have the digests {digests}, the log {found!r} at {offset}"]
+
+
+def every_write_once(history: History, transactions: Transactions) -> list[str]:
+    """An acknowledged value is in the log once, one of unknown outcome at most once, a refused one never."""
+    found = Counter(event[-1] for events in transactions.events for event in events if _has_token(event))
+    wrong: list[str] = []
+    for operation in history.operations:
+        known = operation.returned < INFINITY
+        for token in _tokens(operation):
+            if found[token] > 1 or (known and found[token] != 1):
+                wrong.append(f"{found[token]} times in the log: {operation}")
+    wrong += [
+        f"refused, and in the log: {operation}"
+        for operation in history.refused
+        if any(found[token] for token in _tokens(operation))
+    ]
+    return wrong + _counters(history, transactions)
+
+
+def _has_token(event: list[bytes]) -> bool:
+    return event[0] in (b"SET", b"APPEND", b"RPUSH") and len(event[-1]) == TOKEN_BYTES
+
+
+def _tokens(operation: Operation) -> Iterable[bytes]:
+    return (value for name, value in operation.steps if name in ("set", "append"))
+
+
+def _counters(history: History, transactions: Transactions) -> list[str]:
+    """A counter ends between the number of acknowledged increments and that of all that were not refused."""
+    least: Counter[bytes] = Counter()
+    most: Counter[bytes] = Counter()
+    for operation in history.operations:
+        count = sum(name == "incr" for name, _value in operation.steps)
+        most[operation.key] += count
+        least[operation.key] += count if operation.returned < INFINITY else 0
+    values = _replayed(transactions).keyspace.dbs[0].values
+    return [
+        f"counter {key.decode()} is {int(values.get(key, 0))}, not between {least[key]} and {most[key]}"  # type: ignore[call-overload]
+        for key in most
+        if kind_of(key) == "c" and not least[key] <= int(values.get(key, 0)) <= most[key]  # type: ignore[call-overload]
+    ]
+
+
+def _replayed(transactions: Transactions) -> View:
+    view = View()
+    for events in transactions.events:
+        view.apply([[b"", *events]])
+    return view
+
+
+def settled(operations: list[Operation], transactions: Transactions) -> list[Operation]:
+    """What nobody was told, the log tells; without it the search has two outcomes to try for each lost reply.
+
+    A write that the log does not have never happened: left out. One that it has happened before any write to the same
+    key that stands behind it in the log had its answer. Both are more than a client may ask for, so no fault is hidden.
+    Its place in the log is what the search tries first.
+    """
+    at = {
+        event[-1]: offset
+        for offset, events in zip(transactions.offsets, transactions.events, strict=True)
+        for event in events
+        if _has_token(event)
+    }
+    places = [
+        (operation, max((at.get(token, 0) for token in _tokens(operation)), default=0)) for operation in operations
+    ]
+    answered: dict[bytes, list[tuple[int, float]]] = {}
+    for operation, place in places:
+        if place and operation.returned < INFINITY:
+            answered.setdefault(operation.key, []).append((place, operation.returned))
+    found: list[Operation] = []
+    for operation, place in places:
+        if operation.returned < INFINITY or kind_of(operation.key) == "c":
+            found.append(operation)
+        elif place:
+            behind = (returned for other, returned in answered.get(operation.key, ()) if other > place)
+            found.append(replace(operation, returned=min(behind, default=INFINITY), number=place))
+    return found
+
+
+def linearizable(operations: list[Operation]) -> list[str]:
+    by_key: dict[bytes, list[Operation]] = {}
+    for operation in operations:
+        by_key.setdefault(operation.key, []).append(operation)
+    wrong: list[str] = []
+    for key in sorted(by_key):
+        try:
+            if not is_linearizable(by_key[key]):
+                wrong.append(f"not linearizable: key {key.decode()}, {len(by_key[key])} operations")
+        except TooHard as error:
+            wrong.append(f"too hard to tell whether key {key.decode()} is linearizable: {error}")
+    return wrong
+
+
+def replicas_tell_history(history: History, transactions: Transactions) -> list[str]:
+    """No connection to a replica sees it go back, and what it answers is the log's state at the offset it states."""
+    wrong: list[str] = []
+    latest: dict[str, int] = {}
+    wanted: dict[int, list[int]] = {}
+    for index, read in enumerate(history.reads):
+        if read.offset < latest.get(read.connection, 0):
+            wrong.append(f"{read.connection} went back from offset {latest[read.connection]} to {read.offset}")
+        latest[read.connection] = read.offset
+        wanted.setdefault(read.offset, []).append(index)
+    view = View()
+    for offset, events in enumerate([[], *transactions.events]):
+        if offset:
+            view.apply([[b"", *events]])
+        for index in wanted.pop(offset, ()):
+            read = history.reads[index]
+            wrong += [
+                f"{read.connection} at offset {offset}: {key.decode()} is {value!r}, the log has {held!r}"
+                for key, value in read.values.items()
+                if (held := _value(view, key)) != value
+            ]
+    return wrong + [f"a replica states offset {offset}, which the log does not have" for offset in wanted]
+
+
+def _value(view: View, key: bytes) -> object:
+    value = view.keyspace.dbs[0].values.get(key)
+    if isinstance(value, ListValue):
+        return result_of(key, ("get", b""), value.slice(0, value.size()))
+    return None if value is None else bytes(value)  # type: ignore[call-overload]
