@@ -1,5 +1,5 @@
 # One command per job; `make help` lists them. Everything lives in .venv and build/, nothing outside this folder
-# but Debian's redis-server, which the tests compare with, and Java with Maven, which bring a Kafka broker for them.
+# but what the tests need on Debian: redis-server to compare with, Java with Maven for Kafka, Docker for test-compose.
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -16,8 +16,8 @@ LOCK := $(VENV)/bin/pip-compile -q --generate-hashes --allow-unsafe --strip-extr
 	--no-emit-trusted-host --no-emit-options --no-config
 
 .DEFAULT_GOAL := help
-.PHONY: help serve build pure test test-compiled test-pure simulate chaos lint format types bench bench-nodes lock redis \
-	kafka clean
+.PHONY: help serve build pure test test-compiled test-pure test-compose simulate chaos lint format types bench \
+	bench-nodes lock redis kafka docker clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -52,6 +52,10 @@ simulate: $(VENV)/.dev ## nodes on a virtual clock: SEEDS=1000 worlds, SEED=7 on
 chaos: export EVENTDB_CHAOS_SECONDS ?= 600
 chaos: $(VENV)/.dev kafka build ## real nodes and clients through faults for ten minutes a backend (EVENTDB_CHAOS_SECONDS)
 	$(PY) -m pytest -s tests/test_chaos.py $(PYTEST_ARGS)
+
+# Images, and a Compose that had to be built, are kept in ~/.cache/eventdb/compose (EVENTDB_COMPOSE_CACHE).
+test-compose: $(VENV)/.dev docker kafka ## build the image and run compose.yaml for real; root starts an engine when none answers
+	EVENTDB_TEST_COMPOSE=1 $(PY) -m pytest -s tests/compose $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev ## ruff: rules and format
 	$(VENV)/bin/ruff check .
@@ -102,6 +106,14 @@ kafka: ## fetch Apache Kafka's broker (43 MB of jars) for the tests, and Java an
 	@ls build/kafka/kafka_2.13-*.jar >/dev/null 2>&1 || ! command -v mvn >/dev/null || \
 		mvn -q -B -f tests/kafka/pom.xml dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/build/kafka || \
 		echo "Maven could not fetch Kafka's jars: tests that need a broker are skipped"
+
+docker:
+	@docker info >/dev/null 2>&1 || { command -v dockerd && command -v debootstrap; } >/dev/null || { \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			echo "installing docker.io and debootstrap, for the compose tests"; \
+			apt-get -q update >/dev/null && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
+				apt-get -q install -y --no-install-recommends docker.io debootstrap iptables >/dev/null; \
+		fi; }
 
 $(PY):
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed (set PYTHON=/path/to/it)"; exit 1; }

@@ -200,8 +200,7 @@ def claim_epoch(places: Sequence[Place]) -> Claimed:
             create(found)
             found = survey_all(places)
         epoch = 1 + max(facts.epoch for facts in found)
-        bid = Bid()
-        _promise_all(found, epoch, bid)
+        _promise_all(found, epoch)
         _judge_memories(found)
         for facts in found:
             facts.worth = judge_zone(facts.presence, facts.hold, facts.memory)
@@ -225,47 +224,16 @@ def claim_epoch(places: Sequence[Place]) -> Claimed:
             assert source is not None and source.tail is not None and log_id is not None
             return Claimed(epoch, log_id, source.place.index, source.tail, found)
         if move is not Move.LOST_RACE:
-            bid.withdraw()
             raise _refusal(move, found, floor)
         places[0].runtime.sleep(random.uniform(0.001, 0.004) * (1 << attempt))  # let one of the two get through
-    bid.withdraw()
     raise Fenced(f"lost {TRIES_MAX} races against other claims: {_describe(found)}")
 
 
-class Bid:
-    """The promises of one attempt. They are taken back when it comes to nothing.
-
-    A zone that is promised to a claimant which gave up would be closed to the writer that lives, until somebody claims.
-    That writer then joins the zone as one that forgot its promises (`Zone._become_member`): only if a majority of the
-    *others* is still promised to it, which no rival's majority leaves over. So taking back is safe at any time.
-    """
-
-    def __init__(self) -> None:
-        self._made: dict[int, tuple[Place, Promise]] = {}
-        self._over = False
-
-    def made(self, place: Place, promise: Promise) -> None:
-        self._made[place.index] = (place, promise)
-        if self._over:  # it came too late to be counted
-            self._drop(place)
-
-    def withdraw(self) -> None:
-        self._over = True
-        places = [place for place, _promise in self._made.values()]
-        ask_each(places, self._drop, len(places))
-
-    def _drop(self, place: Place) -> None:
-        promise = self._made[place.index][1]
-        if promise.holds(place.ops):
-            place.ops.unlink(promise.path)
-
-
-def _promise_all(found: Sequence[Facts], epoch: int, bid: Bid) -> None:
+def _promise_all(found: Sequence[Facts], epoch: int) -> None:
     members = [facts for facts in found if facts.presence is Presence.MEMBER]
 
     def hold(place: Place) -> tuple[Promise, Tail, Hint | None]:
         promise = promises.make(place.ops, place.directory, epoch)
-        bid.made(place, promise)
         view = ZoneView(place.ops, place.directory, place.name)
         try:
             view.refresh()

@@ -418,7 +418,7 @@ class Zone:
         self._state(UP, "")
 
     def _fill(self) -> None:
-        """Copy from other zones until the window has what comes next."""
+        """Copy from other zones until the window has what comes next. Raises NotYet, OSError, LostPromise."""
         tried: frozenset[int] = frozenset()
         window = self._quorum.window
         while window.first > self.end and not self._stopping:
@@ -442,6 +442,8 @@ class Zone:
                 tried |= {source.index}
             finally:
                 view.close()
+        if window.first > self.end:
+            raise NotYet("the writer ended before the zone was complete")
 
     def _vote(self) -> None:
         if self._member and self._quorum.mark(self.index, self.end):

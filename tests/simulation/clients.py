@@ -19,8 +19,8 @@ from tests.simulation.linearizable import Operation, Step
 # What a node says when it has certainly not run a command.
 NOT_RUN = ("READONLY", "LOADING", "MASTERDOWN", "EXECABORT", "MOVED", "CLUSTERDOWN")
 UNKNOWN = ("UNKNOWN",)
-STRINGS = (b"s0", b"s1", b"s2")
-COUNTERS = (b"c0", b"c1")
+STRINGS = (b"s0", b"s1")
+COUNTERS = (b"c0",)
 
 
 @dataclass(slots=True)

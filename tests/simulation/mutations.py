@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from unittest.mock import patch
 
+from eventdb.backends.kafka import KafkaWriter
 from eventdb.backends.quorum import claim, view
 from eventdb.backends.quorum.claim import Facts
 from eventdb.backends.quorum.files import FileOps
@@ -15,6 +17,7 @@ from eventdb.backends.quorum.segment import Segment
 from eventdb.backends.quorum.window import Quorum
 from eventdb.standing import Standing
 from eventdb.tenure import Tenure
+from tests.simulation.simulation import FILES, KAFKA
 
 
 @contextlib.contextmanager
@@ -85,29 +88,44 @@ def read_fenced_records() -> Iterator[None]:
 @contextlib.contextmanager
 def answer_at_once() -> Iterator[None]:
     """A claimant answers although somebody may still hold a lease."""
-    with patch.object(Standing, "decide", lambda standing, *, certain: setattr(standing, "doubt", False)):
+    with patch.object(Standing, "wait_s", lambda standing: 0.0):
         yield
-
-
-MUTATIONS: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {
-    mutation.__name__.replace("_", "-"): mutation
-    for mutation in (
-        skip_promise_check,
-        acknowledge_before_quorum,
-        serve_past_the_lease,
-        skip_adoption,
-        read_fenced_records,
-        answer_at_once,
-    )
-}
-
-
-# Seeds that noticed it when this was written, and how many are tried when none of them does any more.
-NOTICED: dict[str, tuple[tuple[int, ...], int]] = dict.fromkeys(MUTATIONS, ((), 100))
 
 
 @contextlib.contextmanager
-def applied(name: str | None) -> Iterator[None]:
-    """Inside, the rule of that name is broken."""
-    with MUTATIONS[name]() if name is not None else contextlib.nullcontext():
+def ignore_expected_position() -> Iterator[None]:
+    """A writer on Kafka acknowledges wherever the broker has put its records."""
+    send = KafkaWriter._send
+
+    async def sent(writer: KafkaWriter, frames: list[bytes]) -> int | None:
+        position = await send(writer, frames)
+        return position if position is None else writer._base
+
+    with patch.object(KafkaWriter, "_send", sent):
         yield
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """`noticed`: seeds that noticed it when this was written; `seeds`: how many are tried when none of them does."""
+
+    broken: Callable[[], contextlib.AbstractContextManager[None]]
+    backend: str = FILES
+    noticed: tuple[int, ...] = ()
+    seeds: int = 150
+
+
+MUTATIONS: dict[str, Mutation] = {
+    "skip-promise-check": Mutation(skip_promise_check),
+    "acknowledge-before-quorum": Mutation(acknowledge_before_quorum),
+    "ignore-expected-position": Mutation(ignore_expected_position, KAFKA),
+    "serve-past-the-lease": Mutation(serve_past_the_lease),
+    "skip-adoption": Mutation(skip_adoption),
+    "read-fenced-records": Mutation(read_fenced_records),
+    "answer-at-once": Mutation(answer_at_once),
+}
+
+
+def applied(name: str | None) -> contextlib.AbstractContextManager[None]:
+    """Inside, the rule of that name is broken."""
+    return MUTATIONS[name].broken() if name is not None else contextlib.nullcontext()

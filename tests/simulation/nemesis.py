@@ -79,6 +79,8 @@ class Nemesis:
             self.slow_network,
             self.fail_over,
             self.claim_by_force,
+            self.usurp,
+            self.step_wall_clock,
             *zones,
         ]
         if cluster.partition is not None:
@@ -96,8 +98,11 @@ class Nemesis:
         if self.profile.liar >= 0:
             self.zones()[0].lies = rng.choice((0.1, 0.5, 1.0))
             world.note(f"zone {self.profile.liar} lies")
-        times = sorted(rng.uniform(0.2, seconds) for _ in range(self.profile.accidents))
+        times = sorted(rng.uniform(0.2, 0.8 * seconds) for _ in range(self.profile.accidents))
         began = world.now
+        if rng.random() < 0.3:  # the primary lives and is cut off, or held up: what leases are for
+            self._accidents = [self.pause_primary, self.cut_primary_from_zones, self.usurp]
+            self._accidents += [] if self.profile.liar >= 0 or self.cluster.partition else [self.split]
         for at in times:
             await world.sleep(max(began + at - world.now, 0.0))
             accident = rng.choice(self._accidents)
@@ -138,8 +143,8 @@ class Nemesis:
         return self.rng.choice(("hang", "hang", "error"))
 
     async def _for(self, low: float, high: float) -> None:
-        """Most accidents are short, some are long."""
-        await self.world.sleep(low + (high - low) * self.rng.random() ** 2)
+        """Accidents are rather short than long."""
+        await self.world.sleep(low + (high - low) * self.rng.random() ** 1.5)
 
     # -- machines
 
@@ -177,6 +182,25 @@ class Nemesis:
         await self._for(0.02, 2.5)
         self.world.note(f"{machine.name} goes on")
         process.resume()
+
+    async def usurp(self) -> None:
+        """An operator makes another node the primary while the one there is cannot be reached."""
+        primary = self._machine(primary=True)
+        other = self.rng.choice([machine for machine in self.cluster.machines if machine is not primary])
+        self.world.create_task(self._cut(primary, self.cluster.zones))
+        if other.up:
+            other.kill()
+        other.start(Role.PRIMARY)
+        self.world.note(f"{other.name} is started to be the primary")
+
+    async def step_wall_clock(self) -> None:
+        """Somebody sets the date; the monotonic clock goes on as it did."""
+        machine = self._machine(primary=self.rng.random() < 0.7)
+        step_s = self.rng.uniform(-3, 3)
+        machine.wall_s += step_s
+        if machine.process is not None:
+            machine.process.wall_s += step_s
+        self.world.note(f"{machine.name}: the date is set by {step_s:+.1f} s")
 
     async def fail_over(self) -> None:
         machine = self._machine(primary=True)

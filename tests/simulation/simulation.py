@@ -105,7 +105,7 @@ class Run:
         pace_s = rng.choice((0.02, 0.05, 0.1))
         self.clients = [
             Client(self.cluster, self.history, number, rng, pace_s, reads)
-            for number, reads in enumerate((0.4, 0.4, 0.95, 1.0), 1)
+            for number, reads in enumerate((0.3, 0.3, 0.5, 1.0, 1.0, 1.0), 1)
         ]
 
     async def main(self) -> None:

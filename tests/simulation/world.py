@@ -21,7 +21,8 @@ from typing import Any
 from greenlet import GreenletExit, getcurrent, greenlet
 
 STEP_S = 1e-6  # what running one callback costs
-STEPS_MAX = 30_000_000
+STEPS_MAX = 3_000_000  # a usual seed takes 50,000
+LOOKS_MAX = 100_000  # at the clock, while no time passes
 WALL_S = 1_700_000_000.0  # what the wall clocks show when a world begins
 
 
@@ -52,7 +53,13 @@ class Process:
         world.processes.append(self)
 
     def monotonic(self) -> float:
-        return self.offset + self.world.now * self.rate
+        world = self.world
+        if world.looked_at != world.steps:
+            world.looked_at, world.looks = world.steps, 0
+        world.looks += 1
+        if world.looks > LOOKS_MAX:
+            raise Stuck(f"{self.name} looks at the clock for ever")
+        return self.offset + world.now * self.rate
 
     def wall(self) -> float:
         return WALL_S + self.wall_s + self.world.now * self.rate
@@ -109,6 +116,8 @@ class World(asyncio.BaseEventLoop):
         self.rng = random.Random(seed)
         self.now = 0.0
         self.steps = 0
+        self.looks = 0  # at the clock, since step `looked_at`
+        self.looked_at = 0
         self.trace = 0
         self.current: Process | None = None
         self.processes: list[Process] = []
