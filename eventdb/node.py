@@ -155,7 +155,7 @@ class Node:
                 log.info("waiting %.3f s, until the lease of the primary before has lapsed", wait_s)
                 await asyncio.sleep(wait_s)
             if self.follower.offset >= writer.next_offset:
-                raise Fenced("another node claimed the log and wrote to it meanwhile")
+                raise Fenced("another node has claimed the log since, and written to it")
             assert writer.next_offset == self.follower.offset + 1
             tenure = Tenure(self.engine, writer, self.lease_ms, self.monotonic, self._failed)
             await tenure.begin(self.standing.others())

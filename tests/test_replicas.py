@@ -9,7 +9,7 @@ from pathlib import Path
 import hiredis
 import pytest
 
-from eventdb.backends import open_log
+from eventdb.backends import Writer, open_log
 from eventdb.client import LOADING
 from eventdb.commit import Batch, Commit
 from eventdb.config import Config
@@ -209,3 +209,24 @@ async def test_a_replica_in_the_middle_of_a_record_states_what_it_shows(tmp_path
     assert len(seen) > 3, "it was never looked at in the middle"
     await replica.close()
     await primary.close()
+
+
+async def test_a_claim_that_another_node_has_overtaken_and_written_after_ends_in_following(tmp_path: Path) -> None:
+    """The node that was slow between its claim and its reading died of an assertion when it started."""
+    url = f"quorum:{tmp_path / 'data'}"
+    rival = Node(url, Config(), "rival", asked=Role.PRIMARY)
+
+    class Slow(Node):
+        async def _claim(self, attempts: int) -> Writer:
+            writer = await super()._claim(attempts)
+            await rival.start()
+            rival.engine.call(rival.engine.connect(Collector(), "test"), [b"SET", b"k", b"v"])
+            await until(lambda: rival.engine.commit.durable_offset == 1)
+            return writer
+
+    slow = Slow(url, Config(), "slow", asked=Role.AUTO)
+    await slow.start()
+    assert slow.role == "replica" and rival.role == "primary"
+    await until(lambda: slow.engine.digest() == rival.engine.digest())
+    await slow.close()
+    await rival.close()

@@ -63,6 +63,9 @@ class Campaign:
                 client = AsyncClient(f"{kind}{number}", self.history, self.rng.getrandbits(32), addresses, timeout_s)
                 self._tasks.append((client, asyncio.run_coroutine_threadsafe(client.run(), self.loop)))
         for number, address in enumerate(addresses):
+            # Stays with its node whatever happens: it is there with a new question when a stopped primary wakes up.
+            loyal = [plain(address, TIMEOUTS_S[0], greets=False)]
+            self._threads.append(SyncClient(f"q{number}", self.history, self.rng.getrandbits(32), loyal))
             self._threads.append(ReplicaReader(f"r{number}", self.history, self.rng.getrandbits(32), address))
         for thread in self._threads:
             thread.start()
@@ -92,7 +95,7 @@ class Campaign:
         offset = self.cluster.wait_level(LEVEL_SECONDS)
         answered = {operation.client for operation in self.history.operations if operation.results is not None}
         silent = {client.label for client, _task in self._tasks} - answered
-        silent |= {thread.label for thread in self._threads if isinstance(thread, SyncClient)} - answered
+        silent |= {t.label for t in self._threads if isinstance(t, SyncClient) and t.label[0] != "q"} - answered
         assert not silent, f"the clients {silent} were never answered: {self.history.errors.most_common(5)}"
         wrong = all_checks(self.history, self.stage.url, self.cluster.digests(), offset)
         if wrong:
