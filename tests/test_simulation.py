@@ -1,6 +1,6 @@
 """The nodes in a virtual world: some seeds of `make simulate`, and the proof that it would notice a broken rule.
 
-Longer: EVENTDB_SIMULATE=first-last (seeds), or `make simulate SEEDS=1000`. The simulation needs the pure build: beside a
+Longer: EVENTDB_SIMULATE=first-last (seeds), or `make simulate SEEDS=1000`. It needs the pure build: beside a
 compiled one it runs in a copy of the sources.
 """
 
