@@ -24,8 +24,12 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--seed", type=int, help="one seed, twice, with its story")
     parser.add_argument("--backend", choices=(FILES, KAFKA), default=FILES)
-    parser.add_argument("--mutation", choices=sorted(mutations.MUTATIONS), help="break the protocol on purpose")
+    parser.add_argument(
+        "--mutation", choices=sorted(mutations.MUTATIONS), help="break the protocol on purpose: which seed notices?"
+    )
     options = parser.parse_args()
+    if options.mutation and options.seed is None:
+        return noticed(options.mutation)
     with mutations.applied(options.mutation):
         if options.seed is not None:
             return one(options.seed, options.backend)
@@ -41,6 +45,19 @@ def one(seed: int, log: str) -> int:
     print("the second run did the same" if same else f"the second run did something else: {describe(again)}")
     print("\n".join(f"WRONG: {line}" for line in result.wrong[:20]))
     return 1 if result.wrong or not same else 0
+
+
+def noticed(name: str) -> int:
+    """Break a rule and run seeds until one notices."""
+    mutation = mutations.MUTATIONS[name]
+    with mutations.applied(name):
+        for count, seed in enumerate((*mutation.noticed, *range(1, mutation.seeds + 1)), 1):
+            result = simulate(seed, log=mutation.backend)
+            if result.wrong:
+                print(f"{name}: noticed by seed {seed}, the {count}. one tried: {result.wrong[0]}")
+                return 0
+    print(f"{name}: noticed by none of {mutation.seeds} seeds")
+    return 1
 
 
 def many(first: int, count: int, log: str) -> int:

@@ -33,7 +33,8 @@ URL = "kafka://b0:9092,b1:9092,b2:9092/log"
 TOPIC = "log"
 COPIES = 3
 KEPT = 5  # batches of a producer that a broker remembers
-NOT_LEADER, TIMED_OUT, NOT_ENOUGH, NOT_ENOUGH_AFTER, OUT_OF_ORDER, OUT_OF_RANGE = 6, 7, 19, 20, 45, 1
+NOT_LEADER, TIMED_OUT, NOT_ENOUGH, NOT_ENOUGH_AFTER = 6, 7, 19, 20
+OUT_OF_ORDER, OUT_OF_RANGE, NO_COORDINATOR = 45, 1, 15
 _PRODUCER = struct.Struct(">qhii")  # id, epoch, base sequence, count: at byte 43 of a batch (KIP-98)
 
 Answer = Callable[[Any], None]
@@ -89,7 +90,8 @@ class Partition:
             answer(_answer((0, code, -1, end if which == -1 else first)))
         elif isinstance(request, InitProducerIdRequest):
             self._producers += 1
-            answer(SimpleNamespace(error_code=0, producer_id=self._producers, producer_epoch=0))
+            code = NO_COORDINATOR if not all(self.up) and self.world.rng.random() < 0.3 else 0
+            answer(SimpleNamespace(error_code=code, producer_id=self._producers, producer_epoch=0))
         else:
             raise AssertionError(request)
 
@@ -113,15 +115,15 @@ class Partition:
             return
         data = request._topics[0][1][0][1]
         producer, _epoch, sequence, count = _PRODUCER.unpack_from(data, 43)
-        before = [stored for stored in self.log if stored.producer == producer]
-        for stored in before[-KEPT:]:
-            if stored.sequence == sequence:
-                self._acknowledge(broker, stored, answer)
+        if producer >= 0:
+            before = [stored for stored in self.log if stored.producer == producer]
+            for stored in before[-KEPT:]:
+                if stored.sequence == sequence:
+                    self._acknowledge(broker, stored, answer)
+                    return
+            if sequence != (before[-1].sequence + before[-1].count if before else 0):
+                answer(_answer((0, OUT_OF_ORDER, -1)))
                 return
-        expected = before[-1].sequence + before[-1].count if before else 0
-        if sequence != expected:
-            answer(_answer((0, OUT_OF_ORDER, -1)))
-            return
         stored = Stored(self.end, count, producer, sequence, b"")
         stored.data = struct.pack(">q", stored.base) + data[8:]  # the checksum does not cover the place
         self.log.append(stored)

@@ -170,7 +170,7 @@ class Client:
         operations = [Operation(self.name, key, steps, called) for key, steps in plan.items()]
         history = self.history
         try:
-            replies = await wire.ask(commands, rng.choice((0.15, 0.6, 2.0, 4.0)))
+            replies = await wire.ask(commands, rng.choice((0.05, 0.15, 0.6, 2.0, 4.0)))
         except (OSError, TimeoutError):
             history.operations.extend(operations)
             history.unknown += 1

@@ -146,6 +146,7 @@ class Machine:
             except LogError as error:
                 cluster.world.note(f"{self.name}#{process.number} does not start: {error}")
                 await server.close()
+                asked = self.asked  # it was told to claim once: two that insist would never let each other begin
                 await asyncio.sleep(0.1)
 
     def kill(self) -> None:

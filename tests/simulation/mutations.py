@@ -116,13 +116,13 @@ class Mutation:
 
 
 MUTATIONS: dict[str, Mutation] = {
-    "skip-promise-check": Mutation(skip_promise_check),
-    "acknowledge-before-quorum": Mutation(acknowledge_before_quorum),
-    "ignore-expected-position": Mutation(ignore_expected_position, KAFKA),
-    "serve-past-the-lease": Mutation(serve_past_the_lease),
-    "skip-adoption": Mutation(skip_adoption),
-    "read-fenced-records": Mutation(read_fenced_records),
-    "answer-at-once": Mutation(answer_at_once),
+    "skip-promise-check": Mutation(skip_promise_check, noticed=(2, 3)),
+    "acknowledge-before-quorum": Mutation(acknowledge_before_quorum, noticed=(16, 50)),
+    "ignore-expected-position": Mutation(ignore_expected_position, KAFKA, noticed=(1, 4)),
+    "serve-past-the-lease": Mutation(serve_past_the_lease, noticed=(22, 101)),
+    "skip-adoption": Mutation(skip_adoption, noticed=(17, 21)),
+    "read-fenced-records": Mutation(read_fenced_records, noticed=(4, 59)),
+    "answer-at-once": Mutation(answer_at_once, noticed=(32, 141)),
 }
 
 

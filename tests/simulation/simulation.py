@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import sys
@@ -113,15 +114,14 @@ class Run:
         for machine in cluster.machines:
             machine.start()
             await world.sleep(world.rng.random() * 0.2)
-        for client in self.clients[:-1]:
-            client.start()
-        self.clients[-1].start(replicas=True)
+        users = [client.start(replicas=client is self.clients[-1]) for client in self.clients]
         sampling = world.create_task(self._sample())
         await self.nemesis.run(self.seconds)
         self.nemesis.heal()
         await world.sleep(1.0)
         for client in self.clients:
             client.stopping = True
+        await asyncio.wait(users)  # what they are told later would not be compared with what is read now
         await self._rest()
         sampling.cancel()
         cluster.sample()

@@ -23,6 +23,7 @@ from greenlet import GreenletExit, getcurrent, greenlet
 STEP_S = 1e-6  # what running one callback costs
 STEPS_MAX = 3_000_000  # a usual seed takes 50,000
 LOOKS_MAX = 100_000  # at the clock, while no time passes
+BUGS = (AssertionError, TypeError, AttributeError, LookupError, ArithmeticError, NameError)
 WALL_S = 1_700_000_000.0  # what the wall clocks show when a world begins
 
 
@@ -162,10 +163,16 @@ class World(asyncio.BaseEventLoop):
         task: asyncio.Task[Any] = asyncio.Task(coroutine, loop=self, context=context)
         process = PROCESS.get() if context is None else context.get(PROCESS)
         if process is not None:
+            task.add_done_callback(self._task_ended)
             process.tasks.append(task)
             if len(process.tasks) > 200:
                 process.tasks = [other for other in process.tasks if not other.done()]
         return task
+
+    def _task_ended(self, task: asyncio.Task[Any]) -> None:
+        """An error that nobody raises on purpose is a bug, whoever else may look at it."""
+        if not self.ended and not task.cancelled() and isinstance(task.exception(), BUGS):
+            self.failures.append(task.exception())  # type: ignore[arg-type]
 
     def _exception(self, loop: Any, found: dict[str, Any]) -> None:
         error = found.get("exception")
