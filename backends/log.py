@@ -68,7 +68,7 @@ class Record:
 
     position: of the record (of its last fragment when it was split).
     time_ms: Unix ms on the primary's clock when the record was sealed; never smaller than the one before.
-    body: DATA: transactions as `replay` framed them; CLAIM: UTF-8 "node address"; HEARTBEAT: empty.
+    body: DATA: transactions as `replay` framed them; CLAIM: UTF-8 "node address"; HEARTBEAT: the writer's word.
     """
 
     position: int
@@ -162,6 +162,7 @@ class Log(Protocol):
     """One shard's log, opened by `open_log(url)`. Any number of processes may hold one."""
 
     url: str
+    local: bool  # it lies in this machine's memory or file systems: who cannot write to it here is not cut off from it
 
     async def claim(self, node: str, address: str = "") -> Writer:
         """Fence every earlier writer and adopt what it left, then return the writer of a new epoch.

@@ -28,7 +28,8 @@ ANSWER_SECONDS: Final = 2.0  # for connecting, and for each reply
 
 
 async def announce(topology: Topology, config: Config) -> None:
-    """Announce this node to whoever is the primary, for ever; cancel to end."""
+    """Announce this node to whoever is the primary, for ever; cancel to end. Says once why it does not succeed."""
+    said = ""
     while True:
         primary = topology.primary
         if primary is None or topology.is_primary or not primary.port:
@@ -36,8 +37,11 @@ async def announce(topology: Topology, config: Config) -> None:
             continue
         try:
             await _announce_to(primary.address, topology, config)
-        except (OSError, TimeoutError, EOFError, hiredis.HiredisError) as error:
-            log.debug("not announced to %s: %s", primary.address, error)
+            said = ""
+        except Exception as error:
+            reason = f"{primary.address} does not list this node: {error or type(error).__name__}"
+            log.log(logging.DEBUG if reason == said else logging.WARNING, "%s", reason)
+            said = reason
             await asyncio.sleep(ANNOUNCE_SECONDS)
 
 

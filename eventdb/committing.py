@@ -6,6 +6,7 @@ Apart from node.py because it runs for each batch: this is compiled, the node is
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,7 @@ class Committing:
             batch.body(),
             first_offset=batch.first_offset,
             count=batch.count,
-            time_ms=max(engine.now_ms, writer.last_time_ms),
+            time_ms=max(int(time.time() * 1000), writer.last_time_ms),
         )
         future.add_done_callback(lambda done: self._appended(commit, batch, sent, done))
 

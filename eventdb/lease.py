@@ -12,6 +12,10 @@ makes this safe, whatever is delayed, as long as clocks run at rates that differ
 4. A primary whose lease has lapsed takes it up again only by a record that says so (`resumed`), sent after the lapse.
    A claimant that finds the word in what it adopts, or what another claimant stated, waits a whole lease + margin.
 
+Rule 3 trusts that nobody sets the old primary's clock back in just that moment, and all of it that a machine which was
+suspended as a whole (its monotonic clock stands still) is not resumed as a primary: writes are safe all the same, they
+are fenced by the log.
+
 A claim by force (`--role primary`) has waited for no silence, so it always waits lease + margin, unless the log says
 that the lease was given back (`released`) or the holder is a process of this machine that has ended.
 
@@ -82,18 +86,27 @@ class Holder:
         try:
             return _started(self.pid) != self.started
         except FileNotFoundError:
-            return True
+            return _is_gone(self.pid)
         except (OSError, ValueError, IndexError):
             return False
 
 
 def _started(pid: int) -> int:
-    """When a process began, in clock ticks since boot (proc(5), field 22). A zombie has ended: FileNotFoundError."""
+    """When a process began, in clock ticks since boot (proc(5), field 22); -1 for one that has ended, a zombie."""
     with open(f"/proc/{pid}/stat") as file:
         state, *rest = file.read().rpartition(")")[2].split()
-    if state in ("Z", "X"):
-        raise FileNotFoundError(pid)
-    return int(rest[18])
+    return -1 if state in ("Z", "X") else int(rest[18])
+
+
+def _is_gone(pid: int) -> bool:
+    """No such process: a /proc that hides other people's says so of the living too (hidepid of proc(5))."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +126,7 @@ class Statement:
         said: dict[str, object] = {field.name: getattr(self, field.name) for field in fields(self)}
         said["members"] = [member.describe() for member in self.members]
         said["holder"] = {field.name: getattr(self.holder, field.name) for field in fields(self.holder)}
-        return json.dumps(said, separators=(",", ":")).encode()
+        return json.dumps(said, separators=(",", ":"), ensure_ascii=False).encode()
 
     @staticmethod
     def decode(body: bytes) -> Statement:
@@ -128,6 +141,8 @@ class Statement:
         holder: Any = said.get("holder", {})
         known["holder"] = Holder(*(holder.get(field.name, field.default) for field in fields(Holder)))
         statement = Statement(**known)
+        if not isinstance(statement.name, str) or not isinstance(statement.address, str):
+            raise ValueError("name and address are text")
         if not 0 < statement.lease_ms <= LEASE_MS_MAX:
             raise ValueError(f"a lease of {statement.lease_ms!r} ms")
         return statement

@@ -43,6 +43,7 @@ HAND_OVER_MS: Final = 5_000  # a hand-over that takes longer is given up
 FOLLOW_RETRY_SECONDS: Final = 0.5  # between two tries to read a log of which no zone answers
 LAG_KNOWN_MS_MAX: Final = 1 << 40
 
+STOPPING_TEXT: Final = "LOADING eventdb is stopping; the command was not run"
 READONLY_TEXT: Final = "READONLY You can't write against a read only replica."
 LOADING_TEXT: Final = "LOADING eventdb is loading the dataset in memory"
 FENCED_TEXT: Final = (
@@ -157,7 +158,8 @@ class Node:
             if self.follower.offset >= writer.next_offset:
                 raise Fenced("another node has claimed the log since, and written to it")
             assert writer.next_offset == self.follower.offset + 1
-            tenure = Tenure(self.engine, writer, self.lease_ms, self.monotonic, self._failed)
+            alone = self.log.local
+            tenure = Tenure(self.engine, writer, self.lease_ms, self.monotonic, self._failed, may_be_alone=alone)
             await tenure.begin(self.standing.others())
         except BaseException:
             await writer.close()
@@ -233,16 +235,17 @@ class Node:
         else:
             if not isinstance(failure, Indeterminate):
                 log.error("append failed: %r", failure)
-            self._fail_pending(CLOSED_TEXT)
+            self._step_down(CLOSED_TEXT)
 
-    def _step_down(self) -> None:
+    def _step_down(self, text: str = FENCED_TEXT) -> None:
         """Fenced: answer nothing that was pending, forget the state, follow the log as a replica."""
         engine = self.engine
         self._end_tenure()
+        engine.pause.end()
         engine.gate, engine.gate_error = LOADING, LOADING_TEXT
         self.role = "loading"
         engine.topology.update(engine.topology.epoch, None, engine.topology.members.values())
-        self._fail_pending(FENCED_TEXT)
+        self._fail_pending(text)
         engine.reset_state()
         self._new_follower()
         engine.commit = Commit(self.committing.append, self.committing.schedule)
@@ -308,7 +311,9 @@ class Node:
             # It reads its own last word again, as every follower does.
             self.follower.offset, self.follower.next_position = engine.commit.durable_offset, position
             self._become_replica()
-        except (LogError, TimeoutError) as error:
+        except ReplyError:
+            raise
+        except Exception as error:
             self._step_down()
             raise ReplyError(f"ERR the outcome of the hand-over is unknown: {error or 'no answer in time'}") from None
         finally:
@@ -345,7 +350,7 @@ class Node:
         A log that cannot be followed any further (damage, trimmed history, a newer format) ends the service: a replica
         that stands still for ever and answers is a plausible lie.
         """
-        while True:
+        while not self._closed:
             try:
                 if not rebuilt:
                     await self._replay()
@@ -359,8 +364,11 @@ class Node:
             except Unavailable as error:
                 log.warning("the log cannot be followed now: %s; trying again", error)
                 await asyncio.sleep(FOLLOW_RETRY_SECONDS)
-            except LogError as error:
-                log.error("the log cannot be followed behind offset %d: %s", self.follower.offset, error)
+            except Exception as error:
+                known = isinstance(error, LogError)
+                log.error(
+                    "the log cannot be followed behind offset %d: %s", self.follower.offset, error, exc_info=not known
+                )
                 self.role = "loading"
                 text = f"MASTERDOWN this replica cannot follow its log behind offset {self.follower.offset}: {error}"
                 self.engine.gate, self.engine.gate_error = LOADING, " ".join(text.split())
@@ -388,7 +396,14 @@ class Node:
         ground = Ground.FREE if self.standing.is_free() else Ground.SILENCE
         why = "nobody holds the lease" if ground is Ground.FREE else "the primary's lease has lapsed"
         log.warning("%s; claiming the log", why)
-        await self._take_log(ground)
+        try:
+            await self._take_log(ground)
+        except (Fenced, Unavailable):
+            raise
+        except LogError as error:
+            log.error("the log cannot be claimed: %s; trying again", error)
+            await asyncio.sleep(FOLLOW_RETRY_SECONDS)
+            return False
         return True
 
     def _followed(self, record: Record) -> None:
@@ -426,7 +441,7 @@ class Node:
             topology.update(tenure.writer.epoch, topology.me, tenure.members.values())
         elif said is not None:
             known = topology.primary.offset if topology.primary is not None else 0
-            primary = None if said.released else Member(said.name, said.address, offset=known)
+            primary = None if said.released or said.name == self.name else Member(said.name, said.address, offset=known)
             topology.update(self.standing.epoch, primary, said.members)
 
     # -- timers, facts, closing
@@ -478,6 +493,9 @@ class Node:
         if self._closed:
             return
         self._closed = True
+        # What is run from here on could be read off a state that somebody else already changes, or is not durable.
+        self.engine.gate |= LOADING
+        self.engine.gate_error = STOPPING_TEXT
         if self._cron is not None:
             self._cron.cancel()
         for task in (self._handing_over, self._follow_task):

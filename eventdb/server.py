@@ -25,6 +25,7 @@ from eventdb.connection import Connection
 from eventdb.lease import LEASE_MS, Role
 from eventdb.node import Node
 from eventdb.replay.follower import Progress
+from eventdb.topology import Member, member_of
 
 log: Final = logging.getLogger("eventdb")
 
@@ -77,6 +78,10 @@ class Server:
         )
         self.port = self.listener.sockets[0].getsockname()[1]
         self.node.address = self.advertise or announced(self.config, self.host, self.port)
+        try:
+            member_of(Member(self.node.name, self.node.address).describe())
+        except ValueError as error:
+            raise ValueError(f"--node-name and --advertise say who this node is to others: {error}") from None
         engine.port = self.config.port = self.port
         self.config.bind = self.host
         await self.node.start()
@@ -109,6 +114,8 @@ def announced(config: Config, host: str, port: int) -> str:
         host = socket.gethostname()
         with contextlib.suppress(OSError):
             host = socket.gethostbyname(host)
+        if host.startswith("127."):
+            log.warning("this machine's name stands for %s, where no other finds it: give --advertise HOST:PORT", host)
     port = config.announce_port or port
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 

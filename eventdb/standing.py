@@ -71,10 +71,10 @@ class Standing:
             return
         try:
             statement = Statement.decode(record.body)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             log.error("the heartbeat at position %d makes no sense: %s", record.position, error)
             return
-        self._renewed = self._renewed or statement.resumed or record.epoch > self._decided[0]
+        self._renewed = self._renewed or self.claimed or statement.resumed or record.epoch > self._decided[0]
         self.statement = statement
         self.claimed = self.restored = False
         if self.on_change is not None:
@@ -86,11 +86,13 @@ class Standing:
     def is_free(self) -> bool:
         """Nobody holds a lease, for certain: none was ever stated, or it was given back, or its process has ended."""
         said = self.statement
+        if self.claimed and not self.restored:
+            return False  # somebody has claimed since, and may begin to answer at any moment
         return said is None or said.released or said.holder.has_ended()
 
     def may_begin(self) -> bool:
         """Whether a node that starts may claim at once without being in anybody's way."""
-        return self.is_free() and (not self.claimed or self.restored)
+        return self.is_free()
 
     def decide(self, ground: Ground) -> None:
         """A claim is about to be made; what is heard from here on, `wait_s` takes into account."""
@@ -108,7 +110,7 @@ class Standing:
             return 0.0
         # Adopted records that we had not seen were sent so much later than the last one that we had.
         later_s = (self.time_ms - time_ms) * (1 + MARGIN) / 1000
-        return max(0.0, heard_at + later_s + lapse_s - self._monotonic())
+        return min(lapse_s, max(0.0, heard_at + later_s + lapse_s - self._monotonic()))
 
     @property
     def lease_ms(self) -> int:

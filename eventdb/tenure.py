@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
@@ -31,7 +32,7 @@ STATE_SECONDS: Final = 5.0  # the whole statement is said again this often, for 
 ALONE_SECONDS: Final = 0.3
 
 LAPSED_TEXT: Final = (
-    "MASTERDOWN this node could not renew its lease: no majority of zones confirms its writes. The command was not run"
+    "MASTERDOWN this node could not renew its lease, because its log does not answer; the command was not run"
 )
 
 
@@ -45,7 +46,10 @@ class Tenure:
         lease_ms: int,
         monotonic: Callable[[], float],
         on_failure: Callable[[BaseException], None],
+        *,
+        may_be_alone: bool = True,
     ) -> None:
+        """may_be_alone: nobody can reach this log who is out of this machine's sight (see `_go_on_alone`)."""
         self.engine = engine
         self.writer = writer
         self.me = engine.topology.me
@@ -55,6 +59,7 @@ class Tenure:
         self.members: dict[str, Member] = {}
         self.lapsed = True  # until the first statement is durable
         self.lapsed_at = monotonic()
+        self.refused_at = 0.0  # when what waits for the lease was last refused
         self.sent = 0.0  # when the newest append was sent
         self.on_members: Callable[[], None] | None = None
         self._monotonic = monotonic
@@ -62,8 +67,11 @@ class Tenure:
         self._heard: dict[str, float] = {}
         self._stated = 0.0
         self._beats = 0  # heartbeats on their way
+        self._stating = False  # a statement about the followers is on its way
+        self._state_again = False  # and another one is due behind it
         self._timer: Timer | None = None
         self._alone: Timer | None = None
+        self._may_be_alone = may_be_alone
         self._ended = False
 
     async def begin(self, followers: Iterable[Member]) -> None:
@@ -147,7 +155,7 @@ class Tenure:
         self._let_go()
 
     def _go_on_alone(self) -> None:
-        if self.lapsed and self.lone:
+        if self.lapsed and self.lone and self._may_be_alone:
             log.warning("no majority of zones answers; no other node is known, so reads of clean keys go on")
             self._let_go()
 
@@ -157,8 +165,9 @@ class Tenure:
 
     def time_out(self, limit_ms: int) -> None:
         """Refuse what has waited for the lease for longer than a client waits for a write."""
-        if self.engine.gate & LEASELESS and (self._monotonic() - self.lapsed_at) * 1000 >= limit_ms:
-            self.lapsed_at = self._monotonic()
+        waited_since = max(self.lapsed_at, self.refused_at)
+        if self.engine.gate & LEASELESS and (self._monotonic() - waited_since) * 1000 >= limit_ms:
+            self.refused_at = self._monotonic()
             self.engine.pause.refuse_all(LAPSED_TEXT)
 
     # -- heartbeats
@@ -176,7 +185,7 @@ class Tenure:
             body,
             first_offset=writer.next_offset,
             count=0,
-            time_ms=max(self.engine.now_ms, writer.last_time_ms),
+            time_ms=max(int(time.time() * 1000), writer.last_time_ms),
             kind=RecordKind.HEARTBEAT,
         )
         future.add_done_callback(self._appended)
@@ -202,8 +211,8 @@ class Tenure:
             del self.members[name], self._heard[name]
         if gone:
             self.state(changed=True)
-        elif self._beats:
-            return  # the log is slow, or does not answer: more of them would not help
+        elif self._beats >= BEATS:
+            return  # the log does not answer: more of them would not help
         elif now - self._stated > STATE_SECONDS:
             self.state(changed=False)
         elif now - self.sent > interval / 2:
@@ -239,26 +248,33 @@ class Tenure:
 
         A shorter lease binds this node from the moment the word is sent; a longer one only once the word is durable.
         """
+        if changed and self.on_members is not None:
+            self.on_members()
         wanted = LONE_LEASE_MS if self.lone else self.shared_lease_ms
-        shorter = wanted < self.lease_ms
         if self.lapsed and not self.lone:
             self.engine.gate |= LEASELESS  # it may have gone on alone
-        if shorter:
+        if wanted < self.lease_ms:
             self.lease_ms = wanted
             self.engine.lease_until = min(self.engine.lease_until, self._monotonic() + wanted / 1000)
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = self.engine.later(wanted / 1000 / BEATS, self._beat)
+        if self._stating:  # one at a time: who announces itself often must not fill the log
+            self._state_again = True
+            return
+        self._stating = True
         future = self._append(self._statement(lease_ms=wanted))
         sent = self.sent
         future.add_done_callback(lambda done: self._said(sent, wanted, done))
-        if shorter and self._timer is not None:
-            self._timer.cancel()
-            self._timer = self.engine.later(wanted / 1000 / BEATS, self._beat)
-        if changed and self.on_members is not None:
-            self.on_members()
 
     def _said(self, sent: float, lease_ms: int, done: asyncio.Future[int]) -> None:
+        self._stating = False
         if self._ended or done.cancelled() or done.exception() is not None:
             return
-        if lease_ms == (LONE_LEASE_MS if self.lone else self.shared_lease_ms):
+        if self._state_again:
+            self._state_again = False
+            self.state(changed=True)
+        if not self.lapsed and lease_ms == (LONE_LEASE_MS if self.lone else self.shared_lease_ms):
             self.lease_ms = lease_ms
         self.durable(sent)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from eventdb.backends.quorum.lanes import Lanes
 
+ZONES_MAX: Final = 16  # that lanes.c has room for
 # CALLED is 0: somebody wants the thread to look around.
 FAILED: Final = 1  # with an errno
 LOST: Final = 2  # the promise
@@ -21,5 +22,7 @@ def make_lanes(zones: int, claim_end: int) -> Lanes | None:
     try:
         from eventdb.backends.quorum import lanes
     except ImportError:
+        return None
+    if zones > ZONES_MAX:
         return None
     return lanes.Lanes(zones, zones // 2 + 1, claim_end)

@@ -166,4 +166,5 @@ class Quorum:
     def refresh(self) -> None:
         """Take over what the lanes have counted. Each fact only grows, so one read a moment ago is never too much."""
         if self.lanes is not None:
-            self.durable_end, self.syncs, self.synced = self.lanes.state()
+            with self._lock:  # or a thread that was held up in between would put an older state back
+                self.durable_end, self.syncs, self.synced = self.lanes.state()

@@ -61,8 +61,9 @@ def hand_over(address: str, to: str, timeout_ms: int, password: str) -> tuple[st
         if found is None:
             raise Refused(f"{address} knows no primary at the moment; is one just being chosen?")
         node.close()
-        node = Connection(f"[{found[0]}]:{found[1]}" if ":" in found[0] else f"{found[0]}:{found[1]}", password)
-    old = node.address
+        node = Connection(_address(found), password)
+    found = node.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "any")
+    old = _address(found) if found is not None else node.address
     words = ["FAILOVER"]
     if to:
         host, _, port = to.rpartition(":")
@@ -73,11 +74,17 @@ def hand_over(address: str, to: str, timeout_ms: int, password: str) -> tuple[st
     while time.monotonic() < deadline:
         found = node.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "any")
         if found is not None and node.ask("ROLE")[0] != "master":
-            new = f"[{found[0]}]:{found[1]}" if ":" in found[0] else f"{found[0]}:{found[1]}"
+            new = _address(found)
             if new != old:
                 return old, new, time.monotonic() - began
         elif node.ask("INFO", "replication").find("master_failover_state:no-failover") >= 0:
             if node.ask("ROLE")[0] == "master":
-                raise Refused(f"{old} is the primary again: nothing was handed over, its log says why")
+                raise Refused(f"{old} is the primary again: nothing was handed over; what it printed says why")
         time.sleep(LOOK_SECONDS)
     raise Refused(f"{old} gave the lease back, but nobody has taken it within {2 * timeout_ms} ms")
+
+
+def _address(found: list[str]) -> str:
+    """host:port of what Sentinel's commands answer."""
+    host, port = found[0], found[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
