@@ -199,6 +199,7 @@ def claim_epoch(places: Sequence[Place]) -> Claimed:
         if is_new(found) and any(facts.identity is None for facts in found):
             create(found)
             found = survey_all(places)
+        _refuse_in_vain(found)
         epoch = 1 + max(facts.epoch for facts in found)
         _promise_all(found, epoch)
         _judge_memories(found)
@@ -227,6 +228,19 @@ def claim_epoch(places: Sequence[Place]) -> Claimed:
             raise _refusal(move, found, floor)
         places[0].runtime.sleep(random.uniform(0.001, 0.004) * (1 << attempt))  # let one of the two get through
     raise Fenced(f"lost {TRIES_MAX} races against other claims: {_describe(found)}")
+
+
+def _refuse_in_vain(found: Sequence[Facts]) -> None:
+    """Raise Unavailable where no majority can promise: a promise closes its zone to the writer that lives.
+
+    It stays closed until somebody claims, so no promise is made that cannot lead to a claim.
+    """
+    others = [facts for facts in found if facts.presence is not Presence.MEMBER]
+    if len(found) - len(others) > len(found) // 2:
+        return
+    for facts in others:
+        facts.worth = judge_zone(facts.presence, facts.hold, facts.memory)
+    raise _refusal(Move.UNAVAILABLE, others, _floor(found))
 
 
 def _promise_all(found: Sequence[Facts], epoch: int) -> None:

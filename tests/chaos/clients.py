@@ -12,11 +12,12 @@ import contextlib
 import random
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import hiredis
 import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
@@ -42,6 +43,8 @@ SERVICE: Final = "mymaster"  # the default of sentinel-service-name
 TOKEN: Final = "{name:.<4}{count:06d};"  # of one width, so that a list's length is a string's length
 TOKEN_BYTES: Final = 11
 PACE_S: Final = 0.03  # between two commands of a client, on average
+LOYAL_PACE_S: Final = 0.02
+LOYAL_ASKED_MAX: Final = 200
 KEYS: Final = (b"s0", b"s1", b"l0", b"l1", b"c0", b"c1")  # strings, lists, counters
 
 
@@ -181,11 +184,9 @@ class Client:
         return self.rng.expovariate(1 / PACE_S) if well else self.rng.uniform(0.01, 0.05)
 
 
-def plain(address: Address, timeout_s: float, *, greets: bool = True) -> redis.Redis:
-    """greets: begins with a handshake. Without one the first command is on its way at once, also to a stopped node."""
-    mute: dict[str, Any] = {} if greets else {"protocol": 2, "driver_info": None}
+def plain(address: Address, timeout_s: float) -> redis.Redis:
     once = Retry(NoBackoff(), 0)
-    found = redis.Redis(*address, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=once, **mute)
+    found = redis.Redis(*address, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=once)
     found.response_callbacks.clear()
     return found
 
@@ -285,6 +286,48 @@ class AsyncClient(Client):
             self.history.wrong.append(f"{self.label}: {error!r}")
         self.at = (self.at + 1) % len(routes)
         return False
+
+
+class Loyal(Client, threading.Thread):
+    """Reads at one node only, and goes on asking over the same connection when no answer comes.
+
+    So a stopped primary that wakes up finds questions of before and after its lease, and whether it may answer the late
+    ones is what it has to look up first. Reads alone: one that is never answered is forgotten.
+    """
+
+    def __init__(self, name: str, history: History, seed: int, address: Address) -> None:
+        Client.__init__(self, name, history, seed)
+        threading.Thread.__init__(self, name=name, daemon=True)
+        self.address = address
+
+    def run(self) -> None:
+        while not self.stopping.is_set():
+            try:
+                with Wire(self.address[1], 0.6) as wire:
+                    wire.socket.settimeout(LOYAL_PACE_S)
+                    self._ask_on(wire)
+            except OSError:
+                self.stopping.wait(0.05)
+
+    def _ask_on(self, wire: Wire) -> None:
+        asked: deque[Operation] = deque()
+        step: Step = ("get", b"")
+        while not self.stopping.is_set():
+            if len(asked) < LOYAL_ASKED_MAX:
+                key = self.rng.choice(self.history.keys())
+                asked.append(Operation(self.label, key, (step,), time.monotonic()))
+                wire.send(encode(*command_of(key, step)))
+            due = time.monotonic() + LOYAL_PACE_S
+            while time.monotonic() < due:
+                try:
+                    told = wire.receive()
+                except TimeoutError:
+                    break
+                operation = asked.popleft()
+                if not isinstance(told, hiredis.ReplyError):
+                    operation.results = (result_of(operation.key, step, told),)
+                    operation.returned = time.monotonic()
+                    self.history.operations.append(operation)
 
 
 class ReplicaReader(Client, threading.Thread):
