@@ -289,10 +289,11 @@ class AsyncClient(Client):
 
 
 class Loyal(Client, threading.Thread):
-    """Reads at one node only, and goes on asking over the same connection when no answer comes.
+    """Reads one key at one node only, and goes on asking over the same connection when no answer comes.
 
     So a stopped primary that wakes up finds questions of before and after its lease, and whether it may answer the late
-    ones is what it has to look up first. Reads alone: one that is never answered is forgotten.
+    ones is what it has to look up first. One key, because answers wait behind one that waits for a write on its way.
+    Reads alone: one that is never answered is forgotten.
     """
 
     def __init__(self, name: str, history: History, seed: int, address: Address) -> None:
@@ -312,9 +313,10 @@ class Loyal(Client, threading.Thread):
     def _ask_on(self, wire: Wire) -> None:
         asked: deque[Operation] = deque()
         step: Step = ("get", b"")
-        while not self.stopping.is_set():
+        generation = self.history.generation
+        key = self.rng.choice(self.history.keys())
+        while not self.stopping.is_set() and self.history.generation == generation:
             if len(asked) < LOYAL_ASKED_MAX:
-                key = self.rng.choice(self.history.keys())
                 asked.append(Operation(self.label, key, (step,), time.monotonic()))
                 wire.send(encode(*command_of(key, step)))
             due = time.monotonic() + LOYAL_PACE_S
