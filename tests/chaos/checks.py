@@ -174,12 +174,17 @@ def places_of(transactions: Transactions) -> dict[bytes, int]:
 def stale_reads(operations: list[Operation], transactions: Transactions) -> dict[bytes, list[str]]:
     """By key: reads that miss a write which was acknowledged before they were asked. Quick and exact, where the log
     knows the order of the writes; a search that finds none of what it looks for tries everything first.
+
+    A write's place is its offset in the log; of a counter, its number.
     """
     at = places_of(transactions)
-    answered = [one for one in operations if one.returned < INFINITY and kind_of(one.key) != "c"]
-    written: dict[bytes, list[tuple[float, int]]] = {}  # by key: until when, the highest place that was acknowledged
+    answered = [one for one in operations if one.returned < INFINITY]
+    written: dict[bytes, list[tuple[float, int]]] = {}  # by key: since when, the highest place that was acknowledged
     for operation in sorted(answered, key=lambda one: one.returned):
-        place = max((at.get(token, 0) for token in _tokens(operation)), default=0)
+        if kind_of(operation.key) == "c":
+            place = max((told for told in operation.results or () if isinstance(told, int)), default=0)
+        else:
+            place = max((at.get(token, 0) for token in _tokens(operation)), default=0)
         seen = written.setdefault(operation.key, [(0.0, 0)])
         if place > seen[-1][1]:
             seen.append((operation.returned, place))
@@ -188,9 +193,12 @@ def stale_reads(operations: list[Operation], transactions: Transactions) -> dict
         seen = written[operation.key]
         due = seen[bisect_left(seen, (operation.called, 0)) - 1][1]
         for (name, _value), told in zip(operation.steps, operation.results or (), strict=True):
-            shown = at.get(told[-TOKEN_BYTES:], 0) if isinstance(told, bytes) else 0
-            if name == "get" and shown < due:
-                said = f"shows the log up to offset {shown}, where {due} was acknowledged before: {operation}"
+            if name != "get":
+                continue
+            value = told if isinstance(told, bytes) else b"0"
+            shown = int(value) if kind_of(operation.key) == "c" else at.get(value[-TOKEN_BYTES:], 0)
+            if shown < due:
+                said = f"stale: shows {shown}, where {due} was acknowledged before: {operation}"
                 wrong.setdefault(operation.key, []).append(said)
     return wrong
 

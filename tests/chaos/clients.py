@@ -43,7 +43,7 @@ SERVICE: Final = "mymaster"  # the default of sentinel-service-name
 TOKEN: Final = "{name:.<4}{count:06d};"  # of one width, so that a list's length is a string's length
 TOKEN_BYTES: Final = 11
 PACE_S: Final = 0.03  # between two commands of a client, on average
-LOYAL_PACE_S: Final = 0.02
+LOYAL_PACE_S: Final = 0.04
 LOYAL_ASKED_MAX: Final = 200
 KEYS: Final = (b"s0", b"s1", b"l0", b"l1", b"c0", b"c1")  # strings, lists, counters
 
