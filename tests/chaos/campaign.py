@@ -65,7 +65,8 @@ class Campaign:
                 client = AsyncClient(f"{kind}{number}", self.history, self.rng.getrandbits(32), addresses, timeout_s)
                 self._tasks.append((client, asyncio.run_coroutine_threadsafe(client.run(), self.loop)))
         for number, address in enumerate(addresses):
-            self._threads.append(Loyal(f"q{number}", self.history, self.rng.getrandbits(32), address))
+            for letter in "qw":
+                self._threads.append(Loyal(f"{letter}{number}", self.history, self.rng.getrandbits(32), address))
             self._threads.append(ReplicaReader(f"r{number}", self.history, self.rng.getrandbits(32), address))
         for thread in self._threads:
             thread.start()

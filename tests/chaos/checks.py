@@ -6,6 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -50,7 +51,7 @@ def all_checks(history: History, url: str, digests: set[object], offset: int) ->
         *log_is_sound(url),
         *digests_agree(url, digests, offset),
         *every_write_once(history, transactions),
-        *linearizable(settled(history.operations, transactions)),
+        *linearizable(history.operations, transactions),
         *replicas_tell_history(history, transactions),
     ]
 
@@ -142,12 +143,7 @@ def settled(operations: list[Operation], transactions: Transactions) -> list[Ope
     key that stands behind it in the log had its answer. Both are more than a client may ask for, so no fault is hidden.
     Its place in the log is what the search tries first.
     """
-    at = {
-        event[-1]: offset
-        for offset, events in zip(transactions.offsets, transactions.events, strict=True)
-        for event in events
-        if _has_token(event)
-    }
+    at = places_of(transactions)
     places = [
         (operation, max((at.get(token, 0) for token in _tokens(operation)), default=0)) for operation in operations
     ]
@@ -165,12 +161,55 @@ def settled(operations: list[Operation], transactions: Transactions) -> list[Ope
     return found
 
 
-def linearizable(operations: list[Operation]) -> list[str]:
+def places_of(transactions: Transactions) -> dict[bytes, int]:
+    """The offset at which each token stands in the log."""
+    return {
+        event[-1]: offset
+        for offset, events in zip(transactions.offsets, transactions.events, strict=True)
+        for event in events
+        if _has_token(event)
+    }
+
+
+def stale_reads(operations: list[Operation], transactions: Transactions) -> dict[bytes, list[str]]:
+    """By key: reads that miss a write which was acknowledged before they were asked. Quick and exact, where the log
+    knows the order of the writes; a search that finds none of what it looks for tries everything first.
+
+    A write's place is its offset in the log; of a counter, its number.
+    """
+    at = places_of(transactions)
+    answered = [one for one in operations if one.returned < INFINITY]
+    written: dict[bytes, list[tuple[float, int]]] = {}  # by key: since when, the highest place that was acknowledged
+    for operation in sorted(answered, key=lambda one: one.returned):
+        if kind_of(operation.key) == "c":
+            place = max((told for told in operation.results or () if isinstance(told, int)), default=0)
+        else:
+            place = max((at.get(token, 0) for token in _tokens(operation)), default=0)
+        seen = written.setdefault(operation.key, [(0.0, 0)])
+        if place > seen[-1][1]:
+            seen.append((operation.returned, place))
+    wrong: dict[bytes, list[str]] = {}
+    for operation in answered:
+        seen = written[operation.key]
+        due = seen[bisect_left(seen, (operation.called, 0)) - 1][1]
+        for (name, _value), told in zip(operation.steps, operation.results or (), strict=True):
+            if name != "get":
+                continue
+            value = told if isinstance(told, bytes) else b"0"
+            shown = int(value) if kind_of(operation.key) == "c" else at.get(value[-TOKEN_BYTES:], 0)
+            if shown < due:
+                said = f"stale: shows {shown}, where {due} was acknowledged before: {operation}"
+                wrong.setdefault(operation.key, []).append(said)
+    return wrong
+
+
+def linearizable(operations: list[Operation], transactions: Transactions) -> list[str]:
+    stale = stale_reads(operations, transactions)
     by_key: dict[bytes, list[Operation]] = {}
-    for operation in operations:
+    for operation in settled(operations, transactions):
         by_key.setdefault(operation.key, []).append(operation)
-    wrong: list[str] = []
-    for key in sorted(by_key):
+    wrong = [text for texts in stale.values() for text in texts]
+    for key in sorted(by_key.keys() - stale.keys()):
         try:
             if not is_linearizable(by_key[key]):
                 wrong.append(f"not linearizable: key {key.decode()}, {len(by_key[key])} operations")

@@ -43,7 +43,7 @@ SERVICE: Final = "mymaster"  # the default of sentinel-service-name
 TOKEN: Final = "{name:.<4}{count:06d};"  # of one width, so that a list's length is a string's length
 TOKEN_BYTES: Final = 11
 PACE_S: Final = 0.03  # between two commands of a client, on average
-LOYAL_PACE_S: Final = 0.02
+LOYAL_PACE_S: Final = 0.04
 LOYAL_ASKED_MAX: Final = 200
 KEYS: Final = (b"s0", b"s1", b"l0", b"l1", b"c0", b"c1")  # strings, lists, counters
 
@@ -289,10 +289,11 @@ class AsyncClient(Client):
 
 
 class Loyal(Client, threading.Thread):
-    """Reads at one node only, and goes on asking over the same connection when no answer comes.
+    """Reads one key at one node only, and goes on asking over the same connection when no answer comes.
 
     So a stopped primary that wakes up finds questions of before and after its lease, and whether it may answer the late
-    ones is what it has to look up first. Reads alone: one that is never answered is forgotten.
+    ones is what it has to look up first. One key, because answers wait behind one that waits for a write on its way.
+    Reads alone: one that is never answered is forgotten.
     """
 
     def __init__(self, name: str, history: History, seed: int, address: Address) -> None:
@@ -312,9 +313,10 @@ class Loyal(Client, threading.Thread):
     def _ask_on(self, wire: Wire) -> None:
         asked: deque[Operation] = deque()
         step: Step = ("get", b"")
-        while not self.stopping.is_set():
+        generation = self.history.generation
+        key = self.rng.choice(self.history.keys())
+        while not self.stopping.is_set() and self.history.generation == generation:
             if len(asked) < LOYAL_ASKED_MAX:
-                key = self.rng.choice(self.history.keys())
                 asked.append(Operation(self.label, key, (step,), time.monotonic()))
                 wire.send(encode(*command_of(key, step)))
             due = time.monotonic() + LOYAL_PACE_S
