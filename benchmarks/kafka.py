@@ -1,10 +1,11 @@
 """The Kafka backend against aiokafka's own producer, on three real brokers of this machine.
 
-    python -m benchmarks.kafka [--seconds 0.5] [--rounds 7]
+    python -m benchmarks.kafka [--seconds 0.5] [--rounds 7] [--served]
 
 Both append the same random bytes (nothing shrinks) to topics with the same settings, acks=all, idempotent; ours carries
 a 64-byte frame on top. Short runs in turn, medians, and the median of the ratios of neighbours: the brokers share the
-machine with the clients, and both with whatever else runs there.
+machine with the clients, and both with whatever else runs there. --served asks how much of that a whole server reaches:
+redis-benchmark SET with 500 clients, then aiokafka sending as many records of the same size, one after the other.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from pathlib import Path
 
 from aiokafka import AIOKafkaProducer
 
+from benchmarks.load import redis_benchmark
+from benchmarks.rows import LoadRow
+from benchmarks.stages import Node, Wire
 from eventdb.backends.kafka import KafkaLog, KafkaWriter
 from eventdb.cli.brokers import Brokers, cache_folder, fetch_jars
 
@@ -66,6 +70,46 @@ def theirs(producer: AIOKafkaProducer, topic: str) -> Append:
         return await (await producer.send(topic, body, partition=0))
 
     return append
+
+
+async def compare_served(brokers: Brokers, folder: Path, seconds: float, rounds: int) -> None:
+    """SETs a second of a server with 500 clients, beside what aiokafka takes for the same records."""
+    row = LoadRow("kafka", "set", 500, 1)
+    other = KafkaLog(brokers.url("theirs"))
+    await (await other.claim("benchmark")).close()
+    producer = AIOKafkaProducer(bootstrap_servers=brokers.address, enable_idempotence=True, max_batch_size=BATCH_BYTES)
+    await producer.start()
+    append = theirs(producer, "theirs")
+    server = Node(folder, "served", brokers.url("served"))
+    server.start()
+    try:
+        await measure(append, 1000, 16, 4 * seconds)
+        rate = (await asyncio.to_thread(redis_benchmark, server, row, 20_000)).rate
+        ratios: list[float] = []
+        print("| SET/s, c=500 | SETs a record | bytes a record | aiokafka, the same records: SET/s | ratio |")
+        print("|---|---|---|---|---|")
+        for _ in range(rounds):
+            before = stored(server)
+            run = await asyncio.to_thread(redis_benchmark, server, row, max(5_000, int(rate * seconds)))
+            records, transactions, size = (b - a for a, b in zip(before, stored(server), strict=True))
+            raw = await measure(append, size // records, 1, seconds)
+            raw_rate = raw.per_second * transactions / records
+            ratios.append(run.rate / raw_rate)
+            print(f"| {run.rate:,.0f} | {transactions / records:.0f} | {size // records:,} | {raw_rate:,.0f} |", end="")
+            print(f" {ratios[-1]:.2f} |", flush=True)
+        print(f"\nmedian ratio {statistics.median(ratios):.2f}")
+    finally:
+        server.kill()
+        await producer.stop()
+        await other.close()
+
+
+def stored(server: Node) -> tuple[int, int, int]:
+    """Records, transactions and bytes that the server has appended so far."""
+    with Wire(server.port) as wire:
+        info = bytes(wire.ask("INFO eventdb")[0])  # type: ignore[call-overload]
+    found = dict(line.split(b":", 1) for line in info.split(b"\r\n") if b":" in line)
+    return int(found[b"log_records"]), int(found[b"log_transactions"]), int(found[b"log_stored_bytes"])
 
 
 async def compare(brokers: Brokers, seconds: float, rounds: int) -> None:
@@ -116,6 +160,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="The Kafka backend against aiokafka's own producer.")
     parser.add_argument("--seconds", type=float, default=0.5, help="for each run")
     parser.add_argument("--rounds", type=int, default=7, help="runs of each")
+    parser.add_argument("--served", action="store_true", help="a whole server with 500 clients instead")
     parser.add_argument("--jars", type=Path, default=None, help="folder with Kafka's jars")
     options = parser.parse_args()
     build = Path("build/kafka")
@@ -123,7 +168,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="eventdb-kafka-") as folder:
         brokers = Brokers(Path(folder), jars.resolve(), 3).start()
         try:
-            asyncio.run(compare(brokers, options.seconds, options.rounds))
+            if options.served:
+                asyncio.run(compare_served(brokers, Path(folder), options.seconds, options.rounds))
+            else:
+                asyncio.run(compare(brokers, options.seconds, options.rounds))
         finally:
             brokers.kill()
 

@@ -45,8 +45,8 @@ def test_a_hanging_test_fails(tmp_path: Path) -> None:
 
 
 def test_stale_compiled_files_are_seen_and_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("setup.py", "eventdb/resp.py"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+    for name in ("setup.py", "eventdb/resp.py", "eventdb/backends/quorum/lanes.c"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text((ROOT / name).read_text())
     setup = runpy.run_path(str(tmp_path / "setup.py"), run_name="setup")
     compiled = tmp_path / "eventdb" / "resp.cpython-311-x86_64-linux-gnu.so"

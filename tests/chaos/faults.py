@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Final
 
 from tests.chaos.cluster import LEASE_MS, Cluster, Node
 from tests.chaos.proxy import HANG, RESET
 from tests.chaos.stage import Mend, Strike
+from tests.wire import Wire, encode
+
+TAKEN_OVER_SECONDS: Final = 3.0
 
 Pick = Callable[[random.Random], Node]
 
@@ -32,6 +37,7 @@ def node_faults(cluster: Cluster) -> dict[str, Strike]:
         "all nodes are killed": lambda rng: _all_killed(cluster),
         "the primary is paused, shorter than its lease": _pause(primary, 0.1, 0.8),
         "the primary is paused, longer than its lease": _pause(primary, 1.5, 5.0),
+        "the primary is asked while it is paused": lambda rng: _late_question(cluster),
         "a replica is paused": _pause(follower, 0.2, 5.0),
         "the primary stutters": lambda rng: _stutter(primary(rng), rng),
         "clients are cut from a node": _cut(anyone, cluster.cut_from_clients),
@@ -73,6 +79,23 @@ def _pause(pick: Pick, low: float, high: float) -> Strike:
         return lambda: None
 
     return strike
+
+
+def _late_question(cluster: Cluster) -> Mend:
+    """Somebody else takes over and is written to; what was asked of the old primary after that has no old answer."""
+    primary = cluster.primary
+    if primary is None or not cluster.write("late", "old"):
+        return lambda: None
+    with contextlib.suppress(OSError), Wire(primary.server.port) as wire:
+        primary.pause()
+        deadline = time.monotonic() + TAKEN_OVER_SECONDS
+        while not (written := cluster.write("late", "new")) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        wire.send(encode("GETEX", "late"))
+        primary.resume()
+        told = wire.receive()
+        assert not written or told != b"old", "a primary that was paused past its lease answers from the past"
+    return lambda: None
 
 
 def _stutter(node: Node, rng: random.Random) -> Mend:
