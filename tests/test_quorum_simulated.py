@@ -15,7 +15,7 @@ from eventdb.backends.quorum.files import FileOps
 from eventdb.backends.quorum.identity import Identity
 from eventdb.backends.quorum.window import Quorum
 from eventdb.backends.quorum.zone import NotYet, Zone
-from tests.faults import WRITING, Bench, append, crash, data_of, read_all, until
+from tests.faults import WRITING, Bench, append, crash, data_of, read_all, until, until_up
 
 
 async def test_a_tail_with_a_hole_is_not_adopted(tmp_path: Path) -> None:
@@ -74,3 +74,32 @@ def test_a_zone_that_is_not_complete_when_its_writer_ends_is_no_member(tmp_path:
     zone.stop()
     with pytest.raises(NotYet, match="before the zone was complete"):
         zone._fill()
+
+
+async def test_a_fenced_record_does_not_show_through_a_missing_segment(tmp_path: Path) -> None:
+    """A disk forgot a name it had synced; below it lay what a fenced writer had written: sound, and never history."""
+    bench = Bench(tmp_path, segment_bytes=3000)
+    writer = await bench.open().claim("first")
+    await bench.append(writer, b"one")
+    for index in (1, 2):
+        bench.ops[index].fail(errno.EIO, WRITING)
+    append(writer, b"fenced")
+    await until(lambda: writer.zones[0].reached() >= 3)
+    crash(writer)
+    bench.ops[0].fail(errno.EIO)
+    for index in (1, 2):
+        bench.ops[index].heal()
+    log = bench.open()
+    again = await log.claim("second")
+    bench.ops[0].heal()
+    await until_up(log, again)
+    for _ in range(6):
+        await bench.append(again, os.urandom(900))
+        await until_up(log, again)
+    await bench.check()
+    await log.close()
+    of_second = [path for path in bench.segments(0) if path.name.endswith("-0000000002.seg")]
+    assert len(of_second) >= 2
+    of_second[0].unlink()
+    await bench.check()
+    await bench.close()

@@ -244,7 +244,7 @@ class Reader:
         view.refresh()
         if not any(segment.epoch == self.end.epoch for segment in view.segments):
             return None  # the latest writer has not vouched for it
-        if self.position < view.first_position:
+        if self.position < view.first_position or not view.is_joined():
             return None
         chunk = view.read(self.position, stop, self._size)
         return chunk if chunk.frames else None

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from itertools import pairwise
 
+from eventdb.backends.log import RecordKind
 from eventdb.backends.quorum.files import FileOps
 from eventdb.backends.quorum.hint import Hint
 from eventdb.backends.quorum.segment import (
@@ -68,6 +70,7 @@ class ZoneView:
         self._position = 0
         # A known frame boundary in some segments, (byte, position), where a walk may start.
         self._marks: dict[str, tuple[int, int]] = {}
+        self._begun: set[str] = set()  # segments that begin an epoch as they should
 
     def refresh(self) -> None:
         """List the segments anew. Raises OSError."""
@@ -81,6 +84,22 @@ class ZoneView:
             if (segment.first, segment.epoch) == (hint.segment_first, hint.segment_epoch):
                 if segment.first <= hint.position < segment.stop:
                     self._marks[segment.path] = (hint.byte, hint.position)
+
+    def is_joined(self) -> bool:
+        """False when a segment is missing: an epoch goes on behind an earlier one without the claim that began it.
+
+        A disk that forgot a name it had synced shows there what a fenced writer once wrote. Raises Damage, OSError.
+        """
+        for before, segment in pairwise(self.segments):
+            if segment.epoch == before.epoch or segment.path in self._begun:
+                continue
+            frame = self.frame_at(segment.first)
+            if frame is None:
+                continue
+            if frame.epoch == segment.epoch and frame.kind != RecordKind.CLAIM:
+                return False
+            self._begun.add(segment.path)
+        return True
 
     @property
     def first_position(self) -> int:

@@ -306,6 +306,8 @@ class Zone:
         if back:
             self._after_replacement(marked, known)
         if not self._member:
+            if self._check_identity() != marked:  # or the mark that goes would be one which has just come back
+                raise NotYet("its directory was replaced while it was looked at")
             self._voted = max(self._voted, quorum.synced[self.index])
             identities.leave(ops, self.directory)
             quorum.unmark(self.index)

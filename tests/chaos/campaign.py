@@ -121,7 +121,7 @@ class Campaign:
         print(f"{before - self.began:6.1f} s  {self._names(faults)}", end="", flush=True)
         mends = self._strike(faults)
         time.sleep(rng.uniform(0.2, 2.0))
-        for mend in reversed(mends):
+        for mend in mends:
             mend()
         mended = time.monotonic()
         wait_until(self._accepts, AGAIN_SECONDS, f"writes are accepted again after: {self._names(faults)}")
@@ -156,10 +156,9 @@ class Campaign:
         return " + ".join(name for name, _strike in faults)
 
     def _strike(self, faults: list[tuple[str, Strike]]) -> list[Mend]:
-        mends: list[Mend] = []
-        for _name, strike in faults:
-            mends.append(strike(self.rng))
-        return mends
+        """Do it all; returns the mends, the storage's first: a node that cannot read its log does not start."""
+        mends = [(name in self._nodes, strike(self.rng)) for name, strike in faults]
+        return [mend for _is_node, mend in sorted(mends, key=lambda found: found[0])]
 
     def _accepts(self) -> bool:
         return self.cluster.write("again", str(self.rounds))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import logging
 import sys
 import traceback
 import warnings
@@ -79,12 +80,16 @@ def _simulated(seed: int, log: str, story: bool, seconds: float) -> Result:
 def taken_apart() -> Iterator[None]:
     """Inside, nobody hears the protests of coroutines and threads that end in the middle of what they were doing."""
     hook, sys.unraisablehook = sys.unraisablehook, lambda unraisable: None
+    logger = logging.getLogger("eventdb")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
         sys.unraisablehook = hook
+        logger.setLevel(level)
 
 
 class Run:
