@@ -101,9 +101,23 @@ class Client:
     """One client's state. `emit` is the only way in which a handler changes the keyspace."""
 
     def __init__(self, engine: Engine, id: int, sink: Sink, address: str = "", local_address: str = "") -> None:
+        # What nearly every command touches stands first: a compiled object keeps this order, in few cache lines.
         self.engine = engine
-        self.id = id
         self.sink = sink
+        self.gate = 0
+        self.db: Db = engine.keyspace.dbs[0]
+        self.blocked: Blocked | None = None
+        self.stalled: list[bytes] | None = None  # the command that CLIENT PAUSE keeps from running
+        self.closing = False  # nothing more is run for it
+        self.reply_mode = REPLY_ON
+        self.last_command: Command | None = None
+        self.last_offset = 0  # of this client's last transaction
+        self.out: list[bytes] = []  # may leave now
+        self.held: list[Segment] = []  # wait for their batches, oldest first; few, so a list is quickest
+        self.owed = 0  # bytes in out and held
+        self.active_ms = engine.now_ms
+        self.origin = b""  # who: the encoded bulk string that each of its transactions carries
+        self.id = id
         self.address = address
         self.local_address = local_address
         self.name = b""
@@ -111,11 +125,7 @@ class Client:
         self.library_version = b""
         self.user = b"default"
         self.created_ms = engine.now_ms
-        self.active_ms = engine.now_ms
-        self.db: Db = engine.keyspace.dbs[0]
         self.resp3 = False
-        self.gate = 0
-        self.origin = b""  # who: the encoded bulk string that each of its transactions carries
         self.queue: list[tuple[Command, list[bytes]]] = []  # inside MULTI
         self.queue_bytes = 0
         self.queue_failed = False
@@ -124,16 +134,7 @@ class Client:
         self.channels: dict[bytes, None] = {}
         self.patterns: dict[bytes, None] = {}
         self.shards: dict[bytes, None] = {}
-        self.blocked: Blocked | None = None
-        self.stalled: list[bytes] | None = None  # the command that CLIENT PAUSE keeps from running
-        self.out: list[bytes] = []  # may leave now
-        self.held: list[Segment] = []  # wait for their batches, oldest first; few, so a list is quickest
-        self.owed = 0  # bytes in out and held
-        self.last_offset = 0  # of this client's last transaction
-        self.last_command: Command | None = None
-        self.reply_mode = REPLY_ON
         self.no_evict = False
-        self.closing = False  # nothing more is run for it
         self.readonly_mode = False  # READONLY of Redis Cluster
         self.commands_run = 0
         self.set_origin()

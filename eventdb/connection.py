@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from eventdb.client import NEEDS_AUTH, Client
-from eventdb.parser import RequestParser
+from eventdb.parser import NOTHING, RequestParser
 from eventdb.resp import error
 
 if TYPE_CHECKING:
@@ -35,9 +35,9 @@ class Connection:
     def __init__(self, engine: Engine, connections: dict[Connection, None]) -> None:
         self.engine = engine
         self.connections = connections
-        self.parser = RequestParser()
+        self.parser = RequestParser(engine.shared_reader)
         self.parser.bulk_bytes_max = engine.config.bulk_bytes_max
-        self.backlog: list[list[bytes]] = []  # parsed commands; those from `position` on are not yet run
+        self.backlog = NOTHING  # parsed commands; those from `position` on are not yet run
         self.position = 0
         self.client: Client | None = None
         self.transport: asyncio.Transport | None = None
@@ -64,7 +64,7 @@ class Connection:
 
     def connection_lost(self, failure: Exception | None) -> None:
         self.connections.pop(self, None)
-        self.backlog = []
+        self.backlog = NOTHING
         self.position = 0
         if self.client is not None:
             self.engine.disconnect(self.client)
@@ -156,6 +156,8 @@ class Connection:
             self.stop_reading()
             self.resume()
             return
+        self.backlog = NOTHING
+        self.position = 0
         if self.parser.failure and not client.closing:
             client.reply(error("ERR Protocol error: " + self.parser.failure))
             client.closing = True

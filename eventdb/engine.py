@@ -37,6 +37,7 @@ from eventdb.events import (
 )
 from eventdb.gates import pass_gates
 from eventdb.keyspace import Db, Keyspace
+from eventdb.parser import SharedReader
 from eventdb.pause import Pause
 from eventdb.pubsub import PubSub
 from eventdb.registry import (
@@ -86,6 +87,7 @@ class Engine:
         self.deferred: list[tuple[bytes, bytes, bool]] = []  # published by this EXEC: channel, message, sharded
         self.waiting = Waiting(self.keyspace)
         self.clients: dict[int, Client] = {}
+        self.shared_reader = SharedReader()
         self.next_client_id = 1
         self.pubsub = PubSub()
         self.pause = Pause(self)

@@ -8,7 +8,14 @@ import pytest
 
 import eventdb.commands
 from eventdb.client import Client
-from eventdb.commit import IN_FLIGHT_MAX, Batch, Commit
+from eventdb.commit import (
+    GATHER_COUNT_MAX,
+    GATHER_QUIET_TURNS,
+    GATHER_TURNS_MAX,
+    IN_FLIGHT_MAX,
+    Batch,
+    Commit,
+)
 from eventdb.config import Config
 from eventdb.engine import Engine
 from tests.harness import Collector, Local
@@ -213,3 +220,72 @@ def test_a_write_that_was_fenced_off_has_no_offset() -> None:
     local.client.flush()
     assert local.take(local.client) == b"-UNKNOWN\r\n"
     assert local("EVENTDB.OFFSET") == [1, 1]
+
+
+# -- gathering: a small batch waits for the clients that have just been answered
+
+
+class Crowd(Stalled):
+    """Two clients that write all the time, seen turn by turn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clients = [self.connect(), self.connect()]
+        for client in self.clients:  # the first write is on its way, and the second one is in the open batch
+            self.send(client, "SET", "k", "v")
+        assert [batch.count for batch in self.sent] == [1]
+
+    def one_turn(self) -> None:
+        for action in [self.scheduled.pop(0) for _ in range(len(self.scheduled))]:
+            action()
+
+    def write(self, client: Client) -> None:
+        self.engine.call(client, [b"SET", b"k", b"v"])
+
+    def first_is_durable(self) -> None:
+        self.engine.commit.completed(self.sent.pop(0))
+
+
+def test_a_small_batch_waits_for_who_was_just_answered() -> None:
+    node = Crowd()
+    node.first_is_durable()
+    assert node.sent == []
+    node.one_turn()
+    node.write(node.clients[0])
+    node.one_turn()
+    assert node.sent == []
+    for _ in range(GATHER_QUIET_TURNS):
+        node.one_turn()
+    assert [batch.count for batch in node.sent] == [2]
+    assert node.scheduled == []
+
+
+def test_what_goes_on_coming_does_not_hold_a_batch_back() -> None:
+    node = Crowd()
+    node.first_is_durable()
+    for turns in range(GATHER_TURNS_MAX):
+        assert node.sent == [], turns
+        if turns % 2 and node.engine.commit.open.count < GATHER_COUNT_MAX - 1:
+            node.write(node.clients[0])
+        node.one_turn()
+    assert len(node.sent) == 1
+
+
+def test_a_batch_that_has_grown_large_waits_no_longer() -> None:
+    node = Crowd()
+    for _ in range(GATHER_COUNT_MAX):
+        node.write(node.clients[1])
+    node.first_is_durable()
+    assert [batch.count for batch in node.sent] == [GATHER_COUNT_MAX + 1], "sealed before the replies leave"
+
+
+def test_a_client_that_writes_alone_never_waits() -> None:
+    node = Stalled()
+    a = node.connect()
+    for _ in range(3):
+        node.engine.call(a, [b"SET", b"k", b"v"])
+        assert len(node.scheduled) == 1
+        node.scheduled.pop()()
+        assert len(node.sent) == 1, "sealed at the end of the turn"
+        node.engine.commit.completed(node.sent.pop())
+        assert node.scheduled == []

@@ -8,7 +8,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from eventdb.parser import RequestParser, split_arguments
+from eventdb.parser import RequestParser, SharedReader, split_arguments
 
 
 def encode(argv: list[bytes]) -> bytes:
@@ -16,7 +16,7 @@ def encode(argv: list[bytes]) -> bytes:
 
 
 def parse(chunks: list[bytes], authenticated: bool = True) -> tuple[list[list[bytes]], str]:
-    parser = RequestParser()
+    parser = RequestParser(SharedReader())
     parser.authenticated = authenticated
     found: list[list[bytes]] = []
     for chunk in chunks:
@@ -33,6 +33,13 @@ STREAM = (
     + encode([b"", b"\r\n"])
 )
 EXPECTED = [[b"SET", b"k", b"*1234567\r\n$9"], [b"PING", b"x"], [b"GET", b"k"], [b"", b"\r\n"]]
+
+
+def test_an_empty_array_before_an_array_that_is_cut() -> None:
+    """The empty array that is fed behind a chunk was taken for the first argument, and the client's own for the end."""
+    for first in range(len(STREAM)):
+        for second in range(first, len(STREAM)):
+            assert parse([STREAM[:first], STREAM[first:second], STREAM[second:]]) == (EXPECTED, ""), (first, second)
 
 
 def test_every_split_in_two_and_byte_by_byte_gives_the_same_commands() -> None:
@@ -52,6 +59,21 @@ def test_random_commands_survive_random_cuts(commands: list[list[bytes]], cuts: 
     points = [0, *sorted(min(c, len(stream)) for c in cuts), len(stream)]
     chunks = [stream[a:b] for a, b in pairwise(points)]
     assert parse(chunks) == (commands, "")
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(0, len(STREAM)), max_size=5), st.lists(st.integers(0, len(STREAM)), max_size=5))
+def test_connections_that_share_a_reader_never_see_each_others_bytes(cuts: list[int], others: list[int]) -> None:
+    shared = SharedReader()
+    parsers = [RequestParser(shared) for _ in range(3)]
+    found: list[list[list[bytes]]] = [[], [], []]
+    chunks = [[STREAM[a:b] for a, b in pairwise([0, *sorted(points), len(STREAM)])] for points in (cuts, others)]
+    garbage = [encode([b"GET", b"k"]) + b"*2\r\n$3\r\nGET\r\n:1\r\n", b"*3\r\n$1\r\na\r\n"]
+    for turn in range(max(map(len, chunks))):
+        for parser, mine, from_it in zip(parsers, [*chunks, garbage], found, strict=True):
+            if turn < len(mine) and mine[turn] and not parser.failure:
+                from_it += parser.feed(mine[turn])
+    assert found == [EXPECTED, EXPECTED, [[b"GET", b"k"]]]
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from eventdb.backends.quorum.zone import DOWN, Zone
 from eventdb.backends.record import BODY_BYTES_MAX, Encoder
 
 # From this size on, compressing would hold up the loop for longer than handing it to a thread does.
-ASIDE_BYTES_MIN: Final = 256 << 10
+ASIDE_BYTES_MIN: Final = 512 << 10
 CLOSE_S_MAX: Final = 5.0
 CLOSE_POLL_S: Final = 0.005
 STOP_S_MAX: Final = 1.0
