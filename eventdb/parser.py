@@ -9,6 +9,7 @@ Source: redis src/networking.c processInlineBuffer, processMultibulkBuffer; sdss
 from __future__ import annotations
 
 import re
+import secrets
 from typing import Final
 
 import hiredis
@@ -22,7 +23,10 @@ BULK_BYTES_MAX_UNAUTHENTICATED: Final = 16384
 # hiredis would allocate an array of any announced length; only these go through the strict parser first.
 HUGE_ARRAY: Final = re.compile(rb"\*[0-9]{7}")
 
-EMPTY_ARRAY: Final = b"*0\r\n"
+# Fed to hiredis behind a chunk: what comes out last, as itself, when the chunk ended with a whole request. A number that
+# no client can know, so it is never one of theirs.
+END: Final = secrets.randbits(62)
+ENCODED_END: Final = b":%d\r\n" % END
 NOTHING: Final[list[list[bytes]]] = []  # never changed
 
 _ESCAPES: Final[dict[int, int]] = {110: 10, 114: 13, 116: 9, 98: 8, 97: 7}  # n r t b a
@@ -111,52 +115,42 @@ class RequestParser:
         """Parse by hiredis; return the index of the first thing that it could not finish.
 
         A lone request leaves hiredis with an empty buffer. Of several it does not tell whether it stands between two of
-        them. So an empty array is fed behind the data: it comes out last, and as itself, exactly when the data ended
-        with a whole request.
+        them, so END is fed behind the data.
         """
         reader = self.shared.reader
         found: list[list[bytes]] = []
         whole = False
-        empty = 0
         reader.feed(data)
         gets = reader.gets
         try:
             request = gets()
             if request is False or reader.has_data():
-                reader.feed(EMPTY_ARRAY)
+                reader.feed(ENCODED_END)
                 if request is False:
                     request = gets()
             elif request and _all_bytes(request) and not self.commands:
                 self.commands.append(request)
                 return len(data)
             while request is not False:
-                whole = False
                 if type(request) is not list or not _all_bytes(request):
+                    whole = type(request) is int and request == END
                     break
-                if not request:
-                    whole = True
-                    empty += 1
                 found.append(request)
                 request = gets()
         except hiredis.ProtocolError:
-            whole = False
+            pass
         except BaseException:  # out of memory: what it holds now must not reach the next connection
             self.shared.reader = hiredis.Reader()
             raise
-        if whole and data.find(EMPTY_ARRAY) < 0:  # else it may be the client's, and ours lie in an array it has begun
-            found.pop()
-            empty = 0
+        if whole:
             end = len(data)
         else:
             self.shared.reader = hiredis.Reader()
             count, end = skip_commands(data, len(found))
             del found[count:]
-        if empty:  # "*0" is legal and means nothing
-            found = [request for request in found if request]
-        if self.commands:
-            self.commands.extend(found)
-        else:
-            self.commands = found
+        for request in found:
+            if request:  # "*0" is legal and means nothing
+                self.commands.append(request)
         return end
 
     def _strict(self, data: bytes, pos: int, once: bool) -> int:
