@@ -16,6 +16,7 @@ from eventdb.backends.quorum import hint as hints
 from eventdb.backends.quorum import identity as identities
 from eventdb.backends.quorum import promise as promises
 from eventdb.backends.quorum.claim import Place
+from eventdb.backends.quorum.hint import Hint
 from eventdb.backends.quorum.identity import DamagedIdentity
 from eventdb.backends.quorum.progress import Progress
 from eventdb.backends.quorum.segment import Chunk
@@ -39,6 +40,7 @@ class End:
     def __init__(self, places: Sequence[Place], progress: Progress) -> None:
         self.epoch = 0
         self.durable_end = 0
+        self.hints: list[Hint | None] = [None] * len(places)  # the newest of each zone
         self._places = places
         self._monotonic = places[0].runtime.monotonic
         self._progress = progress
@@ -47,9 +49,10 @@ class End:
     def look(self) -> bool:
         """Take the newest hints; True when something moved."""
         before = (self.epoch, self.durable_end)
-        for place in self._places:
+        for index, place in enumerate(self._places):
             found = hints.load(place.ops, place.directory)
             if found is not None:
+                self.hints[index] = found
                 self.epoch = max(self.epoch, found.epoch)
                 self.durable_end = max(self.durable_end, found.durable_end)
         self.durable_end = max(self.durable_end, self._progress.durable_end)
@@ -129,6 +132,8 @@ class Reader:
         self._runtime = places[0].runtime
         self._report = report  # (zone index, segment name): found damaged
         self._assembler = Assembler()
+        # Of each zone a frame boundary not far behind our position: where to search from when we turn to that zone.
+        self._behind: list[Hint | None] = [None] * len(places)
         self._zone = -1  # index of the zone we read
         self._epoch = -1  # the end's epoch when we chose it
         self._size = READ_BYTES_MIN
@@ -220,6 +225,7 @@ class Reader:
                     if chunk is not None:
                         self._zone = index
                         self._epoch = self.end.epoch
+                        self._note(chunk.next_position)
                         self._size = min(self._size * 2, READ_BYTES) if chunk.next_position < stop else READ_BYTES_MIN
                         return chunk
                     reasons.append(f"{view.name}: does not reach position {self.position}")
@@ -230,6 +236,11 @@ class Reader:
         if damaged:
             raise Corrupt("; ".join(reasons))
         raise Unavailable(f"position {self.position} is durable, but no zone can be read: {'; '.join(reasons)}")
+
+    def _note(self, position: int) -> None:
+        for index, hint in enumerate(self.end.hints):
+            if hint is not None and hint.position <= position:
+                self._behind[index] = hint
 
     def _read_zone(self, view: ZoneView, index: int, stop: int) -> Chunk | None:
         """Frames of this zone, or None when it lags. Raises Damage, OSError."""
@@ -242,6 +253,7 @@ class Reader:
                 pass  # a segment may have been rolled, trimmed or rebuilt since we listed them
         view.close()
         view.refresh()
+        view.mark(self._behind[index])
         if not any(segment.epoch == self.end.epoch for segment in view.segments):
             return None  # the latest writer has not vouched for it
         if self.position < view.first_position or not view.is_joined():
