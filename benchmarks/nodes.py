@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import datetime
 import random
 import signal
+import statistics
 import sys
 import tempfile
 from collections.abc import Callable
@@ -15,6 +17,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.failover import Failovers, Times, row, targets
+from benchmarks.kafka import compare_served
 from benchmarks.replicas import Reads, lag, throughput
 from benchmarks.report import machine
 from benchmarks.servers import ROOT, is_compiled
@@ -24,6 +27,7 @@ from eventdb.cli.brokers import NoKafka
 PAGE = ROOT / "benchmarks" / "NODES.md"
 LAG_P99_MS = {"files": 20.0, "Kafka": 50.0}
 HAND_OVER_MS = 200.0
+SERVED_MIN = 0.8
 
 
 def arguments(argv: list[str]) -> argparse.Namespace:
@@ -34,6 +38,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--brokers", type=int, default=10, metavar="N", help="brokers killed, on Kafka (10)")
     parser.add_argument("--lag-seconds", type=float, default=20.0, help="of markers under write load (20); 0: none")
     parser.add_argument("--replicas", type=int, nargs="*", default=[1, 2, 4], metavar="N", help="for GETs (1 2 4)")
+    parser.add_argument("--served", type=int, default=7, metavar="N", help="rounds of SETs beside raw aiokafka (7)")
     parser.add_argument("--seed", type=int, default=1, help="of the moments at which signals are sent (1)")
     parser.add_argument("--folder", type=Path, default=ROOT / "build", help="where the nodes keep their files (build/)")
     parser.add_argument("--no-write", action="store_true", help="NODES.md stays as it is")
@@ -48,6 +53,7 @@ class Found:
     times: list[Times] = field(default_factory=list)
     reads: list[Reads] = field(default_factory=list)
     load_rate: float = 0.0  # writes a second while the lag was measured
+    served: list[tuple[float, float]] = field(default_factory=list)  # SETs a second, and of raw aiokafka
 
 
 def measure(stage: Stage, folder: Path, options: argparse.Namespace, console: Console) -> Found:
@@ -59,6 +65,8 @@ def measure(stage: Stage, folder: Path, options: argparse.Namespace, console: Co
         times, found.load_rate = lag(folder, stage, options.lag_seconds, LAG_P99_MS[stage.name])
         found.times.append(times)
         console.print(line(times))
+    if options.served and isinstance(stage, Kafka):
+        found.served = asyncio.run(compare_served(stage.brokers, folder, 1.0, options.served))
     if not (options.failovers or options.hand_overs or options.brokers):
         return found
     url = stage.url()
@@ -128,6 +136,16 @@ def markdown(results: list[Found], command: str) -> str:
         for found in results
         if found.load_rate
     ]
+    for found in results:
+        if found.served:
+            rate = statistics.median(rate for rate, _raw in found.served)
+            ratios = sorted(rate / raw for rate, raw in found.served)
+            lines += [
+                "",
+                f"SET with 500 clients, {found.stage}: {rate:,.0f} a second,"
+                f" {statistics.median(ratios):.2f} of what raw aiokafka makes of the same records",
+                f"({ratios[0]:.2f} to {ratios[-1]:.2f} in {len(ratios)} rounds; bound ≥ {SERVED_MIN}).",
+            ]
     reads = [read for found in results for read in found.reads]
     if reads:
         lines += ["", "| replicas | GETs a second, together | processor time a GET |", "|---:|---:|---:|"]
