@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from eventdb.backends.log import Unavailable
 from eventdb.backends.quorum.reader import Reader
 from eventdb.backends.quorum.segment import CHUNK_BYTES
 from eventdb.backends.quorum.zone import HINT_S
@@ -30,8 +31,7 @@ async def test_turning_to_another_zone_does_not_read_its_segment_from_the_beginn
     written = reader.position
     await until(lambda: _hints_reach(reader, written))
     await bench.append(writer, b"so that the reader takes note of the hints")
-    while reader.next() is not None:
-        pass
+    _read_on(reader)
     read_bytes = _count(bench)
     reader._zone = lost
     bench.ops[lost].fail(errno.EIO, frozenset({"pread", "open_read"}))
@@ -42,6 +42,37 @@ async def test_turning_to_another_zone_does_not_read_its_segment_from_the_beginn
     assert sum(read_bytes) < 2 * CHUNK_BYTES < RECORDS * RECORD_BYTES
     reader.close()
     await bench.close()
+
+
+async def test_damage_is_not_the_last_word_while_other_zones_are_away(tmp_path: Path) -> None:
+    """A follower that met a hole in one zone while the others could not be reached stood still for ever."""
+    bench = Bench(tmp_path)
+    log = bench.open()
+    writer = await log.claim("node")
+    for _ in range(5):
+        await bench.append(writer, os.urandom(500))
+    await until_up(log, writer)
+    await log.close()
+    path = bench.segments(0)[0]
+    path.write_bytes(path.read_bytes()[:900] + bytes(4000))
+    for index in (1, 2):
+        bench.ops[index].fail(errno.EIO)
+    log = bench.open()
+    reader = Reader(log._places, log._progress, 0, lambda zone, segment: None)
+    with pytest.raises(Unavailable, match=r"zone-a: segment .* position .*Input/output error"):
+        _read_on(reader)
+    for index in (1, 2):
+        bench.ops[index].heal()
+    assert reader.next() is not None
+    assert reader.position == reader.end.durable_end
+    reader.close()
+    await bench.check()
+    await bench.close()
+
+
+def _read_on(reader: Reader) -> None:
+    while reader.next() is not None:
+        pass
 
 
 def _hints_reach(reader: Reader, position: int) -> bool:

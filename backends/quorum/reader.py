@@ -209,7 +209,7 @@ class Reader:
         deadline = self._runtime.monotonic() + SETTLE_S
         while True:
             reasons: list[str] = []
-            damaged = False
+            damaged = away = False
             for index in order:
                 view = self._views[index]
                 try:
@@ -220,6 +220,7 @@ class Reader:
                     if view.is_sealed(damage.segment):
                         self._report(index, damage.segment)
                 except OSError as error:
+                    away = True
                     reasons.append(f"{view.name}: {error}")
                 else:
                     if chunk is not None:
@@ -233,7 +234,7 @@ class Reader:
                 break
             self._runtime.sleep(POLL_S)
         self._check_start()
-        if damaged:
+        if damaged and not away:  # a zone that is away may have it: the damage is not the last word
             raise Corrupt("; ".join(reasons))
         raise Unavailable(f"position {self.position} is durable, but no zone can be read: {'; '.join(reasons)}")
 
