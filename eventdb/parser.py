@@ -23,8 +23,8 @@ BULK_BYTES_MAX_UNAUTHENTICATED: Final = 16384
 # hiredis would allocate an array of any announced length; only these go through the strict parser first.
 HUGE_ARRAY: Final = re.compile(rb"\*[0-9]{7}")
 
-# Fed to hiredis behind a chunk: it comes out last, as itself, when the chunk ended with a whole request. A number that no
-# client can know, so it is never one of theirs.
+# Fed to hiredis behind a chunk: it comes out last, as itself, when the chunk ended with a whole request. No client can
+# know the number, so it is never one of theirs.
 END: Final = secrets.randbits(62)
 ENCODED_END: Final = b":%d\r\n" % END
 NOTHING: Final[list[list[bytes]]] = []  # never changed
