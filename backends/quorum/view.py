@@ -208,11 +208,13 @@ class ZoneView:
             self._open(segment)
             mark = self._marks.get(segment.path)
             self._byte, self._position = mark if mark is not None and mark[1] <= position else (0, segment.first)
+        sound = False  # a frame was found where we stood
         while self._position < position:
             chunk = self._step(segment, position, CHUNK_BYTES)
+            sound = sound or len(chunk.frames) > 0
             if chunk.state != MORE:
                 if self._position < position:
-                    mark = self._marks.pop(segment.path, None)
+                    mark = self._marks.pop(segment.path, None) if not sound else None
                     if mark is not None:  # perhaps it was the mark that lied
                         self._path = ""
                         self._seek(segment, position)
