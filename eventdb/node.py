@@ -24,7 +24,7 @@ from eventdb.client import FOLLOWING, LOADING, Client
 from eventdb.commit import Commit
 from eventdb.committing import Committing
 from eventdb.engine import Engine
-from eventdb.lease import LEASE_MS, Role
+from eventdb.lease import BEATS, LEASE_MS, MARGIN, Role
 from eventdb.replay.follower import Follower, OnProgress
 from eventdb.resp import ReplyError, integer
 from eventdb.standing import Ground, Standing
@@ -272,7 +272,7 @@ class Node:
         """FAILOVER: check what can be checked at once, then hand over in the background. Raises ReplyError."""
         if self.tenure is None:
             raise ReplyError("ERR FAILOVER is not valid when server is a replica.")
-        _successor(self.tenure, address)
+        self.tenure.check_successor(_successor(self.tenure, address))
         self.engine.failover_state = "failover-in-progress"
         self._handing_over = asyncio.get_running_loop().create_task(self._fail_over(address, timeout_ms))
 
@@ -294,6 +294,7 @@ class Node:
         if tenure is None:
             raise ReplyError("ERR FAILOVER is not valid when server is a replica.")
         successor = _successor(tenure, address)
+        tenure.check_successor(successor)
         engine.pause.start(timeout_ms, writes_only=True)
         try:
             await self._drained(timeout_ms / 1000)
@@ -413,6 +414,18 @@ class Node:
             me = self.engine.topology.me
             me.lag_ms = min(max(int(time.time() * 1000) - record.time_ms, 0), LAG_KNOWN_MS_MAX)  # two machines' clocks
             self._applied()
+            if self.engine.topology.primary is None and not self.standing.claimed:
+                self._members_changed()
+
+    def _look_for_silence(self) -> None:
+        """On a replica: without a word from the log it is behind by as long, and at last nobody is the primary."""
+        topology, lease_ms = self.engine.topology, self.standing.lease_ms
+        silent_ms = (self.monotonic() - self.standing.heard_at) * 1000
+        if silent_ms > 2 * lease_ms / BEATS:
+            topology.me.lag_ms = max(topology.me.lag_ms, min(int(silent_ms), LAG_KNOWN_MS_MAX))
+        if topology.primary is not None and silent_ms > (1 + 2 * MARGIN) * lease_ms:
+            log.warning("nothing was heard from %s for %.1f s", topology.primary.address, silent_ms / 1000)
+            topology.update(topology.epoch, None, topology.members.values())
 
     def _applied(self) -> None:
         """Clients may look at the state now, so it must have its offset."""
@@ -451,6 +464,8 @@ class Node:
         engine = self.engine
         engine.read_clock()
         engine.cron()
+        if self.role == "replica":
+            self._look_for_silence()
         if self.role == "primary":
             engine.expire_cycle()
             if engine.commit.pending:

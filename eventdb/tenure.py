@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from eventdb.backends import RecordKind, Writer
 from eventdb.client import LEASELESS
 from eventdb.lease import BEATS, LONE_LEASE_MS, Holder, Statement
+from eventdb.resp import ReplyError
 
 if TYPE_CHECKING:
     from eventdb.client import Timer
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 log: Final = logging.getLogger("eventdb")
 
 MEMBER_SECONDS: Final = 3.0  # a follower that has not announced itself for so long is gone
+LATE_SECONDS: Final = 1.2  # one that has missed two announcements may be stopped: it is behind, and is handed nothing
+LAG_MS_MAX: Final = 1000  # a follower further behind than this is not handed the log: it has to apply all of it first
 MEMBERS_MAX: Final = 256
 STATE_SECONDS: Final = 5.0  # the whole statement is said again this often, for who starts to read in the middle
 # A lone primary that hears neither yes nor no from its log for this long, after the lease has lapsed, answers reads of
@@ -209,6 +212,9 @@ class Tenure:
         gone = [name for name, heard in self._heard.items() if now - heard > MEMBER_SECONDS]
         for name in gone:
             del self.members[name], self._heard[name]
+        for name, heard in self._heard.items():  # it cannot be less behind than its silence is long
+            if now - heard > LATE_SECONDS:
+                self.members[name].lag_ms = max(self.members[name].lag_ms, int((now - heard) * 1000))
         if gone:
             self.state(changed=True)
         elif self._beats >= BEATS:
@@ -242,6 +248,16 @@ class Tenure:
             self.state(changed=True)
         elif self.on_members is not None:
             self.on_members()
+
+    def check_successor(self, member: Member) -> None:
+        """Raises ReplyError when this follower could not take over at once: writes would wait until it can."""
+        silent_s = self._monotonic() - self._heard.get(member.name, -math.inf)
+        if silent_s > LATE_SECONDS:
+            raise ReplyError(
+                f"ERR {member.address} has not been heard of for {silent_s:.1f} s; nothing was handed over"
+            )
+        if member.lag_ms > LAG_MS_MAX:
+            raise ReplyError(f"ERR {member.address} is {member.lag_ms} ms behind the log; nothing was handed over")
 
     def state(self, *, changed: bool) -> None:
         """Say in the log who is there, and for how long a lease runs now.

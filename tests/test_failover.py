@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from eventdb.lease import LEASE_MS
+from eventdb.tenure import LATE_SECONDS
 from tests.conftest import Server, StartServer, wait_until
 from tests.wire import Wire, encode
 
@@ -143,7 +145,7 @@ def test_a_sentinel_client_writes_and_reads_through_two_failovers(eventdb_server
         slave.set("n", "0")
 
 
-def test_hand_over_is_quick_and_refuses_no_write_of_who_finds_the_primary(
+def test_hand_over_is_quick_and_costs_a_client_that_finds_the_primary_one_retry(
     eventdb_server: StartServer, tmp_path: Path
 ) -> None:
     trio = Trio(eventdb_server, tmp_path)
@@ -164,6 +166,57 @@ def test_hand_over_is_quick_and_refuses_no_write_of_who_finds_the_primary(
     trio.agree()
     again = subprocess.run([*command[:-1], "127.0.0.1:1"], capture_output=True, text=True, timeout=30, check=False)
     assert again.returncode == 1 and "is not a replica" in again.stderr and "Traceback" not in again.stderr
+
+
+def test_nothing_is_handed_to_a_node_that_does_not_answer(eventdb_server: StartServer, tmp_path: Path) -> None:
+    """It was, and for a lease and longer nobody took writes."""
+    trio = Trio(eventdb_server, tmp_path)
+    primary = trio.primary()
+    stopped, other = trio.others(primary)
+    os.kill(stopped.pid, signal.SIGSTOP)
+    with Wire(primary.port) as wire:
+        wait_until(lambda: _lag_ms(wire, stopped.port) > LATE_SECONDS * 1000, what="its silence shows in INFO")
+        refused = wire("FAILOVER", "TO", "127.0.0.1", str(stopped.port))
+        assert isinstance(refused, hiredis.ReplyError) and "has not been heard of" in str(refused)
+        assert wire("SET", "k", "v") == b"OK"
+        os.kill(stopped.pid, signal.SIGCONT)
+        wait_until(lambda: 0 <= _lag_ms(wire, stopped.port) < 1000, what="it is heard of again")
+        assert _lag_ms(wire, other.port) < 1000
+    trio.agree()
+
+
+def _lag_ms(primary: Wire, port: int) -> int:
+    """What INFO on the primary says of the replica at that port; -1: nothing."""
+    info = primary("INFO", "replication")
+    assert isinstance(info, bytes)
+    found = re.search(rb"port=%d,.*lag_ms=(\d+)" % port, info)
+    return int(found[1]) if found else -1
+
+
+def test_a_replica_says_that_its_primary_is_silent(eventdb_server: StartServer, tmp_path: Path) -> None:
+    """It went on calling the dead primary connected, and sent clients of a cluster there."""
+    url = f"quorum:{tmp_path / 'data'}"
+    primary = eventdb_server(url)
+    replica = eventdb_server(url, "--role", "replica")
+    sentinel = Sentinel([("127.0.0.1", replica.port)], socket_timeout=1.0)
+    with Wire(replica.port) as wire:
+
+        def info() -> dict[bytes, bytes]:
+            found = wire("INFO", "replication")
+            assert isinstance(found, bytes)
+            return dict(line.split(b":", 1) for line in found.split() if b":" in line)
+
+        wait_until(lambda: info()[b"master_link_status"] == b"up", what="the replica follows")
+        assert sentinel.discover_master("mymaster")[1] == primary.port
+        primary.kill()
+        wait_until(lambda: info()[b"master_link_status"] == b"down", what="the silence is noticed")
+        wait_until(lambda: int(info()[b"slave_lag_ms"]) > 1000, what="the lag grows with it")
+        with pytest.raises(redis.sentinel.MasterNotFoundError):
+            sentinel.discover_master("mymaster")
+        primary.restart()
+        wait_until(lambda: info()[b"master_link_status"] == b"up", what="the primary is heard again")
+        wait_until(lambda: int(info()[b"slave_lag_ms"]) < 1000, what="the lag is gone")
+        assert sentinel.discover_master("mymaster")[1] == primary.port
 
 
 def test_a_primary_that_stops_gives_its_lease_back(eventdb_server: StartServer, tmp_path: Path) -> None:

@@ -290,6 +290,7 @@ async def test_a_password_lets_in_and_never_shows(
         ("kafka://host/t?allow-weak=yes", "allow-weak is 0 or 1"),
         ("kafka://host/t?sasl-username=a&sasl-password=secret", "all three"),
         ("kafka://host/t?ssl-cafile=/x", "need security-protocol"),
+        ("kafka://host/t?security-protocol=SSL&ssl-keyfile=/x", "ssl-keyfile needs ssl-certfile"),
         ("kafka://host/t?options=/does/not/exist&sasl-password=secret", "cannot be read"),
     ],
 )

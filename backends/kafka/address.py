@@ -149,5 +149,7 @@ def _check(shown: str, options: dict[str, str]) -> None:
     has_user = "sasl-username" in options and "sasl-password" in options
     if protocol.startswith("SASL") != has_user:
         raise BadLogURL(f"{shown}: SASL takes security-protocol=SASL_…, sasl-username and sasl-password, all three")
+    if "ssl-keyfile" in options and "ssl-certfile" not in options:
+        raise BadLogURL(f"{shown}: ssl-keyfile needs ssl-certfile, whose key it is")
     if not protocol.endswith("SSL") and any(name.startswith("ssl-") for name in options):
         raise BadLogURL(f"{shown}: ssl- options need security-protocol=SSL or SASL_SSL")
