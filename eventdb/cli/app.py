@@ -197,8 +197,8 @@ def failover(
 ) -> None:
     """Hand the primary's role to another node, for an upgrade say: writes wait a moment, none is lost.
 
-    What reaches the old primary afterwards is answered with -READONLY, once for a client that then looks for the new one.
-    Nothing is handed to a node that has not been heard of for a second, or is a second behind.
+    What reaches the old primary afterwards is answered with -READONLY; clients then look for the new one. Nothing is
+    handed to a node that has not been heard of for a second, or is a second behind.
 
     The old primary becomes a replica. Exit code 1: it was not handed over, or nobody can tell.
     """
