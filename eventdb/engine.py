@@ -61,6 +61,8 @@ log: Final = logging.getLogger("eventdb")
 MULTI_BYTES_MAX: Final = 256 << 20  # queued by one client; Redis closes at client-query-buffer-limit, 1 GB
 EXPIRE_KEYS_MAX: Final = 2000  # deleted in one transaction of the expiry cycle
 
+HTTP: Final = (b"POST", b"HOST:")  # how its requests begin, or go on behind a line that no command is
+
 UNBLOCKED: Final = "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)"
 
 
@@ -212,7 +214,10 @@ class Engine:
         if command is None:
             command = self.commands.get(argv[0].upper())
             if command is None:
-                self.refuse(client, unknown_command(argv))
+                if argv[0].upper() in HTTP and client.address:
+                    self.turn_away(client)
+                else:
+                    self.refuse(client, unknown_command(argv))
                 return
         arity = command.arity
         n = len(argv)
@@ -310,6 +315,15 @@ class Engine:
             client.queue_failed = True
         self.statistics.error(text)
         client.reply(error(text))
+
+    def turn_away(self, client: Client) -> None:
+        """Close without a word on what looks like HTTP: a web page may make a browser send it, commands in its body.
+
+        Source: redis src/server.c securityWarningCommand.
+        """
+        log.warning("closed %s: it speaks HTTP; maybe a web page tries to reach this server", client.address)
+        client.drop_replies()
+        client.finish()
 
     def discard(self, client: Client) -> None:
         """Leave MULTI, forget what was queued and watched (DISCARD, RESET, and EXEC before it runs its queue)."""

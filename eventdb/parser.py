@@ -15,8 +15,9 @@ from typing import Final
 import hiredis
 
 LINE_BYTES_MAX: Final = 64 * 1024  # PROTO_INLINE_MAX_SIZE: an inline command, or a length line
-ARGUMENTS_MAX: Final = 1024 * 1024
+ARGUMENTS_MAX: Final = (1 << 31) - 1
 ARGUMENTS_MAX_UNAUTHENTICATED: Final = 10
+ARGUMENT_BYTES: Final = 48  # that an argument takes beside its own, with its place in the list
 BULK_BYTES_MAX: Final = 512 << 20
 BULK_BYTES_MAX_UNAUTHENTICATED: Final = 16384
 
@@ -66,8 +67,9 @@ class RequestParser:
         self.bulk_size = -1  # announced size of the argument being read
 
     def buffered(self) -> int:
-        """Bytes held for an unfinished command."""
-        return len(self.rest) + sum([len(part) for part in self.parts]) + self.args_bytes
+        """Bytes held for an unfinished command, with what its arguments cost beside their own bytes."""
+        parts = sum([len(part) for part in self.parts])
+        return len(self.rest) + parts + self.args_bytes + len(self.args) * ARGUMENT_BYTES
 
     def feed(self, data: bytes) -> list[list[bytes]]:
         """Take a chunk; return the commands now complete (maybe none). Check `failure` afterwards.

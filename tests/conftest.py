@@ -24,7 +24,10 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 READY = re.compile(rb"ready on 127\.0\.0\.1:(\d+)")
 # In a reason to skip: the component is missing. Any other skip (root may write anywhere, say) is taken as it is.
-MISSING = re.compile(r"missing|not installed|not found|not available|could not import|needs a|no C compiler", re.I)
+MISSING = re.compile(
+    r"missing|not installed|not found|not available|could not import|needs a|no C compiler|takes root|may open only",
+    re.I,
+)
 
 
 def _setup_module() -> dict[str, object]:

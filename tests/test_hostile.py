@@ -49,7 +49,17 @@ def test_garbage_is_answered_with_an_error_and_closed(eventdb_server: StartServe
     assert_served(server)
 
 
-@pytest.mark.parametrize("announced", [b"*1000000000\r\n", b"*1\r\n$99999999999\r\n", b"*1\r\n$-5\r\n"])
+@pytest.mark.parametrize("line", [b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\n", b"GET / HTTP/1.0\r\nhost: x\r\n"])
+def test_a_web_page_cannot_smuggle_commands_in(eventdb_server: StartServer, line: bytes) -> None:
+    server = eventdb_server()
+    with raw(server) as conn:
+        conn.sendall(line + b"Content-Length: 12\r\n\r\nSET hacked 1\r\n")
+        assert b"unknown command" not in conn.recv(1 << 16)
+    with Wire(server.port) as wire:
+        assert wire("GET", "hacked") is None
+
+
+@pytest.mark.parametrize("announced", [b"*3000000000\r\n", b"*1\r\n$99999999999\r\n", b"*1\r\n$-5\r\n"])
 def test_huge_lengths_are_refused_at_once(eventdb_server: StartServer, announced: bytes) -> None:
     server = eventdb_server()
     before = memory(server)

@@ -34,7 +34,7 @@ NO_PASSWORD: Final = (
     " Are you sure your configuration is correct?"
 )
 HELLO_UNAUTHENTICATED: Final = (
-    "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass>"
+    "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH <user> <pass>"
     " option can be used to authenticate the client and select the RESP protocol version at the same time"
 )
 BAD_NAME: Final = "ERR Client names cannot contain spaces, newlines or special characters."

@@ -117,12 +117,12 @@ class Mutation:
 
 MUTATIONS: dict[str, Mutation] = {
     "skip-promise-check": Mutation(skip_promise_check, noticed=(2, 3)),
-    "acknowledge-before-quorum": Mutation(acknowledge_before_quorum, noticed=(16, 50)),
-    "ignore-expected-position": Mutation(ignore_expected_position, KAFKA, noticed=(1, 4)),
-    "serve-past-the-lease": Mutation(serve_past_the_lease, noticed=(22, 101)),
-    "skip-adoption": Mutation(skip_adoption, noticed=(17, 21)),
-    "read-fenced-records": Mutation(read_fenced_records, noticed=(4, 59)),
-    "answer-at-once": Mutation(answer_at_once, noticed=(32, 141)),
+    "acknowledge-before-quorum": Mutation(acknowledge_before_quorum, noticed=(7, 8, 14)),
+    "ignore-expected-position": Mutation(ignore_expected_position, KAFKA, noticed=(1, 2)),
+    "serve-past-the-lease": Mutation(serve_past_the_lease, noticed=(7, 26, 33)),
+    "skip-adoption": Mutation(skip_adoption, noticed=(8, 9, 11)),
+    "read-fenced-records": Mutation(read_fenced_records, noticed=(46, 57, 131)),
+    "answer-at-once": Mutation(answer_at_once, noticed=(137, 202, 522)),
 }
 
 
