@@ -212,9 +212,10 @@ class Engine:
         self.commands_run += 1
         command = self.commands.get(argv[0])
         if command is None:
-            command = self.commands.get(argv[0].upper())
+            name = argv[0].upper()
+            command = self.commands.get(name)
             if command is None:
-                if argv[0].upper() in HTTP and client.address:
+                if name in HTTP and client.address:
                     self.turn_away(client)
                 else:
                     self.refuse(client, unknown_command(argv))

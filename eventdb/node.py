@@ -420,7 +420,7 @@ class Node:
     def _look_for_silence(self) -> None:
         """On a replica: without a word from the log it is behind by as long, and at last nobody is the primary."""
         topology, lease_ms = self.engine.topology, self.standing.lease_ms
-        silent_ms = (self.monotonic() - self.standing.heard_at) * 1000
+        silent_ms = self.standing.silent_s() * 1000
         if silent_ms > 2 * lease_ms / BEATS:
             topology.me.lag_ms = max(topology.me.lag_ms, min(int(silent_ms), LAG_KNOWN_MS_MAX))
         if topology.primary is not None and silent_ms > (1 + 2 * MARGIN) * lease_ms:

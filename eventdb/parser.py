@@ -94,7 +94,6 @@ class RequestParser:
             self._parse(data)
         except ProtocolError as failure:
             self.failure = str(failure)
-        found = self.commands
         self.commands = NOTHING  # who runs them lets go of them: freed at once, their memory is used again while warm
         return found
 

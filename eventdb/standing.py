@@ -81,6 +81,10 @@ class Standing:
             self.on_change()
         self._rearm()
 
+    def silent_s(self) -> float:
+        """Seconds since the last record was read."""
+        return self._monotonic() - self.heard_at
+
     # -- who may claim
 
     def is_free(self) -> bool:

@@ -239,6 +239,7 @@ class Reader:
         raise Unavailable(f"position {self.position} is durable, but no zone can be read: {'; '.join(reasons)}")
 
     def _note(self, position: int) -> None:
+        """We stand at `position` now: of each zone keep the newest hint that is not ahead of it."""
         for index, hint in enumerate(self.end.hints):
             if hint is not None and hint.position <= position:
                 self._behind[index] = hint
