@@ -42,6 +42,12 @@ def test_an_empty_array_before_an_array_that_is_cut() -> None:
             assert parse([STREAM[:first], STREAM[first:second], STREAM[second:]]) == (EXPECTED, ""), (first, second)
 
 
+def test_a_number_of_the_client_is_not_taken_for_the_end_of_a_chunk() -> None:
+    """Between requests it is an inline command, however odd, and what follows it is read."""
+    stream = encode([b"PING"]) + b":5\r\n" + encode([b"GET", b"k"])
+    assert parse([stream]) == ([[b"PING"], [b":5"], [b"GET", b"k"]], "")
+
+
 def test_every_split_in_two_and_byte_by_byte_gives_the_same_commands() -> None:
     assert parse([STREAM]) == (EXPECTED, "")
     assert parse([STREAM[i : i + 1] for i in range(len(STREAM))]) == (EXPECTED, "")
