@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import hiredis
 
+from eventdb.backends.names import known
 from eventdb.events import encode_event
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ async def _announce_to(address: str, topology: Topology, config: Config) -> None
     primary = topology.primary
     assert primary is not None
     async with asyncio.timeout(ANSWER_SECONDS):
+        await known(primary.host)
         reader, writer = await asyncio.open_connection(primary.host, primary.port)
     replies = hiredis.Reader()
 

@@ -20,6 +20,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 
 from eventdb.backends.kafka.address import Address
 from eventdb.backends.log import Unavailable
+from eventdb.backends.names import known
 
 PARTITION: Final = 0
 ASK_S: Final = 2.0  # for an answer that takes a broker no time
@@ -120,6 +121,7 @@ class Link:
                 *place, client_id="eventdb", request_timeout_ms=60_000, max_idle_ms=IDLE_MS_MAX,
                 **self.address.security(),
             )  # fmt: skip
+            await known(place[0])
             await connection.connect()
             self._connections[place] = connection
             return connection

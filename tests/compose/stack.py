@@ -174,7 +174,7 @@ class Load:
         """Return when `count` more writes have been acknowledged."""
         deadline, target = time.monotonic() + seconds, len(self.acknowledged) + count
         while len(self.acknowledged) < target:
-            assert time.monotonic() < deadline, f"writes did not resume within {seconds} s"
+            assert time.monotonic() < deadline, f"writes did not resume within {seconds} s\n{self._stack.logs()}"
             time.sleep(0.01)
 
     def longest_gap(self) -> float:

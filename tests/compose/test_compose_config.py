@@ -57,6 +57,8 @@ def test_replicas_scale_and_only_nodes_meet_clients(compose: list[str | Path]) -
 
 
 def test_the_brokers_replace_a_dead_one_as_fast_as_those_of_eventdb_dev_kafka(compose: list[str | Path]) -> None:
-    environment = services(compose, "kafka")["kafka-b"]["environment"]
+    broker = services(compose, "kafka")["kafka-b"]
+    assert set(broker["dns_opt"]) == {"timeout:1", "attempts:1"}, "a dead broker's name must not hold the others up"
+    environment = broker["environment"]
     for name, value in FAILOVER.items():
         assert environment.get("KAFKA_" + name.replace(".", "_").upper()) == value, name
