@@ -192,6 +192,10 @@ class Client:
         blocked = self.blocked
         return keys if blocked is None else [blocked.ready]
 
+    def listens(self) -> bool:
+        """It is sent messages that it did not ask for one by one: a subscriber, or a node that follows."""
+        return bool(self.channels or self.patterns or self.shards) or self in self.engine.pubsub.followers
+
     # -- replies
 
     def reply(self, data: bytes) -> None:

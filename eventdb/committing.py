@@ -62,5 +62,5 @@ class Committing:
             client.flush()
         engine = self.engine
         assert engine is not None
-        if engine.waiting.offsets:
+        if engine.waiting.offsets or engine.pubsub.early:
             engine.offset_reached()

@@ -173,8 +173,7 @@ class Engine:
         idle_ms = self.config.idle_seconds_max * 1000
         if idle_ms:
             for client in list(self.clients.values()):
-                listens = client.channels or client.patterns or client.shards
-                if self.now_ms - client.active_ms > idle_ms and client.blocked is None and not listens:
+                if self.now_ms - client.active_ms > idle_ms and client.blocked is None and not client.listens():
                     self.kill(client)
 
     def flush_later(self, client: Client) -> None:
@@ -459,8 +458,9 @@ class Engine:
         client.sink.resume()
 
     def offset_reached(self) -> None:
-        """This node now has a later offset: answer the EVENTDB.WAITFOR that waited for no more than that."""
+        """This node now has a later offset: answer and deliver what waited for no more than that."""
         reached = self.commit.durable_offset
+        self.pubsub.reached(reached)
         for client, offset in list(self.waiting.offsets.items()):
             if offset <= reached:
                 self.block_ends(client, integer(reached))
@@ -508,21 +508,21 @@ class Engine:
     # -- pub/sub
 
     def publish(self, channel: bytes, message: bytes, after: Batch | None, sharded: bool = False) -> int:
-        """Deliver to all subscribers, not before `after` is durable; return how many there were.
+        """Deliver to all subscribers, not before `after` is durable; return how many there are at this node.
 
         Inside EXEC the batch is not known before the end: delivery is then deferred, and `after` ignored.
         """
         if self.in_exec:
             self.deferred.append((channel, message, sharded))
             return self.pubsub.receivers(channel, sharded)
-        return self.pubsub.publish(channel, message, sharded, after)
+        return self.pubsub.publish(channel, message, sharded, after, self.commit.durable_offset)
 
     def _deliver(self) -> None:
         """Publish what an EXEC has deferred; like its reply, it waits for its own batch and all before it."""
         messages, self.deferred = self.deferred, []
         after = self.commit.pending[-1] if self.commit.pending else None
         for channel, message, sharded in messages:
-            self.pubsub.publish(channel, message, sharded, after)
+            self.pubsub.publish(channel, message, sharded, after, self.commit.durable_offset)
 
     # -- replay
 

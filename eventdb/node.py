@@ -433,7 +433,7 @@ class Node:
             return
         commit = self.engine.commit
         commit.offset = commit.durable_offset = self.engine.topology.me.offset = self.follower.offset
-        if self.engine.waiting.offsets:
+        if self.engine.waiting.offsets or self.engine.pubsub.early:
             self.engine.offset_reached()
 
     # -- who is there

@@ -85,7 +85,7 @@ class Server:
         engine.port = self.config.port = self.port
         self.config.bind = self.host
         await self.node.start()
-        self.announcer = loop.create_task(announce(engine.topology, self.config))
+        self.announcer = loop.create_task(announce(engine))
 
     async def close(self) -> None:
         """Accept no more, make what was accepted durable, answer it, close every connection."""

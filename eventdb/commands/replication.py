@@ -13,7 +13,7 @@ from typing import Final
 from eventdb.client import LOADING, Client
 from eventdb.engine import Engine
 from eventdb.registry import command
-from eventdb.resp import OK, ReplyError, array, bulk, bulks, integer, parse_int, syntax_error
+from eventdb.resp import NO_REPLY, OK, ReplyError, array, bulk, bulks, integer, parse_int, syntax_error
 from eventdb.topology import Member, member_of
 
 ANNOUNCEMENT_BYTES_MAX: Final = 4096
@@ -184,7 +184,10 @@ for _name, _since in (("REPLICAOF", "5.0.0"), ("SLAVEOF", "1.0.0")):
     summary="How a follower tells the primary that it is there, and how far it is.",
 )  # fmt: skip
 def announce(client: Client, argv: list[bytes]) -> bytes:
-    """EVENTDB.ANNOUNCE json -> OK; NOTPRIMARY host:port (or ?) where the announcement belongs.
+    """EVENTDB.ANNOUNCE json -> the durable offset; NOTPRIMARY host:port (or ?) where the announcement belongs.
+
+    From then on what is published here is passed on over this connection, as pushes of RESP3 whatever HELLO said:
+    message or smessage, channel, message, and the offset that a node must have reached before it delivers it.
 
     json is an object of at most 4 KiB with name, address ("host:port"), candidate, offset, lag_ms
     (Topology: Member.describe); what else it holds is handed on and not judged.
@@ -206,4 +209,19 @@ def announce(client: Client, argv: list[bytes]) -> bytes:
     if member.name == topology.me.name:
         raise ReplyError(f"ERR the primary itself is called '{member.name}': every node needs a name of its own")
     reply = engine.on_announce(member, found)
+    engine.pubsub.followers[client] = None
     return OK if reply is None else reply
+
+
+@command(
+    "EVENTDB.PUBLISH", arity=4, flags="admin noscript loading stale fast", since="7.0.0", group="server",
+    summary="How a follower passes on what was published at it, in a cluster.",
+)  # fmt: skip
+def publish(client: Client, argv: list[bytes]) -> bytes:
+    """EVENTDB.PUBLISH MESSAGE|SMESSAGE channel message, from a node that announced itself; there is no answer."""
+    engine = client.engine
+    if client not in engine.pubsub.followers:
+        raise ReplyError("ERR only a node that has announced itself passes messages on")
+    sharded = argv[1].upper() == b"SMESSAGE"
+    engine.pubsub.publish(argv[2], argv[3], sharded, None, engine.commit.durable_offset, client)
+    return NO_REPLY
