@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import resource
@@ -179,6 +180,26 @@ def test_a_subscriber_that_never_reads_is_closed(eventdb_server: StartServer) ->
                 break
         else:
             pytest.fail("100 MB were buffered for a subscriber that does not read")
+    assert memory(server) - before < 128 * MIB
+    lazy.close()
+    assert_served(server)
+
+
+def test_a_node_that_never_reads_what_is_passed_on_is_closed(eventdb_server: StartServer) -> None:
+    server = eventdb_server()
+    before = memory(server)
+    lazy = raw(server)
+    lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    lazy.sendall(encode("EVENTDB.ANNOUNCE", json.dumps({"name": "lazy", "address": "127.0.0.1:1"})))
+    with Wire(server.port) as wire:
+        wait_until(lambda: wire("ROLE")[2] != [], what="it is listed")  # type: ignore[index]
+        message = b"x" * 100_000
+        for _ in range(1000):
+            assert wire("PUBLISH", "news", message) == 0
+            if "EVENTDB.ANNOUNCE" not in str(wire("CLIENT", "LIST")).upper():
+                break
+        else:
+            pytest.fail("100 MB were buffered for a node that does not read")
     assert memory(server) - before < 128 * MIB
     lazy.close()
     assert_served(server)
