@@ -63,6 +63,12 @@ EXPIRE_KEYS_MAX: Final = 2000  # deleted in one transaction of the expiry cycle
 
 HTTP: Final = (b"POST", b"HOST:")  # how its requests begin, or go on behind a line that no command is
 
+# Engine.failover_state, in Redis's words. While a hand-over waits for what was accepted to be durable it can be called
+# off: whoever sets NO_FAILOVER ends it.
+NO_FAILOVER: Final = "no-failover"
+WAITING_FOR_SYNC: Final = "waiting-for-sync"
+FAILOVER_IN_PROGRESS: Final = "failover-in-progress"
+
 UNBLOCKED: Final = "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)"
 
 
@@ -119,7 +125,7 @@ class Engine:
         self.on_shutdown: Callable[[], None] | None = None
         self.on_failover: Callable[[str | None, int], None] | None = None  # to this address, within so many ms
         self.on_announce: Callable[[Member, dict[str, object]], bytes | None] | None = None
-        self.failover_state = "no-failover"
+        self.failover_state = NO_FAILOVER
         self.port = 0
         # who else there is
         self.topology = Topology(Member("local", "local"))

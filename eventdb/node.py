@@ -23,7 +23,7 @@ from eventdb.backends import Fenced, Indeterminate, Log, LogError, LogInfo, Reco
 from eventdb.client import FOLLOWING, LOADING, Client
 from eventdb.commit import Commit
 from eventdb.committing import Committing
-from eventdb.engine import Engine
+from eventdb.engine import FAILOVER_IN_PROGRESS, NO_FAILOVER, WAITING_FOR_SYNC, Engine
 from eventdb.lease import BEATS, LEASE_MS, MARGIN, Role
 from eventdb.replay.follower import Follower, OnProgress
 from eventdb.resp import ReplyError, integer
@@ -272,8 +272,10 @@ class Node:
         """FAILOVER: check what can be checked at once, then hand over in the background. Raises ReplyError."""
         if self.tenure is None:
             raise ReplyError("ERR FAILOVER is not valid when server is a replica.")
+        if self._handing_over is not None and not self._handing_over.done():
+            raise ReplyError("ERR FAILOVER already in progress.")
         self.tenure.check_successor(_successor(self.tenure, address))
-        self.engine.failover_state = "failover-in-progress"
+        self.engine.failover_state = WAITING_FOR_SYNC
         self._handing_over = asyncio.get_running_loop().create_task(self._fail_over(address, timeout_ms))
 
     async def _fail_over(self, address: str | None, timeout_ms: int) -> None:
@@ -282,7 +284,7 @@ class Node:
         except ReplyError as error:
             log.warning("the hand-over has failed: %s", error.text)
         finally:
-            self.engine.failover_state = "no-failover"
+            self.engine.failover_state = NO_FAILOVER
 
     async def hand_over(self, address: str | None, timeout_ms: int) -> str:
         """Give the lease to a follower and follow it; returns the address of the one that takes over.
@@ -296,8 +298,10 @@ class Node:
         successor = _successor(tenure, address)
         tenure.check_successor(successor)
         engine.pause.start(timeout_ms, writes_only=True)
+        engine.failover_state = WAITING_FOR_SYNC
         try:
             await self._drained(timeout_ms / 1000)
+            engine.failover_state = FAILOVER_IN_PROGRESS
             if self.tenure is not tenure:
                 raise ReplyError("ERR another node has taken the log over meanwhile")
             engine.gate |= FOLLOWING
@@ -318,15 +322,20 @@ class Node:
             self._step_down()
             raise ReplyError(f"ERR the outcome of the hand-over is unknown: {error or 'no answer in time'}") from None
         finally:
+            engine.failover_state = NO_FAILOVER
             engine.pause.end()
         return successor.address
 
     async def _drained(self, seconds: float) -> None:
-        """Wait until all that was accepted is durable. Raises ReplyError when it takes too long."""
+        """Wait until all that was accepted is durable. Raises ReplyError when it takes too long or is aborted."""
         commit = self.engine.commit
         deadline = self.monotonic() + seconds
         commit.seal()
-        while commit.pending:
+        while True:
+            if self.engine.failover_state != WAITING_FOR_SYNC:
+                raise ReplyError("ERR it was aborted")
+            if not commit.pending:
+                return
             if self.monotonic() > deadline or commit.stopped:
                 raise ReplyError("ERR writes are not durable yet, so nothing was handed over")
             await asyncio.sleep(0.001)

@@ -71,8 +71,13 @@ def test_a_failover_under_way_is_told() -> None:
     local, asked = primary()
     local.engine.failover_state = "failover-in-progress"
     assert local.raw("FAILOVER") == error("ERR FAILOVER already in progress.")
-    assert local.raw("FAILOVER", "ABORT") == error("ERR the failover ends within its timeout and cannot be aborted")
+    too_late = "ERR the log is being handed over already, which cannot be called back"
+    assert local.raw("FAILOVER", "ABORT") == error(too_late)
     assert b"master_failover_state:failover-in-progress\r\n" in local.raw("INFO", "replication") and asked == []
+    local.engine.failover_state = "waiting-for-sync"
+    assert local.raw("FAILOVER") == error("ERR FAILOVER already in progress.")
+    assert local.raw("FAILOVER", "ABORT") == b"+OK\r\n"
+    assert local.raw("FAILOVER", "ABORT") == error("ERR No failover in progress.")
 
 
 def test_what_the_node_refuses_is_answered() -> None:

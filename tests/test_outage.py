@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from eventdb.config import Config
 from eventdb.engine import Engine
 from eventdb.replay.follower import Follower
 from eventdb.server import Server
+from eventdb.topology import Member
 from tests.faults import Bench
 from tests.wire import encode
 
@@ -193,3 +195,31 @@ async def test_two_zones_down_ends_in_unknown_outcomes_and_comes_back(site: Site
     replica = Engine(Config(), site.server.node.engine.commit)
     await Follower(log, replica).rebuild()
     assert replica.digest() == site.server.node.engine.digest()
+
+
+async def test_a_hand_over_that_waits_for_the_zones_is_called_off(site: Site) -> None:
+    writer, admin = await site.wire(), await site.wire()
+    other = json.dumps(Member("other", "127.0.0.1:1").describe())
+    assert await admin("EVENTDB.ANNOUNCE", other) == 0
+    for ops in site.bench.ops[1:]:
+        ops.stall(frozenset({"pwrite"}))
+    writer.send("SET", "k", "accepted")
+    await asyncio.to_thread(site.bench.ops[1].stalled.wait, SOON_S)
+    await asyncio.to_thread(site.bench.ops[2].stalled.wait, SOON_S)
+    assert await admin("FAILOVER", "TIMEOUT", 60_000) == b"OK"
+    writer.send("SET", "k", "waits")
+    assert b"master_failover_state:waiting-for-sync" in await info(admin)
+    assert str(await admin("FAILOVER")) == "ERR FAILOVER already in progress."
+    assert await admin("FAILOVER", "ABORT") == b"OK"
+    assert str(await admin("FAILOVER", "ABORT")) == "ERR No failover in progress."
+    assert b"master_failover_state:no-failover" in await info(admin)
+    for ops in site.bench.ops:
+        ops.heal()
+    assert [await writer.receive(), await writer.receive()] == [b"OK", b"OK"], "it is the primary as before"
+    assert await writer("GET", "k") == b"waits"
+
+
+async def info(wire: AsyncWire) -> bytes:
+    found = await wire("INFO", "replication")
+    assert isinstance(found, bytes) and b"role:master" in found
+    return found

@@ -11,7 +11,7 @@ import json
 from typing import Final
 
 from eventdb.client import LOADING, Client
-from eventdb.engine import Engine
+from eventdb.engine import NO_FAILOVER, WAITING_FOR_SYNC, Engine
 from eventdb.registry import command
 from eventdb.resp import NO_REPLY, OK, ReplyError, array, bulk, bulks, integer, parse_int, syntax_error
 from eventdb.topology import Member, member_of
@@ -108,19 +108,22 @@ def replication_lines(engine: Engine) -> list[tuple[str, object]]:
     summary="Hands the role of the primary over to another node.",
 )  # fmt: skip
 def failover(client: Client, argv: list[bytes]) -> bytes:
-    """FAILOVER [TO host port [FORCE]] [ABORT] [TIMEOUT ms] -> OK once it has begun.
+    """FAILOVER [TO host port [FORCE]] [ABORT] [TIMEOUT ms] -> OK once it has begun, or is called off.
 
     Also in cluster mode, where Redis has CLUSTER FAILOVER for it. FORCE is for replicas that have not got everything;
     here the log has, and it changes nothing.
     """
     engine = client.engine
     if len(argv) == 2 and argv[1].upper() == b"ABORT":
-        if engine.failover_state == "no-failover":
+        if engine.failover_state == NO_FAILOVER:
             raise ReplyError("ERR No failover in progress.")
-        raise ReplyError("ERR the failover ends within its timeout and cannot be aborted")
+        if engine.failover_state != WAITING_FOR_SYNC:
+            raise ReplyError("ERR the log is being handed over already, which cannot be called back")
+        engine.failover_state = NO_FAILOVER
+        return OK
     target, timeout_ms, forced = parse_failover(argv)
     topology = engine.topology
-    if engine.failover_state != "no-failover":
+    if engine.failover_state != NO_FAILOVER:
         raise ReplyError("ERR FAILOVER already in progress.")
     if not topology.is_primary:
         raise ReplyError("ERR FAILOVER is not valid when server is a replica.")
