@@ -41,6 +41,7 @@ def installed(world: World, open_log: Callable[[str], Log]) -> Iterator[None]:
         stack.enter_context(patch("eventdb.node.open_log", open_log))
         stack.enter_context(patch("eventdb.backends.kafka.log.ensure", ensure))
         stack.enter_context(patch.object(eventdb.server, "Node", functools.partial(_node, world)))
+        stack.enter_context(patch("eventdb.announce.known", _known))
         stack.enter_context(patch.object(follower, "collector_paused", contextlib.nullcontext))
         stack.enter_context(patch.object(Holder, "here", staticmethod(lambda: _holder(world))))
         stack.enter_context(patch.object(Holder, "has_ended", lambda holder: _has_ended(world, holder)))
@@ -62,6 +63,10 @@ def installed(world: World, open_log: Callable[[str], Log]) -> Iterator[None]:
 
 
 _Node = eventdb.server.Node
+
+
+async def _known(host: str) -> None:
+    """Names are addresses here; the real look-up runs in a thread of the real machine."""
 
 
 def _node(world: World, *args: object, **options: object) -> eventdb.server.Node:
