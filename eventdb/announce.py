@@ -124,6 +124,8 @@ class _Line:
 
     def publish(self, channel: bytes, message: bytes, sharded: bool) -> None:
         """Take a message to the primary; lost, like any message, if the connection breaks."""
+        if self._engine.topology.is_primary:
+            return  # since this moment: it is passed on from here
         if self._writer.transport.get_write_buffer_size() <= UNSENT_BYTES_MAX:
             kind = b"SMESSAGE" if sharded else b"MESSAGE"
             self._writer.write(encode_event([b"EVENTDB.PUBLISH", kind, channel, message]))

@@ -279,6 +279,8 @@ class Node:
         self._handing_over = asyncio.get_running_loop().create_task(self._fail_over(address, timeout_ms))
 
     async def _fail_over(self, address: str | None, timeout_ms: int) -> None:
+        if self.engine.failover_state != WAITING_FOR_SYNC:
+            return  # aborted before it began
         try:
             await self.hand_over(address, timeout_ms or HAND_OVER_MS)
         except ReplyError as error:

@@ -219,6 +219,15 @@ async def test_a_hand_over_that_waits_for_the_zones_is_called_off(site: Site) ->
     assert await writer("GET", "k") == b"waits"
 
 
+async def test_a_hand_over_that_has_not_begun_is_called_off(site: Site) -> None:
+    admin = await site.wire()
+    await admin("EVENTDB.ANNOUNCE", json.dumps(Member("other", "127.0.0.1:1").describe()))
+    admin.writer.write(encode("FAILOVER") + encode("FAILOVER", "ABORT"))
+    assert [await admin.receive(), await admin.receive()] == [b"OK", b"OK"]
+    assert await admin("SET", "k", "v") == b"OK"
+    assert b"master_failover_state:no-failover" in await info(admin)
+
+
 async def info(wire: AsyncWire) -> bytes:
     found = await wire("INFO", "replication")
     assert isinstance(found, bytes) and b"role:master" in found
