@@ -257,7 +257,7 @@ async def test_a_password_lets_in_and_never_shows(
         f"sasl.password={secret}",
     )
     options.write_text("\n".join(lines))
-    where = f"kafka://127.0.0.1:{kafka.sasl_port}/{topic_name()}?allow-weak=1"
+    where = f"kafka://127.0.0.1:{kafka.ports['SASL']}/{topic_name()}?allow-weak=1"
     for url in (
         f"{where}&options={options}",
         f"{where}&security-protocol=SASL_PLAINTEXT&sasl-username={name}&sasl-password={secret}",

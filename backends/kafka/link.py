@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -105,6 +106,8 @@ class Link:
             raise NoAnswer(f"{where} does not answer") from None
         except DENIED as error:
             raise Unavailable(f"{where} does not let us in: {error}") from None
+        except ssl.SSLCertVerificationError as error:
+            raise Unavailable(f"{where}: its certificate cannot be trusted: {error.verify_message}") from None
         except errors.IncompatibleBrokerVersion as error:
             raise Unavailable(f"{where}: {error}") from None
         except (OSError, errors.KafkaError) as error:
@@ -117,12 +120,17 @@ class Link:
                 return connection
             if self._closed:
                 raise errors.KafkaConnectionError("closed")
+            security = self.address.security()
             connection = AIOKafkaConnection(
-                *place, client_id="eventdb", request_timeout_ms=60_000, max_idle_ms=IDLE_MS_MAX,
-                **self.address.security(),
-            )  # fmt: skip
+                *place, client_id="eventdb", request_timeout_ms=60_000, max_idle_ms=IDLE_MS_MAX, **security
+            )
             await known(place[0])
-            await connection.connect()
+            try:
+                await connection.connect()
+            except errors.KafkaConnectionError as error:
+                if "ssl_context" in security:  # a broker may only say no when TLS is there
+                    raise errors.KafkaConnectionError(f"{error}; does it want another certificate of ours?") from None
+                raise
             self._connections[place] = connection
             return connection
 

@@ -135,8 +135,9 @@ class Broker:
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def format(self, cluster_id: str) -> subprocess.Popen[bytes]:
+    def format(self, cluster_id: str, words: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
         command = [*self._launch, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(self.properties)]
+        command += words
         with (self.folder / "format.txt").open("wb") as sink:
             return subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT)
 
@@ -180,26 +181,32 @@ class Broker:
 
 
 class Brokers:
-    """A cluster of them. `users` adds a SASL/PLAIN listener on a port of its own (`sasl_port`) with these passwords."""
+    """A cluster of them.
+
+    settings: further properties. listeners: name -> security protocol, of further ones that a broker alone opens, on
+    loopback and `ports[name]`; what they need stands in `settings`. formatting: further words for Kafka's StorageTool.
+    """
 
     def __init__(
         self, folder: Path, jars: Path, count: int = 1, *, settings: dict[str, str] | None = None,
-        users: dict[str, str] | None = None,
+        listeners: dict[str, str] | None = None, formatting: tuple[str, ...] = (),
     ) -> None:  # fmt: skip
         launch = [
             java(), HEAP, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.net.preferIPv4Stack=true",
             "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.log.kafka.server=info",
             "-Dorg.slf4j.simpleLogger.showDateTime=true", "-cp", f"{jars}/*",
         ]  # fmt: skip
-        ports = free_ports(2 * count + 1)
-        self.sasl_port = ports.pop()
+        self._listeners = listeners or {}
+        assert count == 1 or not self._listeners
+        ports = free_ports(2 * count + len(self._listeners))
+        self.ports = {name: ports.pop() for name in self._listeners}
         self.brokers = [
             Broker(number + 1, string.ascii_lowercase[number], ports[number], ports[count + number],
                    folder / f"broker-{number + 1}", launch)
             for number in range(count)
         ]  # fmt: skip
-        self._settings = settings or {}
-        self._users = users or {}
+        self.settings = settings or {}
+        self._formatting = formatting
 
     @property
     def address(self) -> str:
@@ -218,7 +225,7 @@ class Brokers:
             new = not broker.properties.exists()
             broker.properties.write_text(self._properties(broker))
             if new:
-                formatting.append((broker, broker.format(cluster_id)))
+                formatting.append((broker, broker.format(cluster_id, self._formatting)))
         for broker, process in formatting:
             if process.wait(READY_S):
                 raise NoKafka(f"broker {broker.id}: {(broker.folder / 'format.txt').read_text(errors='replace')}")
@@ -235,6 +242,8 @@ class Brokers:
         copies = min(3, len(self.brokers))
         voters = ",".join(f"{one.id}@127.0.0.1:{one.controller_port}" for one in self.brokers)
         listeners = [f"PLAINTEXT://127.0.0.1:{broker.port}"]
+        listeners += [f"{name}://127.0.0.1:{port}" for name, port in self.ports.items()]
+        protocols = {"PLAINTEXT": "PLAINTEXT", "CONTROLLER": "PLAINTEXT", **self._listeners}
         found = {
             "process.roles": "broker,controller",
             "node.id": f"{broker.id}",
@@ -242,7 +251,7 @@ class Brokers:
             "controller.quorum.voters": voters,
             "controller.listener.names": "CONTROLLER",
             "inter.broker.listener.name": "PLAINTEXT",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL:SASL_PLAINTEXT",
+            "listener.security.protocol.map": ",".join(f"{name}:{protocol}" for name, protocol in protocols.items()),
             "log.dirs": f"{broker.folder / 'data'}",
             "auto.create.topics.enable": "false",
             "default.replication.factor": f"{copies}",
@@ -252,15 +261,8 @@ class Brokers:
             "num.io.threads": "4",
             "num.network.threads": "2",
             **FAILOVER,
-            **self._settings,
+            **self.settings,
         }
-        if self._users:
-            listeners.append(f"SASL://127.0.0.1:{self.sasl_port}")
-            users = " ".join(f'user_{name}="{password}"' for name, password in self._users.items())
-            found["sasl.enabled.mechanisms"] = "PLAIN"
-            found["listener.name.sasl.plain.sasl.jaas.config"] = (
-                f"org.apache.kafka.common.security.plain.PlainLoginModule required {users};"
-            )
         found["advertised.listeners"] = ",".join(listeners)
         found["listeners"] = ",".join([*listeners, f"CONTROLLER://127.0.0.1:{broker.controller_port}"])
         return "".join(f"{name}={value}\n" for name, value in found.items())
