@@ -108,7 +108,8 @@ def sources() -> set[str]:
     names = {"eventdb/" + str(path.relative_to(ROOT / "eventdb")) for path in (ROOT / "eventdb").rglob("*.py")}
     for room in FOLDERS[1:]:
         names |= {f"eventdb/{path.relative_to(ROOT)}" for path in (ROOT / room).rglob("*.py")}
-    return names | {"eventdb/py.typed", "eventdb/backends/quorum/lanes.c", "eventdb/backends/quorum/lanes.pyi"}
+    names |= {"eventdb/py.typed", "eventdb/commands/arguments.json"}
+    return names | {"eventdb/backends/quorum/lanes.c", "eventdb/backends/quorum/lanes.pyi"}
 
 
 def test_wheel_holds_every_source_and_only_the_name_eventdb(pure_wheel: Path) -> None:

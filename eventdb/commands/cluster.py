@@ -299,7 +299,8 @@ for _name, _arity, _flags, _tips in (
     ("SETSLOT", -4, _CHANGES, ""),
 ):
     command(
-        f"CLUSTER {_name}", arity=_arity, flags=_flags, since="3.0.0", group="cluster", tips=_tips,
+        f"CLUSTER {_name}", arity=_arity, flags=_flags, since="7.0.0" if _name.endswith("RANGE") else "3.0.0",
+        group="cluster", tips=_tips,
         summary="Refused: slots and roles follow from the log.",
     )(refused)  # fmt: skip
 

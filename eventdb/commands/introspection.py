@@ -5,6 +5,8 @@ Source: redis src/server.c (commandCommand and what follows), src/commands/comma
 
 from __future__ import annotations
 
+import json
+from importlib.resources import files
 from typing import Final
 
 from eventdb.client import Client
@@ -33,7 +35,7 @@ COMMAND <subcommand> [<arg> ...]. Subcommands are:
 COUNT
     How many commands there are.
 DOCS [<command-name> ...]
-    Summary, group, version and complexity of these commands (default: all).
+    Summary, group, version, complexity and arguments of these commands (default: all).
 GETKEYS <full-command>
     The keys that this call names.
 GETKEYSANDFLAGS <full-command>
@@ -115,6 +117,35 @@ def describe(found: Command, resp3: bool) -> bytes:
     )
 
 
+Facts = dict[str, object]
+_usage: dict[str, Facts] = {}
+
+
+def usage() -> dict[str, Facts]:
+    """arguments.json: what COMMAND DOCS tells of each command's arguments, and of one that another has replaced.
+
+    In the names and order of Redis 7.0; tests/test_command_facts.py compares them. Read when first asked for.
+    """
+    if not _usage:
+        _usage.update(json.loads(files("eventdb.commands").joinpath("arguments.json").read_bytes()))
+    return _usage
+
+
+def _fact(key: str, value: object, resp3: bool) -> bytes:
+    """One value of arguments.json. Source: redis src/server.c addReplyCommandArgList."""
+    if isinstance(value, int):
+        return integer(value)
+    if isinstance(value, str):
+        return bulk(value.encode())
+    assert isinstance(value, list)
+    if key != "arguments":
+        return _statuses(value, resp3)
+    arguments: list[bytes] = []
+    for each in value:
+        arguments.append(_pairs([(name.encode(), _fact(name, fact, resp3)) for name, fact in each.items()], resp3))
+    return array(arguments)
+
+
 def document(found: Command, resp3: bool) -> bytes:
     """The value of one command in COMMAND DOCS."""
     items = [
@@ -123,6 +154,7 @@ def document(found: Command, resp3: bool) -> bytes:
         (b"group", bulk(found.group.encode())),
         (b"complexity", bulk(found.complexity.encode())),
     ]
+    items += [(key.encode(), _fact(key, value, resp3)) for key, value in usage().get(found.name, {}).items()]
     if found.subcommands:
         children = [(child.name.encode(), document(child, resp3)) for child in found.subcommands.values()]
         items.append((b"subcommands", _pairs(children, resp3)))
