@@ -141,7 +141,7 @@ def settled(operations: list[Operation], transactions: Transactions) -> list[Ope
 
     A write that the log does not have never happened: left out. One that it has happened before any write to the same
     key that stands behind it in the log had its answer. Both are more than a client may ask for, so no fault is hidden.
-    Its place in the log is what the search tries first.
+    The order of the writes is that of the log, which is the one that every node has applied.
     """
     at = places_of(transactions)
     places = [
@@ -154,10 +154,10 @@ def settled(operations: list[Operation], transactions: Transactions) -> list[Ope
     found: list[Operation] = []
     for operation, place in places:
         if operation.returned < INFINITY or kind_of(operation.key) == "c":
-            found.append(operation)
+            found.append(replace(operation, place=place))
         elif place:
             behind = (returned for other, returned in answered.get(operation.key, ()) if other > place)
-            found.append(replace(operation, returned=min(behind, default=INFINITY), number=place))
+            found.append(replace(operation, returned=min(behind, default=INFINITY), place=place))
     return found
 
 

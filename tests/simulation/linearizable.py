@@ -6,6 +6,8 @@ set of taken operations with a state that failed once fails always. Linearizabil
 key is checked alone; a MULTI block is one operation of several steps on each of its keys.
 
 An operation whose outcome is unknown returns at infinity: it may take effect at any later time, or never.
+Where the order of the writes is known (`Operation.place`), only orders that keep to it are tried: what is left to find
+is where the reads go, and that is quick.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ class Operation:
     returned: float = INFINITY
     results: tuple[object, ...] | None = None
     number: int = field(default=0)
+    place: int = 0  # among the writes to the key, where that is known; 0: not known
 
     def __str__(self) -> str:
         steps = "; ".join(f"{name} {value.decode()}".strip() for name, value in self.steps)
@@ -76,6 +79,8 @@ def is_linearizable(operations: Sequence[Operation], first: State = None) -> boo
         if operation.returned < INFINITY:
             needed |= 1 << index
     count = len(todo)
+    placed = sorted((operation.place, index) for index, operation in enumerate(todo) if operation.place)
+    placed_mask = sum(1 << index for _place, index in placed)
     tried: set[tuple[int, State]] = set()
     # A stack of (taken, state): depth first, operations that returned before those whose outcome nobody knows.
     stack: list[tuple[int, State]] = [(0, first)]
@@ -87,6 +92,8 @@ def is_linearizable(operations: Sequence[Operation], first: State = None) -> boo
         tries += 1
         if tries > TRIES_MAX:
             raise TooHard(f"{count} operations")
+        done = (taken & placed_mask).bit_count()
+        next_placed = placed[done][1] if done < len(placed) else -1
         # Nothing that was called after the first return among the rest may come now.
         deadline = INFINITY
         candidates: list[int] = []
@@ -103,7 +110,7 @@ def is_linearizable(operations: Sequence[Operation], first: State = None) -> boo
         lost: set[tuple[Step, ...]] = set()  # of those that do the same and never returned, the first called will do
         for index in candidates:
             operation = todo[index]
-            if operation.called > deadline:
+            if operation.called > deadline or (operation.place and index != next_placed):
                 continue
             if operation.results is None and operation.returned == INFINITY:
                 if operation.steps in lost:
