@@ -102,8 +102,8 @@ redis:
 			echo "redis-server is not installed: tests that compare with it are skipped"; \
 		fi; }
 
-kafka: ## fetch Apache Kafka's broker (43 MB of jars) for the tests, and Java and Maven on Debian
-	@for tool in java:openjdk-17-jre-headless mvn:maven; do \
+kafka: ## fetch Apache Kafka's broker (43 MB of jars) for the tests, and Java, Maven and openssl on Debian
+	@for tool in java:openjdk-17-jre-headless mvn:maven openssl:openssl; do \
 		command -v $${tool%%:*} >/dev/null && continue; \
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 			echo "installing $${tool##*:}, which the Kafka tests need"; \

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiokafka.protocol.admin import CreateTopicsRequest
 
+from eventdb.backends.kafka import KafkaLog
 from eventdb.backends.kafka.address import parse
 from eventdb.backends.kafka.link import Cluster, Link, persist
 from eventdb.cli.brokers import Brokers, NoKafka, fetch_jars, java
@@ -22,6 +23,8 @@ POM = ROOT / "tests" / "kafka" / "pom.xml"
 USERS = {"eventdb": "a-secret-that-never-shows"}
 KEY_PASSWORD = "another-secret"  # of the client's private key
 SCRAM = ("SCRAM-SHA-256", "SCRAM-SHA-512")
+
+OpenLog = Callable[[str], KafkaLog]
 
 
 def start_brokers(folder: Path, count: int, **options: Any) -> Brokers:
@@ -97,6 +100,20 @@ def three_brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brokers]
     brokers = start_brokers(tmp_path_factory.mktemp("kafka-three"), 3)
     yield brokers
     brokers.kill()
+
+
+@pytest.fixture
+async def opened() -> AsyncIterator[OpenLog]:
+    """Opens logs in Kafka that are closed when the test ends."""
+    logs: list[KafkaLog] = []
+
+    def open_url(url: str) -> KafkaLog:
+        logs.append(KafkaLog(url))
+        return logs[-1]
+
+    yield open_url
+    for log in logs:
+        await log.close()
 
 
 async def make_topic(brokers: Brokers, topic: str, settings: dict[str, str], *, partitions: int = 1) -> None:

@@ -9,6 +9,7 @@ import random
 import resource
 import socket
 import threading
+from collections.abc import Callable
 
 import hiredis
 import pytest
@@ -166,43 +167,41 @@ def test_writes_faster_than_the_log_are_slowed_not_buffered(eventdb_server: Star
     conn.close()
 
 
-def test_a_subscriber_that_never_reads_is_closed(eventdb_server: StartServer) -> None:
-    server = eventdb_server()
+def check_closed_for_not_reading(server: Server, first: bytes, is_there: Callable[[Wire, bytes], bool]) -> None:
+    """A client says `first` and reads nothing. `is_there` publishes a message and tells whether it is still served."""
     before = memory(server)
     lazy = raw(server)
     lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    lazy.sendall(encode("SUBSCRIBE", "news"))
+    lazy.sendall(first)
     with Wire(server.port) as wire:
-        wait_until(lambda: wire("PUBLISH", "news", "x") == 1, what="subscribed")
+        wait_until(lambda: is_there(wire, b"x"), what="it is there")
         message = b"x" * 100_000
         for _ in range(1000):
-            if wire("PUBLISH", "news", message) == 0:
+            if not is_there(wire, message):
                 break
         else:
-            pytest.fail("100 MB were buffered for a subscriber that does not read")
+            pytest.fail("100 MB were buffered for a client that does not read")
     assert memory(server) - before < 128 * MIB
     lazy.close()
     assert_served(server)
+
+
+def test_a_subscriber_that_never_reads_is_closed(eventdb_server: StartServer) -> None:
+    def is_there(wire: Wire, message: bytes) -> bool:
+        count = wire("PUBLISH", "news", message)
+        assert count in (0, 1)
+        return count == 1
+
+    check_closed_for_not_reading(eventdb_server(), encode("SUBSCRIBE", "news"), is_there)
 
 
 def test_a_node_that_never_reads_what_is_passed_on_is_closed(eventdb_server: StartServer) -> None:
-    server = eventdb_server()
-    before = memory(server)
-    lazy = raw(server)
-    lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    lazy.sendall(encode("EVENTDB.ANNOUNCE", json.dumps({"name": "lazy", "address": "127.0.0.1:1"})))
-    with Wire(server.port) as wire:
-        wait_until(lambda: wire("ROLE")[2] != [], what="it is listed")  # type: ignore[index]
-        message = b"x" * 100_000
-        for _ in range(1000):
-            assert wire("PUBLISH", "news", message) == 0
-            if "EVENTDB.ANNOUNCE" not in str(wire("CLIENT", "LIST")).upper():
-                break
-        else:
-            pytest.fail("100 MB were buffered for a node that does not read")
-    assert memory(server) - before < 128 * MIB
-    lazy.close()
-    assert_served(server)
+    def is_there(wire: Wire, message: bytes) -> bool:
+        assert wire("PUBLISH", "news", message) == 0, "a node is no listener"
+        return "EVENTDB.ANNOUNCE" in str(wire("CLIENT", "LIST")).upper()
+
+    said = json.dumps({"name": "lazy", "address": "127.0.0.1:1"})
+    check_closed_for_not_reading(eventdb_server(), encode("EVENTDB.ANNOUNCE", said), is_there)
 
 
 def test_ten_thousand_idle_connections(eventdb_server: StartServer) -> None:

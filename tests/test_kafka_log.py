@@ -6,7 +6,6 @@ import asyncio
 import random
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -20,24 +19,9 @@ from eventdb.backends.kafka.producer import Producer
 from eventdb.backends.record import Encoder
 from eventdb.cli.brokers import Brokers, free_ports
 from tests.conftest import StartServer
-from tests.kafka_brokers import USERS, make_topic, topic_name
+from tests.kafka_brokers import USERS, OpenLog, make_topic, topic_name
 
 pytestmark = pytest.mark.kafka
-
-OpenLog = Callable[..., KafkaLog]
-
-
-@pytest.fixture
-async def opened() -> AsyncIterator[OpenLog]:
-    logs: list[KafkaLog] = []
-
-    def open_url(url: str) -> KafkaLog:
-        logs.append(KafkaLog(url))
-        return logs[-1]
-
-    yield open_url
-    for log in logs:
-        await log.close()
 
 
 def forged(epoch: int, position: int, first_offset: int, body: bytes) -> bytes:

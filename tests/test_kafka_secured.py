@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -13,30 +12,15 @@ from eventdb.backends.conformance import data_of, fill, read_all
 from eventdb.backends.kafka import KafkaLog
 from eventdb.cli.brokers import Brokers
 from tests.conftest import StartServer
-from tests.kafka_brokers import KEY_PASSWORD, SCRAM, USERS, topic_name
+from tests.kafka_brokers import KEY_PASSWORD, SCRAM, USERS, OpenLog, topic_name
 from tests.wire import Wire
 
 pytestmark = pytest.mark.kafka
-
-OpenLog = Callable[[str], KafkaLog]
 
 
 @pytest.fixture
 def certificates(kafka: Brokers) -> Path:
     return Path(kafka.settings["ssl.keystore.location"]).parent
-
-
-@pytest.fixture
-async def opened() -> AsyncIterator[OpenLog]:
-    logs: list[KafkaLog] = []
-
-    def open_url(url: str) -> KafkaLog:
-        logs.append(KafkaLog(url))
-        return logs[-1]
-
-    yield open_url
-    for log in logs:
-        await log.close()
 
 
 def url(kafka: Brokers, listener: str, **options: object) -> str:
