@@ -289,3 +289,14 @@ def test_a_pop_that_need_not_wait_replies_in_the_protocol_of_the_client(db: Loca
     db.client.resp3 = True
     assert db.raw("BZPOPMIN", "z", 0) == b"*3\r\n$1\r\nz\r\n$1\r\na\r\n,1.5\r\n"
     assert db.raw("BZMPOP", 0, 1, "z", "MIN") == b"*2\r\n$1\r\nz\r\n*1\r\n*2\r\n$1\r\nb\r\n,2\r\n"
+
+
+@pytest.mark.parametrize(
+    ("score", "shown"),
+    [("1e17", b"100000000000000000"), ("-1e17", b"-100000000000000000"), ("1e19", b"1e+19"), ("inf", b"inf")],
+)
+def test_zscan_shows_a_whole_score_of_a_small_set_digit_by_digit(score: str, shown: bytes) -> None:
+    """A listpack keeps it as a whole number; found by tests/test_differential_zsets.py, compared with Redis there."""
+    local = Local()
+    local("ZADD", "z", score, "a")
+    assert local("ZSCAN", "z", "0") == [b"0", [b"a", shown]]

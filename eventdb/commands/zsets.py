@@ -48,6 +48,8 @@ CH: Final = 16
 INCR: Final = 32
 OPTIONS: Final[dict[bytes, int]] = {b"NX": NX, b"XX": XX, b"GT": GT, b"LT": LT, b"CH": CH, b"INCR": INCR}
 
+WHOLE_MAX: Final = 2.0**62  # of the whole numbers that a listpack keeps as such
+
 
 def read_zset(client: Client, key: bytes) -> ZSetValue | None:
     """The sorted set to read, None when there is no such key."""
@@ -462,7 +464,8 @@ def zscan(client: Client, argv: list[bytes]) -> bytes:
     if value is None:
         return EMPTY_SCAN
     count, pattern = scan_options(argv)
-    if value.scanned_whole():
+    whole = value.scanned_whole()
+    if whole:
         next_cursor, members = 0, value.ranked().slice(0, len(value.scores))
     else:
         next_cursor, members = value.places().scan(cursor, count, value.scores)
@@ -472,5 +475,8 @@ def zscan(client: Client, argv: list[bytes]) -> bytes:
     items: list[bytes] = []
     for member in members:
         items.append(member)
-        items.append(format_double(value.scores[member]))
+        score = value.scores[member]
+        # Redis's listpack keeps a whole number as one, and shows what it keeps (util.c double2ll).
+        kept = whole and -WHOLE_MAX <= score <= WHOLE_MAX and score == int(score)
+        items.append(b"%d" % int(score) if kept else format_double(score))
     return scan_reply(next_cursor, items)
