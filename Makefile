@@ -53,14 +53,14 @@ simulate: $(VENV)/.dev ## nodes on a virtual clock: SEEDS=1000 worlds, SEED=7 on
 
 chaos: export EVENTDB_CHAOS_SECONDS ?= 600
 chaos: $(VENV)/.dev kafka build ## real nodes and clients through faults for ten minutes a backend (EVENTDB_CHAOS_SECONDS)
-	$(PY) -m pytest -s tests/test_chaos.py $(PYTEST_ARGS)
+	$(PY) -m pytest -s tests/chaos/test_chaos.py $(PYTEST_ARGS)
 
 campaign: export EVENTDB_PLAYERS ?= 1000000
 campaign: export EVENTDB_RQ_JOBS ?= 400
 campaign: export EVENTDB_CAMPAIGN ?= 1-40
 campaign: export EVENTDB_EXAMPLES ?= 1000
 campaign: $(VENV)/.dev redis build ## what `make test` runs in small, in large: the leaderboard, RQ, seeded faults, random commands
-	$(PY) -m pytest --timeout=3600 tests/test_leaderboard.py tests/test_rq.py tests/test_quorum_campaign.py \
+	$(PY) -m pytest --timeout=3600 tests/applications/test_leaderboard.py tests/applications/test_rq.py tests/backends/test_quorum_campaign.py \
 		tests/test_differential_*.py $(PYTEST_ARGS)
 
 # Images, and a Compose that had to be built, are kept in ~/.cache/eventdb/compose (EVENTDB_COMPOSE_CACHE).

@@ -24,30 +24,18 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 
-# What every command passes through, compiled as one group so that calls between them are C calls. Everything else
-# (the CLI, asyncio glue, file threads) gains nothing measurable and stays interpreted.
+# What every command passes through, compiled as one group so that calls between them are C calls. Rooms are globs: a
+# new file in a hot room is compiled without being listed. Everything else (the CLI, asyncio glue, file threads) gains
+# nothing measurable and stays interpreted.
 HOT_ROOMS = (
-    "eventdb/client.py",
-    "eventdb/commit.py",
-    "eventdb/committing.py",
-    "eventdb/connection.py",
-    "eventdb/engine.py",
-    "eventdb/events.py",
-    "eventdb/gates.py",
-    "eventdb/glob.py",
-    "eventdb/keyspace.py",
-    "eventdb/parser.py",
-    "eventdb/pause.py",
-    "eventdb/pubsub.py",
-    "eventdb/registry.py",
-    "eventdb/resp.py",
-    "eventdb/slots.py",
-    "eventdb/slowlog.py",
-    "eventdb/statistics.py",
-    "eventdb/topology.py",
-    "eventdb/waiting.py",
-    "eventdb/commands/*.py",
-    "eventdb/values/*.py",
+    "eventdb/protocol/*.py",
+    "eventdb/keyspace/**/*.py",
+    "eventdb/pipeline/*.py",
+    "eventdb/metrics/*.py",
+    "eventdb/cluster/*.py",
+    "eventdb/engine/*.py",
+    "eventdb/commands/**/*.py",
+    "eventdb/server/connection.py",
     "eventdb/replay/transaction.py",
     "eventdb/backends/record.py",
     "eventdb/backends/quorum/window.py",
@@ -55,7 +43,7 @@ HOT_ROOMS = (
     "eventdb/backends/quorum/zone.py",
 )
 # The one part written in C, and only where its system calls are: everything works without it.
-C_FILES = ("eventdb/backends/quorum/lanes.c",) if sys.platform == "linux" else ()
+C_FILES = ("eventdb/backends/quorum/zone_loop.c",) if sys.platform == "linux" else ()
 STAMP = ROOT / "build" / "compiled.sha256"
 GENERATED = "build/mypyc"  # C files
 BUILDING = {"bdist_wheel", "editable_wheel", "build", "build_ext", "develop", "install"}
@@ -63,7 +51,7 @@ BUILDING = {"bdist_wheel", "editable_wheel", "build", "build_ext", "develop", "i
 
 def hot_files() -> list[str]:
     """The files to compile, relative to the root. A package's __init__.py stays interpreted: it only holds a page."""
-    found = (name for pattern in HOT_ROOMS for name in glob.glob(pattern, root_dir=ROOT))
+    found = {name for pattern in HOT_ROOMS for name in glob.glob(pattern, root_dir=ROOT, recursive=True)}
     return sorted(name for name in found if not name.endswith("__init__.py"))
 
 

@@ -27,7 +27,7 @@ from benchmarks.load import redis_benchmark
 from benchmarks.rows import LoadRow
 from benchmarks.stages import Node, Wire
 from eventdb.backends.kafka import KafkaLog, KafkaWriter
-from eventdb.cli.brokers import Brokers, cache_folder, fetch_jars
+from eventdb.cli.dev.brokers import Brokers, cache_folder, fetch_jars
 
 SIZES = (200, 20_000, 200_000)
 IN_FLIGHT = (1, 8, 64)

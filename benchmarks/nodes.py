@@ -22,7 +22,7 @@ from benchmarks.replicas import Reads, lag, throughput
 from benchmarks.report import machine
 from benchmarks.servers import ROOT, is_compiled
 from benchmarks.stages import LEASE_MS, Files, Kafka, Nodes, Stage
-from eventdb.cli.brokers import NoKafka
+from eventdb.cli.dev.brokers import NoKafka
 
 PAGE = ROOT / "benchmarks" / "NODES.md"
 LAG_P99_MS = {"files": 20.0, "Kafka": 50.0}

@@ -17,7 +17,7 @@ from types import TracebackType
 import hiredis
 
 from benchmarks.servers import ROOT, Server
-from eventdb.cli.brokers import Broker, Brokers, cache_folder, fetch_jars, wait_for
+from eventdb.cli.dev.brokers import Broker, Brokers, cache_folder, fetch_jars, wait_for
 
 LEASE_MS = 500
 STEADY_SECONDS = 60.0

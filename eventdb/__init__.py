@@ -3,9 +3,10 @@
     async with eventdb.open("quorum:./data") as db:
         await db.execute("SET", "k", "v")
 
-Inside: client.py and engine.py run commands against keyspace.py; registry.py holds the facts of each command in
-commands/; values/ are the data types with the functions that events apply; commit.py is the way to the log, node.py
-ties an engine to a log, server.py to a port, embedded.py to a Python program.
+Inside, a room imports only from rooms before it: protocol/ (bytes and replies), metrics/, cluster/ (who the nodes are),
+keyspace/ (the state, and the functions that change it), pipeline/ (from a change to a durable reply), engine/ (running
+commands), history/, node/ (an engine on a log), commands/ (what each command means), server/ (ports), cli/. embedded.py
+ties a node to a Python program.
 """
 
 from __future__ import annotations

@@ -20,10 +20,10 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 import hiredis
 
-import eventdb.commands
-from eventdb.config import Config
-from eventdb.node import Node
-from eventdb.resp import ReplyError
+from eventdb import commands
+from eventdb.engine.settings import Config
+from eventdb.node.node import Node
+from eventdb.protocol.replies import ReplyError
 
 Argument: TypeAlias = bytes | str | int | float
 T = TypeVar("T")
@@ -139,7 +139,7 @@ class Opening:
     """What `eventdb.open` returns: await it, or enter it with `async with`."""
 
     def __init__(self, url: str, settings: dict[str, str]) -> None:
-        assert eventdb.commands
+        commands.load()
         self._config = Config()
         for name, value in settings.items():
             self._config.set(name.replace("_", "-"), value)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from eventdb.backends.log import Log, LogError, LogInfo, Record, RecordKind
 from eventdb.replay.follower import BeyondEnd
-from eventdb.replay.moment import format_ms
 from eventdb.replay.reading import reading, search_start
+from eventdb.replay.times import format_ms
 
 LATEST = "latest"
 

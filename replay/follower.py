@@ -20,8 +20,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from typing import Final
 
 from eventdb.backends.log import Batch, Corrupt, Log, LogError, Record, RecordKind
+from eventdb.replay.completeness import Completeness, check_complete
 from eventdb.replay.machine import Machine, Transaction
-from eventdb.replay.marker import Completeness, check_complete
 from eventdb.replay.reading import reading
 from eventdb.replay.transaction import decode
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from eventdb.backends.log import Corrupt, Log, Record, RecordKind
+from eventdb.replay.completeness import Incomplete, check_complete
 from eventdb.replay.follower import Follower, OnProgress
 from eventdb.replay.machine import MachineFactory, Transaction
-from eventdb.replay.marker import Incomplete, check_complete
-from eventdb.replay.moment import format_ms
 from eventdb.replay.reading import reading
+from eventdb.replay.times import format_ms
 from eventdb.replay.transaction import decode
 
 # What needs no quotes when a person types it into redis-cli.

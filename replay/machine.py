@@ -1,7 +1,7 @@
 """What replay drives: any state that is made by applying transactions in order.
 
-Replay defines it and eventdb implements it (`eventdb.engine.Engine`, `eventdb.view.View`), so that the arrow of
-imports points one way and a test can put in a machine of five lines.
+Replay defines it and eventdb implements it (`eventdb.engine.engine.Engine`, `eventdb.history.view.View`), so that the
+arrow of imports points one way and a test can put in a machine of five lines.
 """
 
 from __future__ import annotations

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from eventdb.backends.log import Fenced, Log, LogError, Record, RecordKind, Writer
+from eventdb.replay.completeness import RESTORED, RESTORING, check_complete
 from eventdb.replay.cut import Cut, To, find_cut
 from eventdb.replay.follower import Follower, Progress
 from eventdb.replay.machine import MachineFactory
-from eventdb.replay.marker import RESTORED, RESTORING, check_complete
 from eventdb.replay.transaction import decode, encode
 
 IN_FLIGHT_BYTES_MAX: Final = 16 << 20  # copied and not yet durable in the target

@@ -56,7 +56,7 @@ def _guard_the_build() -> str:
 
 BUILD = _guard_the_build()
 
-from tests.kafka_brokers import kafka, opened, three_brokers  # noqa: E402, F401 - fixtures; they import what is guarded
+from tests.kit.kafka_brokers import kafka, opened, three_brokers  # noqa: E402, F401 - fixtures; they import what is guarded
 
 
 def pytest_configure() -> None:

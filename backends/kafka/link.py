@@ -21,7 +21,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 
 from eventdb.backends.kafka.address import Address
 from eventdb.backends.log import Unavailable
-from eventdb.backends.names import known
+from eventdb.backends.resolver import known
 
 PARTITION: Final = 0
 ASK_S: Final = 2.0  # for an answer that takes a broker no time

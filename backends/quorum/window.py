@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from eventdb.backends.quorum.lanes import Lanes
+    from eventdb.backends.quorum.zone_loop import Lanes
 
 # Frames kept in memory for a slow zone once they are durable; behind that it reads them from another zone.
 KEEP_BYTES_MAX: Final = 8 << 20

@@ -16,12 +16,12 @@ from eventdb.backends.log import Fenced, Indeterminate, LogError, RecordKind, Wr
 from eventdb.backends.quorum.claim import Claimed
 from eventdb.backends.quorum.files import FileOps
 from eventdb.backends.quorum.identity import Identity
-from eventdb.backends.quorum.lane import make_lanes
 from eventdb.backends.quorum.progress import Progress
 from eventdb.backends.quorum.recovery import Worth
 from eventdb.backends.quorum.scrub import Scrubber
 from eventdb.backends.quorum.window import Quorum
 from eventdb.backends.quorum.zone import DOWN, Zone
+from eventdb.backends.quorum.zone_loops import make_lanes
 from eventdb.backends.record import BODY_BYTES_MAX, Encoder
 
 # From this size on, compressing would hold up the loop for longer than handing it to a thread does.

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Final
 
 from eventdb.backends.quorum import hint as hints
 from eventdb.backends.quorum import identity as identities
-from eventdb.backends.quorum import lane
 from eventdb.backends.quorum import promise as promises
+from eventdb.backends.quorum import zone_loops
 from eventdb.backends.quorum.align import agreed_end
 from eventdb.backends.quorum.claim import Place
 from eventdb.backends.quorum.files import sync_directory, write_all
@@ -35,7 +35,7 @@ from eventdb.backends.quorum.view import Damage, Tail, ZoneView
 from eventdb.backends.quorum.window import Quorum
 
 if TYPE_CHECKING:
-    from eventdb.backends.quorum.lanes import Lanes
+    from eventdb.backends.quorum.zone_loop import Lanes
 
 LOGGER: Final = logging.getLogger("eventdb.backends.quorum")
 
@@ -98,7 +98,7 @@ class Zone:
         self._zeroed = 0  # the segment holds zeros from `_byte` to here
         self._published = (0, 0)  # the votes that the hint states
         self._published_at = 0.0
-        self._in_lane = False  # the thread is in lanes.c; the quorum knows how far it is
+        self._in_lane = False  # the thread is in zone_loop.c; the quorum knows how far it is
         self._wrote_at = 0.0
         self._damaged: set[str] = set()  # names of segments to be rebuilt
         self._runner = runtime.thread(self._run, f"eventdb-{place.name}")
@@ -206,7 +206,7 @@ class Zone:
                 self._zero()
 
     def _serve_in_lane(self, lanes: Lanes) -> None:
-        """What `_serve` does, without the interpreter (lanes.c), until something else is to be done; then that."""
+        """What `_serve` does, without the interpreter (zone_loop.c), until something else is to be done; then that."""
         promise = self.promise
         quorum = self._quorum
         assert promise is not None
@@ -221,17 +221,17 @@ class Zone:
         self._byte, self.end = at
         self._in_lane = False
         quorum.refresh()
-        if reason == lane.FAILED:
+        if reason == zone_loops.FAILED:
             raise OSError(error, os.strerror(error), self.directory)
-        if reason == lane.LOST:
+        if reason == zone_loops.LOST:
             raise LostPromise
-        if reason == lane.BEHIND:
+        if reason == zone_loops.BEHIND:
             self._catch_up()
-        elif reason == lane.FULL:
+        elif reason == zone_loops.FULL:
             self._roll()
-        elif reason == lane.DRY:
+        elif reason == zone_loops.DRY:
             self._zero()
-        elif reason == lane.IDLE:
+        elif reason == zone_loops.IDLE:
             self._still_there()
         if self._damaged and quorum.window.end <= self.end:
             self._repair()

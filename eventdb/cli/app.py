@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from eventdb.cli import screen
-from eventdb.cli.dev import dev
-from eventdb.cli.logs import logs
-from eventdb.lease import LEASE_MS, LEASE_MS_MAX, LEASE_MS_MIN, Role
+from eventdb.cli import terminal
+from eventdb.cli.dev.kafka import dev
+from eventdb.cli.log import logs
+from eventdb.cluster.lease import LEASE_MS, LEASE_MS_MAX, LEASE_MS_MIN, Role
 
 EXAMPLES = """
 [bold]Examples[/bold]
@@ -101,7 +101,7 @@ def print_version(wanted: bool) -> None:
 
     from eventdb import __version__
 
-    spec = find_spec("eventdb.engine")
+    spec = find_spec("eventdb.engine.engine")
     compiled = spec is not None and (spec.origin or "").endswith((".so", ".pyd"))
     build = "compiled" if compiled else "pure Python"
     typer.echo(f"eventdb {__version__} ({build}, Python {platform.python_version()})")
@@ -153,7 +153,7 @@ def serve(
     settings = _settings(config or [])
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     from eventdb.backends import BadLogURL, LogError
-    from eventdb.server import serve as serve_log
+    from eventdb.server.server import serve as serve_log
 
     try:
         serve_log(
@@ -168,13 +168,13 @@ def serve(
             advertise=advertise,
         )
     except BadLogURL as error:
-        screen.fail(str(error), code=2)
+        terminal.fail(str(error), code=2)
     except LogError as error:
-        screen.fail(str(error))
+        terminal.fail(str(error))
     except ValueError as error:  # a setting that CONFIG SET would refuse
-        screen.fail(str(error), code=2)
+        terminal.fail(str(error), code=2)
     except OSError as error:
-        screen.fail(f"cannot serve on {host}:{port}: {error.strerror or error}")
+        terminal.fail(f"cannot serve on {host}:{port}: {error.strerror or error}")
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
 
@@ -202,12 +202,12 @@ def failover(
 
     The old primary becomes a replica. Exit code 1: it was not handed over, or nobody can tell.
     """
-    from eventdb.cli.failing_over import Refused, hand_over
+    from eventdb.cli.failover import Refused, hand_over
 
     try:
         old, new, seconds = hand_over(node, to, timeout_ms, password)
     except Refused as error:
-        screen.fail(str(error))
+        terminal.fail(str(error))
     typer.echo(f"{new} is the primary now; {old} follows it ({seconds * 1000:.0f} ms)")
 
 
@@ -216,7 +216,7 @@ def _settings(items: list[str]) -> dict[str, str]:
     for item in items:
         name, equals, value = item.partition("=")
         if not equals or not name:
-            screen.fail(f"--config {item!r} is not NAME=VALUE", code=2)
+            terminal.fail(f"--config {item!r} is not NAME=VALUE", code=2)
         settings[name] = value
     return settings
 
@@ -251,37 +251,37 @@ def restore(
     The target is read back and compared before it counts: a restore that was interrupted leaves a target that every
     server refuses. Delete it and restore again.
     """
-    from eventdb.cli.restoring import dry, real
+    from eventdb.cli.restore import dry, real
     from eventdb.replay.cut import To, ToLatest, ToOffset, ToTime
 
     if (to_offset is not None) + (to_time is not None) + to_latest != 1:
-        screen.fail("give exactly one of --to-offset N, --to-time T, --to-latest", code=2)
+        terminal.fail("give exactly one of --to-offset N, --to-time T, --to-latest", code=2)
     if into is None and not dry_run:
-        screen.fail("--into URL is missing: where should the restored log go? (or look first, with --dry-run)", code=2)
+        terminal.fail("--into URL is missing: where should the restored log go? (--dry-run only looks)", code=2)
     to: To = ToLatest()
     if to_offset is not None:
         to = ToOffset(to_offset)
     elif to_time is not None:
         to = ToTime(_moment(to_time))
-    source = screen.open_source(log)
-    target = None if into is None else screen.open_source(into)
+    source = terminal.open_source(log)
+    target = None if into is None else terminal.open_source(into)
     if dry_run or target is None:
-        screen.run(dry(source, target, to))
+        terminal.run(dry(source, target, to))
     else:
-        screen.run(real(source, target, to))
+        terminal.run(real(source, target, to))
 
 
 def _moment(text: str) -> int:
     """Unix ms; a time that cannot be meant ends the command as a usage error."""
     import time
 
-    from eventdb.replay.moment import BadMoment, format_ms, parse_moment
+    from eventdb.replay.times import BadMoment, format_ms, parse_moment
 
     now_ms = int(time.time() * 1000)
     try:
         at_ms = parse_moment(text, now_ms)
     except BadMoment as error:
-        screen.fail(f"--to-time {error}", code=2)
+        terminal.fail(f"--to-time {error}", code=2)
     if at_ms > now_ms:
-        screen.fail(f"--to-time {text!r} ({format_ms(at_ms)}) lies in the future: now is {format_ms(now_ms)}", code=2)
+        terminal.fail(f"--to-time {text!r} ({format_ms(at_ms)}) lies in the future: now is {format_ms(now_ms)}", code=2)
     return at_ms

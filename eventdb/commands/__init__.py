@@ -1,40 +1,14 @@
-"""commands: what each command means. One module per group; importing the package fills the registry."""
+"""commands: what each command means. A module registers its handlers when it is imported; `load` imports them all."""
 
+from __future__ import annotations
+
+import functools
 import importlib
-from typing import Final
+import pkgutil
 
-MODULES: Final = (
-    "keys",
-    "databases",
-    "objects",
-    "expiry",
-    "scan",
-    "strings",
-    "counters",
-    "lcs",
-    "sort",
-    "lists",
-    "lists_blocking",
-    "hashes",
-    "sets",
-    "zsets",
-    "zsets_range",
-    "zsets_combine",
-    "zsets_blocking",
-    "connection",
-    "clients",
-    "pubsub",
-    "transactions",
-    "introspection",
-    "config",
-    "info",
-    "eventdb",
-    "administration",
-    "replication",
-    "cluster",
-    "sentinel",
-    "diagnosis",
-)
 
-for _name in MODULES:
-    importlib.import_module(f"eventdb.commands.{_name}")
+@functools.cache
+def load() -> None:
+    """Fill the registry: import every module below this package. The order means nothing; a second call is free."""
+    for found in pkgutil.walk_packages(__path__, f"{__name__}."):
+        importlib.import_module(found.name)

@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from eventdb.values.list import ListValue
-from eventdb.view import View
+from eventdb.history.view import View
+from eventdb.keyspace.types.list import ListValue
 from tests.chaos.clients import TOKEN_BYTES, History, kind_of, result_of
 from tests.simulation.linearizable import INFINITY, Operation, TooHard, is_linearizable
 

@@ -28,8 +28,8 @@ from redis.exceptions import BusyLoadingError, ExecAbortError, MasterDownError, 
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel
 
+from tests.kit.wire import Wire, encode
 from tests.simulation.linearizable import INFINITY, Operation, Step
-from tests.wire import Wire, encode
 
 Address = tuple[str, int]
 

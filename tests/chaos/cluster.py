@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.chaos.proxy import OwnedBy, Proxy
 from tests.conftest import Server, wait_until
-from tests.wire import Wire
+from tests.kit.wire import Wire
 
 READY_SECONDS = 30.0
 LEASE_MS = 500

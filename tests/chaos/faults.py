@@ -12,7 +12,7 @@ from typing import Final
 from tests.chaos.cluster import LEASE_MS, Cluster, Node
 from tests.chaos.proxy import HANG, RESET
 from tests.chaos.stage import Mend, Strike
-from tests.wire import Wire, encode
+from tests.kit.wire import Wire, encode
 
 TAKEN_OVER_SECONDS: Final = 3.0
 

@@ -11,14 +11,14 @@ import time
 from pathlib import Path
 from typing import Final
 
-from eventdb.cli.brokers import Broker, Brokers, fetch_jars, java, wait_for
+from eventdb.cli.dev.brokers import Broker, Brokers, fetch_jars, java, wait_for
 from tests.chaos.cluster import Cluster
 from tests.chaos.proxy import HANG, RESET, OwnedBy, Proxy
 from tests.chaos.stage import Mend, Strike
-from tests.kafka_brokers import JARS, POM, cluster_of, topic_name
+from tests.kit.kafka_brokers import JARS, POM, cluster_of, topic_name
 
 START_SECONDS: Final = 90.0
-SESSION_SECONDS: Final = 1.0  # after which a silent broker is replaced; see FAILOVER in eventdb/cli/brokers.py
+SESSION_SECONDS: Final = 1.0  # after which a silent broker is replaced; see FAILOVER in eventdb/cli/dev/brokers.py
 
 
 class ProxiedBrokers(Brokers):

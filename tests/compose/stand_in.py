@@ -14,9 +14,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from eventdb.cli.brokers import fetch_jars
+from eventdb.cli.dev.brokers import fetch_jars
 from tests.compose.engine import CACHE, Engine, run, say, succeeds
-from tests.kafka_brokers import JARS, POM
+from tests.kit.kafka_brokers import JARS, POM
 
 HERE = Path(__file__).resolve().parent
 SUITE = "bookworm"

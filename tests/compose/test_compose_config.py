@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from eventdb.cli.brokers import FAILOVER
+from eventdb.cli.dev.brokers import FAILOVER
 from tests.compose.engine import ROOT, Engine, run
 from tests.compose.stack import Stack
 

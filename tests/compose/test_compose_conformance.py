@@ -14,7 +14,7 @@ from eventdb.backends.record import PAYLOAD_BYTES_MAX
 from tests.compose.engine import Engine
 from tests.compose.stack import variables_of_compose
 from tests.conftest import free_port
-from tests.kafka_brokers import topic_name
+from tests.kit.kafka_brokers import topic_name
 
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.kafka]
 

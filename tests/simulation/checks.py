@@ -10,8 +10,8 @@ import bisect
 from collections.abc import Iterable
 
 from eventdb.backends import Batch, Record, RecordKind
+from eventdb.history.view import View
 from eventdb.replay.transaction import decode
-from eventdb.view import View
 from tests.simulation.clients import History, ReplicaRead
 from tests.simulation.cluster import Seen, fingerprint
 from tests.simulation.linearizable import Operation, TooHard, is_linearizable

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import hiredis
 
-from eventdb.events import encode_event
+from eventdb.keyspace.events import encode_event
 from tests.simulation.cluster import Cluster, Machine
 from tests.simulation.linearizable import Operation, Step
 

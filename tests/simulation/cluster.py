@@ -12,9 +12,9 @@ from typing import Any
 
 from eventdb.backends import Batch, Log, LogError, Record, RecordKind, Writer
 from eventdb.backends.quorum import QuorumLog
-from eventdb.config import Config
-from eventdb.lease import Role
-from eventdb.server import Server
+from eventdb.cluster.lease import Role
+from eventdb.engine.settings import Config
+from eventdb.server.server import Server
 from tests.simulation.broker import Partition, SimKafkaLog
 from tests.simulation.network import Network
 from tests.simulation.ops import SimOps, ZoneState

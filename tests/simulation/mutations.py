@@ -15,8 +15,8 @@ from eventdb.backends.quorum.promise import Promise
 from eventdb.backends.quorum.recovery import Worth
 from eventdb.backends.quorum.segment import Segment
 from eventdb.backends.quorum.window import Quorum
-from eventdb.standing import Standing
-from eventdb.tenure import Tenure
+from eventdb.node.succession import Standing
+from eventdb.node.tenure import Tenure
 from tests.simulation.simulation import FILES, KAFKA
 
 

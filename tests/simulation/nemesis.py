@@ -11,8 +11,8 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from eventdb.lease import MARGIN, Role
-from eventdb.resp import ReplyError
+from eventdb.cluster.lease import MARGIN, Role
+from eventdb.protocol.replies import ReplyError
 from tests.simulation.broker import COPIES, Partition
 from tests.simulation.cluster import Cluster, Machine, choose
 from tests.simulation.ops import ZoneState

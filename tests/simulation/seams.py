@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable, Iterator
 from unittest.mock import patch
 
-import eventdb.server
+import eventdb.server.server
 from eventdb.backends import Log
-from eventdb.lease import Holder
+from eventdb.cluster.lease import Holder
 from eventdb.replay import follower
 from tests.simulation.broker import ensure
 from tests.simulation.world import Clock, Process, World
@@ -38,10 +38,10 @@ def installed(world: World, open_log: Callable[[str], Log]) -> Iterator[None]:
                 stack.enter_context(patch.object(module, "time", clock))
             if module.__dict__.get("perf_counter") is time.perf_counter:
                 stack.enter_context(patch.object(module, "perf_counter", clock.perf_counter))
-        stack.enter_context(patch("eventdb.node.open_log", open_log))
+        stack.enter_context(patch("eventdb.node.node.open_log", open_log))
         stack.enter_context(patch("eventdb.backends.kafka.log.ensure", ensure))
-        stack.enter_context(patch.object(eventdb.server, "Node", functools.partial(_node, world)))
-        stack.enter_context(patch("eventdb.announce.known", _known))
+        stack.enter_context(patch.object(eventdb.server.server, "Node", functools.partial(_node, world)))
+        stack.enter_context(patch("eventdb.node.announcing.known", _known))
         stack.enter_context(patch.object(follower, "collector_paused", contextlib.nullcontext))
         stack.enter_context(patch.object(Holder, "here", staticmethod(lambda: _holder(world))))
         stack.enter_context(patch.object(Holder, "has_ended", lambda holder: _has_ended(world, holder)))
@@ -62,14 +62,14 @@ def installed(world: World, open_log: Callable[[str], Log]) -> Iterator[None]:
         yield
 
 
-_Node = eventdb.server.Node
+_Node = eventdb.server.server.Node
 
 
 async def _known(host: str) -> None:
     """Names are addresses here; the real look-up runs in a thread of the real machine."""
 
 
-def _node(world: World, *args: object, **options: object) -> eventdb.server.Node:
+def _node(world: World, *args: object, **options: object) -> eventdb.server.server.Node:
     process = world.current
     assert process is not None
     options.setdefault("monotonic", process.monotonic)

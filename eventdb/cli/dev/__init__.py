@@ -1,0 +1,1 @@
+"""dev: what `eventdb dev` starts on a developer's machine: a small Kafka cluster."""

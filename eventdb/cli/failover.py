@@ -1,0 +1,90 @@
+"""`eventdb failover`: ask the primary to hand over, and wait until the other one answers."""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import Any, Final
+
+import hiredis
+
+from eventdb.keyspace.events import encode_event
+
+ANSWER_SECONDS: Final = 5.0
+LOOK_SECONDS: Final = 0.005
+
+
+class Refused(Exception):  # noqa: N818
+    """A node answered with an error, or nobody could be asked; the text is for a person."""
+
+
+class Connection:
+    """One plain connection to a node. Raises Refused for whatever goes wrong."""
+
+    def __init__(self, address: str, password: str) -> None:
+        self.address = address
+        host, _, port = address.rpartition(":")
+        try:
+            self._socket = socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS)
+        except (OSError, ValueError) as error:
+            raise Refused(f"no node answers at {address}: {error}") from None
+        self._reader = hiredis.Reader(encoding="utf-8", errors="replace")
+        if password:
+            self.ask("AUTH", password)
+
+    def ask(self, *words: str) -> Any:
+        try:
+            self._socket.sendall(encode_event([word.encode() for word in words]))
+            while (reply := self._reader.gets()) is False:
+                data = self._socket.recv(1 << 16)
+                if not data:
+                    raise Refused(f"{self.address} closed the connection")
+                self._reader.feed(data)
+        except (OSError, hiredis.ProtocolError) as error:
+            raise Refused(f"{self.address} does not answer: {error}") from None
+        if isinstance(reply, hiredis.ReplyError):
+            raise Refused(f"{self.address} says: {reply}")
+        return reply
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def hand_over(address: str, to: str, timeout_ms: int, password: str) -> tuple[str, str, float]:
+    """Hand the primary's role over; returns the addresses of the old and the new primary, and the seconds it took.
+
+    address: of any node; a replica knows the primary. to: of the node meant, or empty. Raises Refused.
+    """
+    node = Connection(address, password)
+    if node.ask("ROLE")[0] != "master":
+        found = node.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "any")
+        if found is None:
+            raise Refused(f"{address} knows no primary at the moment; is one just being chosen?")
+        node.close()
+        node = Connection(_address(found), password)
+    found = node.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "any")
+    old = _address(found) if found is not None else node.address
+    words = ["FAILOVER"]
+    if to:
+        host, _, port = to.rpartition(":")
+        words += ["TO", host.strip("[]"), port]
+    began = time.monotonic()
+    node.ask(*words, "TIMEOUT", str(timeout_ms))
+    deadline = began + 2 * timeout_ms / 1000
+    while time.monotonic() < deadline:
+        found = node.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "any")
+        if found is not None and node.ask("ROLE")[0] != "master":
+            new = _address(found)
+            if new != old:
+                return old, new, time.monotonic() - began
+        elif node.ask("INFO", "replication").find("master_failover_state:no-failover") >= 0:
+            if node.ask("ROLE")[0] == "master":
+                raise Refused(f"{old} is the primary again: nothing was handed over; what it printed says why")
+        time.sleep(LOOK_SECONDS)
+    raise Refused(f"{old} gave the lease back, but nobody has taken it within {2 * timeout_ms} ms")
+
+
+def _address(found: list[str]) -> str:
+    """host:port of what Sentinel's commands answer."""
+    host, port = found[0], found[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

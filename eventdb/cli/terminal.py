@@ -1,0 +1,155 @@
+"""What the commands print with, and how they end.
+
+Results go to stdout; progress, hints and errors to stderr. On a terminal progress is a bar that goes away when it is
+done, elsewhere a plain line every few seconds, as a log file wants it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Coroutine
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
+    from eventdb.backends import Log, LogInfo
+    from eventdb.replay.follower import Progress
+    from eventdb.replay.machine import Machine
+
+T = TypeVar("T")
+
+QUIET_SECONDS = 1.0  # work shorter than this shows no progress
+LINE_SECONDS = 5.0  # between two plain progress lines
+VERBS = {"replay": "replaying", "copy": "copying", "verify": "reading back"}
+
+
+def fail(text: str, code: int = 1) -> NoReturn:
+    """Print one line on stderr and end the command."""
+    first, _, rest = text.partition("\n")
+    typer.echo(f"eventdb: {first}" + (f" {' '.join(rest.split())}" if rest else ""), err=True)
+    raise typer.Exit(code)
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a command's work; whatever a user can meet becomes one line and an exit code, never a traceback."""
+    import asyncio
+
+    from eventdb.backends import LogError
+
+    try:
+        return asyncio.run(work)
+    except BrokenPipeError:  # `eventdb log tail | head`: nobody reads any more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(0) from None
+    except KeyboardInterrupt:
+        typer.echo("", err=True)
+        raise typer.Exit(130) from None
+    except LogError as error:
+        fail(str(error) or type(error).__name__)
+    except OSError as error:
+        fail(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
+    except MemoryError:
+        fail("out of memory: the state does not fit")
+
+
+def open_source(url: str) -> Log:
+    """The Log at `url`. A URL that cannot be one ends the command."""
+    from eventdb.backends import BadLogURL, open_log
+
+    try:
+        return open_log(url)
+    except BadLogURL as error:
+        fail(str(error), code=2)
+
+
+async def existing(log: Log) -> LogInfo:
+    """State of a log that is there. Raises NothingThere: a mistyped path must not look like an empty log."""
+    from eventdb.replay.cut import NothingThere
+
+    found = await log.info()
+    if found.epoch == 0 and await log.is_empty():
+        raise NothingThere(f"there is no log at {log.url}: nothing was ever written there")
+    return found
+
+
+def make_view() -> Machine:
+    """An empty state; imported late, because it brings every command."""
+    from eventdb.history.view import View
+
+    return View()
+
+
+def facts(pairs: list[tuple[str, object]]) -> None:
+    """Print names and values in two columns, one fact a line."""
+    width = max(len(name) for name, _ in pairs)
+    for name, value in pairs:
+        typer.echo(f"{name:{width}}  {value}")
+
+
+def hint(text: str) -> None:
+    """Say something that is not the result."""
+    typer.echo(text, err=True)
+
+
+class Display:
+    """Progress of one or more phases: `with Display() as display: …(on_progress=display.replayed)`."""
+
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+        self.phase = ""
+        self.lined = self.began
+        self.bars: Bars | None = None
+        self.task: TaskID | None = None
+
+    def __enter__(self) -> Display:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self.bars is not None:
+            self.bars.stop()
+
+    def replayed(self, progress: Progress) -> None:
+        """For `on_progress` of a rebuild."""
+        self.report("replay", progress)
+
+    def report(self, phase: str, progress: Progress) -> None:
+        """For `on_progress` of a restore."""
+        now = time.monotonic()
+        if now - self.began < QUIET_SECONDS:
+            return
+        if sys.stderr.isatty():
+            self._bar(phase, progress)
+        elif phase != self.phase or now - self.lined >= LINE_SECONDS or progress.fraction() >= 1:
+            self.lined = now
+            hint(f"{VERBS[phase]}: {progress.describe()}")
+        self.phase = phase
+
+    def _bar(self, phase: str, progress: Progress) -> None:
+        if self.bars is None:
+            from rich.console import Console
+            from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bars
+
+            self.bars = Bars(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TaskProgressColumn(),
+                TextColumn("{task.fields[detail]}"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self.bars.start()
+        if self.task is None or phase != self.phase:
+            if self.task is not None:
+                self.bars.remove_task(self.task)
+            self.task = self.bars.add_task(VERBS[phase], total=1.0, detail="")
+        detail = f"offset {progress.offset:,}, {progress.events_per_second():,.0f} events/s"
+        self.bars.update(self.task, completed=progress.fraction(), detail=detail)

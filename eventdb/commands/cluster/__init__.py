@@ -1,0 +1,1 @@
+"""cluster: commands on the other nodes: CLUSTER, SENTINEL, FAILOVER, ROLE."""

@@ -1,0 +1,230 @@
+"""Roles: who is the primary, how far the replicas are, and the hand-over from one node to another.
+
+Source: redis src/replication.c (roleCommand, failoverCommand, replicaofCommand, genRedisInfoString's replication part).
+A replica follows the log and not a primary, so REPLICAOF has nothing to set. Offsets count transactions, not bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Final
+
+from eventdb.cluster.topology import Member, member_of
+from eventdb.engine.client import LOADING, Client
+from eventdb.engine.engine import NO_FAILOVER, WAITING_FOR_SYNC, Engine
+from eventdb.engine.registry import command
+from eventdb.protocol.replies import NO_REPLY, OK, ReplyError, array, bulk, bulks, integer, parse_int, syntax_error
+
+ANNOUNCEMENT_BYTES_MAX: Final = 4096
+NO_ROLES: Final = (
+    "ERR eventdb's roles follow from its log: the node that holds the lease is the primary, all others follow the log."
+    " FAILOVER on the primary hands it over"
+)
+
+
+def log_id(engine: Engine) -> str:
+    """40 hex digits that name the log, and so its history and its shard, on every node alike.
+
+    Made from the log's own id where the node tells it, else from the URL, which may be spelled differently elsewhere.
+    """
+    facts = engine.facts() if engine.facts is not None else {}
+    text = facts.get("log_id") or facts.get("log_url", "")
+    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def durable_offset(engine: Engine, member: Member) -> int:
+    """How far a member is; this node knows best of itself."""
+    return engine.commit.durable_offset if member is engine.topology.me else member.offset
+
+
+@command(
+    "ROLE", arity=1, flags="noscript loading stale fast", acl="admin dangerous", since="2.8.12", group="server",
+    summary="Tells whether the node is the primary or a replica, of whom, and the offset it has.",
+)  # fmt: skip
+def role(client: Client, argv: list[bytes]) -> bytes:
+    engine = client.engine
+    topology = engine.topology
+    if topology.is_primary:
+        replicas = [
+            bulks([member.host.encode(), b"%d" % member.port, b"%d" % member.offset]) for member in topology.replicas
+        ]
+        return array([bulk(b"master"), integer(engine.commit.durable_offset), array(replicas)])
+    primary = topology.last_primary
+    host, port = (primary.host, primary.port) if primary is not None else ("", 0)
+    state = b"connected" if follows(engine) else b"sync" if engine.gate & LOADING else b"connect"
+    return array(
+        [bulk(b"slave"), bulk(host.encode()), integer(port), bulk(state), integer(engine.commit.durable_offset)]
+    )
+
+
+def follows(engine: Engine) -> bool:
+    """This replica is up, and the log has a primary."""
+    return not engine.gate & LOADING and engine.topology.primary is not None
+
+
+def replication_lines(engine: Engine) -> list[tuple[str, object]]:
+    """The replication section of INFO; what Redis does not have is the lag in offsets and ms."""
+    topology, me = engine.topology, engine.topology.me
+    own = engine.commit.durable_offset
+    found: list[tuple[str, object]] = []
+    if topology.is_primary:
+        replicas = topology.replicas
+        found += [("role", "master"), ("connected_slaves", len(replicas))]
+        for i, member in enumerate(replicas):
+            place = f"ip={member.host},port={member.port},state=online,offset={member.offset}"
+            found.append((f"slave{i}", f"{place},lag={member.lag_ms // 1000},lag_ms={member.lag_ms}"))
+    else:
+        primary = topology.last_primary
+        newest = own if primary is None else max(own, primary.offset)
+        found += [
+            ("role", "slave"),
+            ("master_host", "" if primary is None else primary.host),
+            ("master_port", 0 if primary is None else primary.port),
+            ("master_link_status", "up" if follows(engine) else "down"),
+            ("master_sync_in_progress", 1 if engine.gate & LOADING else 0),
+            ("slave_read_repl_offset", own),
+            ("slave_repl_offset", own),
+            ("slave_priority", 100 if me.candidate else 0),
+            ("slave_read_only", 1),
+            ("replica_announced", 1),
+            ("slave_lag_offsets", newest - own),
+            ("slave_lag_ms", me.lag_ms),
+            ("connected_slaves", 0),
+        ]
+    return [
+        *found,
+        ("master_failover_state", engine.failover_state),
+        ("master_replid", log_id(engine)),
+        ("master_replid2", "0" * 40),
+        ("master_repl_offset", own),
+        ("second_repl_offset", -1),
+        ("repl_backlog_active", 0),
+    ]
+
+
+@command(
+    "FAILOVER", arity=-1, flags="admin noscript stale", since="6.2.0", group="server",
+    summary="Hands the role of the primary over to another node.",
+)  # fmt: skip
+def failover(client: Client, argv: list[bytes]) -> bytes:
+    """FAILOVER [TO host port [FORCE]] [ABORT] [TIMEOUT ms] -> OK once it has begun, or is called off.
+
+    Also in cluster mode, where Redis has CLUSTER FAILOVER for it. FORCE is for replicas that have not got everything;
+    here the log has, and it changes nothing.
+    """
+    engine = client.engine
+    if len(argv) == 2 and argv[1].upper() == b"ABORT":
+        if engine.failover_state == NO_FAILOVER:
+            raise ReplyError("ERR No failover in progress.")
+        if engine.failover_state != WAITING_FOR_SYNC:
+            raise ReplyError("ERR the log is being handed over already, which cannot be called back")
+        engine.failover_state = NO_FAILOVER
+        return OK
+    target, timeout_ms, forced = parse_failover(argv)
+    topology = engine.topology
+    if engine.failover_state != NO_FAILOVER:
+        raise ReplyError("ERR FAILOVER already in progress.")
+    if not topology.is_primary:
+        raise ReplyError("ERR FAILOVER is not valid when server is a replica.")
+    if not topology.replicas:
+        raise ReplyError("ERR FAILOVER requires connected replicas.")
+    if forced and (timeout_ms == 0 or target is None):
+        raise ReplyError("ERR FAILOVER with force option requires both a timeout and target HOST and IP.")
+    address: str | None = None
+    if target is not None:
+        found = [member for member in topology.replicas if (member.host, member.port) == target]
+        if not found:
+            raise ReplyError("ERR FAILOVER target HOST and PORT is not a replica.")
+        if not found[0].candidate:
+            raise ReplyError("ERR FAILOVER target only follows: it was started with --role replica.")
+        address = found[0].address
+    elif not [member for member in topology.replicas if member.candidate]:
+        raise ReplyError("ERR FAILOVER requires a replica that may become the primary.")
+    if engine.on_failover is None:
+        raise ReplyError("ERR eventdb runs inside a program here, which cannot hand its log over")
+    engine.on_failover(address, timeout_ms)
+    return OK
+
+
+def parse_failover(argv: list[bytes]) -> tuple[tuple[str, int] | None, int, bool]:
+    """Host and port of the target if one is named, the timeout in ms (0: none is), FORCE. Raises ReplyError."""
+    target: tuple[str, int] | None = None
+    timeout_ms = 0
+    forced = False
+    i, n = 1, len(argv)
+    while i < n:
+        word = argv[i].upper()
+        if word == b"TIMEOUT" and i + 1 < n and timeout_ms == 0:
+            timeout_ms = parse_int(argv[i + 1])
+            if timeout_ms < 1:
+                raise ReplyError("ERR FAILOVER timeout must be greater than 0")
+            i += 2
+        elif word == b"TO" and i + 2 < n and target is None:
+            target = (argv[i + 1].decode("utf-8", "surrogateescape"), parse_int(argv[i + 2]))
+            i += 3
+        elif word == b"FORCE" and not forced:
+            forced = True
+            i += 1
+        else:
+            raise syntax_error()
+    return target, timeout_ms, forced
+
+
+def replicaof(client: Client, argv: list[bytes]) -> bytes:
+    raise ReplyError(NO_ROLES)
+
+
+for _name, _since in (("REPLICAOF", "5.0.0"), ("SLAVEOF", "1.0.0")):
+    command(
+        _name, arity=3, flags="admin noscript stale no_async_loading", since=_since, group="server",
+        summary="Refused: roles follow from the log.",
+    )(replicaof)  # fmt: skip
+
+
+@command(
+    "EVENTDB.ANNOUNCE", arity=2, flags="admin noscript loading stale fast", since="7.0.0", group="server",
+    summary="How a follower tells the primary that it is there, and how far it is.",
+)  # fmt: skip
+def announce(client: Client, argv: list[bytes]) -> bytes:
+    """EVENTDB.ANNOUNCE json -> the durable offset; NOTPRIMARY host:port (or ?) where the announcement belongs.
+
+    From then on what is published here is passed on over this connection, as pushes of RESP3 whatever HELLO said:
+    message or smessage, channel, message, and the offset that a node must have reached before it delivers it.
+
+    json is an object of at most 4 KiB with name, address ("host:port"), candidate, offset, lag_ms
+    (Topology: Member.describe); what else it holds is handed on and not judged.
+    """
+    if len(argv[1]) > ANNOUNCEMENT_BYTES_MAX:
+        raise ReplyError(f"ERR an announcement has at most {ANNOUNCEMENT_BYTES_MAX} bytes")
+    engine = client.engine
+    topology = engine.topology
+    try:
+        found: object = json.loads(argv[1])
+        member = member_of(found)
+    except (ValueError, RecursionError) as failure:
+        raise ReplyError(f"ERR not an announcement: {failure}") from None
+    assert isinstance(found, dict)
+    if engine.on_announce is None:
+        raise ReplyError("ERR this node takes no announcements")
+    if not topology.is_primary:
+        raise ReplyError(f"NOTPRIMARY {topology.primary.address if topology.primary is not None else '?'}")
+    if member.name == topology.me.name:
+        raise ReplyError(f"ERR the primary itself is called '{member.name}': every node needs a name of its own")
+    reply = engine.on_announce(member, found)
+    engine.pubsub.followers[client] = None
+    return OK if reply is None else reply
+
+
+@command(
+    "EVENTDB.PUBLISH", arity=4, flags="admin noscript loading stale fast", since="7.0.0", group="server",
+    summary="How a follower passes on what was published at it, in a cluster.",
+)  # fmt: skip
+def publish(client: Client, argv: list[bytes]) -> bytes:
+    """EVENTDB.PUBLISH MESSAGE|SMESSAGE channel message, from a node that announced itself; there is no answer."""
+    engine = client.engine
+    if client not in engine.pubsub.followers:
+        raise ReplyError("ERR only a node that has announced itself passes messages on")
+    sharded = argv[1].upper() == b"SMESSAGE"
+    engine.pubsub.publish(argv[2], argv[3], sharded, None, engine.commit.durable_offset, client)
+    return NO_REPLY

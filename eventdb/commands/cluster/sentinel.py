@@ -1,0 +1,226 @@
+"""SENTINEL: every node answers as a Redis Sentinel would, on its own port, for clients that find the primary that way.
+
+Source: redis src/sentinel.c, src/commands/sentinel*.json (7.0). Any service name is the one shard; where a reply has to
+name it, sentinel-service-name does. Every node counts as a Sentinel. They do not ping each other: what they know is
+what the log says, so the times of pings are 0; down-after-milliseconds is the lease.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from eventdb.cluster.slots import Shard
+from eventdb.cluster.topology import Member
+from eventdb.engine.client import Client
+from eventdb.engine.registry import command, container
+from eventdb.protocol.replies import (
+    ReplyError,
+    array,
+    bulk,
+    bulks,
+    integer,
+    lines,
+    mapping,
+    null_array,
+    parse_int,
+    simple,
+)
+
+FLAGS: Final = "admin loading stale"
+NO_MASTER: Final = "ERR No such master with that name"
+HELP: Final = """
+SENTINEL <subcommand> [<arg> [value] [opt] ...]. Subcommands are:
+CKQUORUM <master-name>
+    Whether a live node may take over from the primary.
+GET-MASTER-ADDR-BY-NAME <master-name>
+    Host and port of the primary.
+IS-MASTER-DOWN-BY-ADDR <ip> <port> <current-epoch> <runid>
+    Whether the primary at that address has lost its lease.
+MASTER <master-name>
+    What is known of the primary.
+MASTERS
+    The same, in a list of one.
+MYID
+    The id of this node.
+REPLICAS <master-name>
+    The live replicas.
+SENTINELS <master-name>
+    The other live nodes.
+HELP
+    Print this help.
+"""
+
+container("SENTINEL", flags="admin", since="2.8.4", group="sentinel", summary="Tells who the primary is.")
+
+Fields = list[tuple[str, object]]
+
+
+def _pairs(client: Client, fields: Fields) -> bytes:
+    items: list[bytes] = []
+    for name, value in fields:
+        items += [bulk(name.encode()), bulk(str(value).encode())]
+    return mapping(items, client.resp3)
+
+
+def _shard(client: Client) -> Shard:
+    return client.engine.slots.mine
+
+
+def _primary(client: Client) -> Member:
+    """The primary, or who was it last. Raises ReplyError while none has ever been heard of."""
+    found = _shard(client).primary
+    if found is None:
+        raise ReplyError(NO_MASTER)
+    return found
+
+
+def _instance(client: Client, name: str, member: Member, flags: str) -> Fields:
+    facts = client.engine.facts() if client.engine.facts is not None else {}
+    return [
+        ("name", name),
+        ("ip", member.host),
+        ("port", member.port),
+        ("runid", member.id),
+        ("flags", flags),
+        ("link-pending-commands", 0),
+        ("link-refcount", 1),
+        ("last-ping-sent", 0),
+        ("last-ok-ping-reply", 0),
+        ("last-ping-reply", 0),
+        ("down-after-milliseconds", facts.get("lease_ms", "0")),
+    ]
+
+
+def _reported(role: str) -> Fields:
+    return [("info-refresh", 0), ("role-reported", role), ("role-reported-time", 0)]
+
+
+def _master(client: Client) -> bytes:
+    shard, member = _shard(client), _primary(client)
+    flags = "master" if shard.topology.primary is not None else "master,s_down,o_down,disconnected"
+    config = client.engine.config
+    fields = [
+        *_instance(client, config.sentinel_service_name, member, flags),
+        *_reported("master"),
+        ("config-epoch", shard.topology.epoch),
+        ("num-slaves", len(shard.replicas)),
+        ("num-other-sentinels", len(shard.topology.members) - 1),
+        ("quorum", 1),  # one candidate is enough: the log decides which
+        ("failover-timeout", config.commit_timeout_ms),  # how long commands wait for a new primary
+        ("parallel-syncs", len(shard.replicas)),
+    ]
+    return _pairs(client, fields)
+
+
+@command(
+    "SENTINEL MASTERS", arity=2, flags=FLAGS, since="2.8.4", group="sentinel",
+    summary="Tells of the primary, in a list.",
+)  # fmt: skip
+def sentinel_masters(client: Client, argv: list[bytes]) -> bytes:
+    return array([] if _shard(client).primary is None else [_master(client)])
+
+
+@command(
+    "SENTINEL MASTER", arity=3, flags=FLAGS, since="2.8.4", group="sentinel", summary="Tells of the primary.",
+)  # fmt: skip
+def sentinel_master(client: Client, argv: list[bytes]) -> bytes:
+    return _master(client)
+
+
+@command(
+    "SENTINEL GET-MASTER-ADDR-BY-NAME", arity=3, flags=FLAGS, since="2.8.4", group="sentinel",
+    summary="Tells host and port of the primary.",
+)  # fmt: skip
+def sentinel_get_master_addr_by_name(client: Client, argv: list[bytes]) -> bytes:
+    member = _shard(client).primary
+    if member is None:
+        return null_array(client.resp3)
+    return bulks([member.host.encode(), b"%d" % member.port])
+
+
+def sentinel_replicas(client: Client, argv: list[bytes]) -> bytes:
+    shard, primary = _shard(client), _primary(client)
+    there = shard.topology.primary is not None
+    found: list[bytes] = []
+    for member in shard.replicas:
+        fields = [
+            *_instance(client, f"{member.host}:{member.port}", member, "slave"),
+            *_reported("slave"),
+            ("master-link-down-time", 0),
+            ("master-link-status", "ok" if there else "err"),
+            ("master-host", primary.host),
+            ("master-port", primary.port),
+            ("slave-priority", 100 if member.candidate else 0),  # 0: never becomes the primary
+            ("slave-repl-offset", member.offset),
+            ("replica-announced", 1),
+        ]
+        found.append(_pairs(client, fields))
+    return array(found)
+
+
+for _name, _since in (("REPLICAS", "5.0.0"), ("SLAVES", "2.8.0")):
+    command(
+        f"SENTINEL {_name}", arity=3, flags=FLAGS, since=_since, group="sentinel",
+        complexity="O(N) where N is the number of replicas", summary="Tells of the live replicas.",
+    )(sentinel_replicas)  # fmt: skip
+
+
+@command(
+    "SENTINEL SENTINELS", arity=3, flags=FLAGS, since="2.8.4", group="sentinel",
+    complexity="O(N) where N is the number of nodes", summary="Tells of the other live nodes.",
+)  # fmt: skip
+def sentinel_sentinels(client: Client, argv: list[bytes]) -> bytes:
+    topology = _shard(client).topology
+    found: list[bytes] = []
+    for name in sorted(topology.members):
+        member = topology.members[name]
+        if member is not topology.me:
+            fields = [
+                *_instance(client, member.id, member, "sentinel"),
+                ("last-hello-message", 0),
+                ("voted-leader", "?"),
+                ("voted-leader-epoch", 0),
+            ]
+            found.append(_pairs(client, fields))
+    return array(found)
+
+
+@command(
+    "SENTINEL CKQUORUM", arity=3, flags=FLAGS, since="2.8.4", group="sentinel",
+    summary="Tells whether a live node may take over from the primary.",
+)  # fmt: skip
+def sentinel_ckquorum(client: Client, argv: list[bytes]) -> bytes:
+    _primary(client)
+    topology = _shard(client).topology
+    usable = len(topology.members)
+    if not [member for member in topology.replicas if member.candidate]:
+        raise ReplyError(f"NOQUORUM {usable} usable Sentinels. No live node may take over from the primary")
+    return simple(b"OK %d usable Sentinels. Quorum and failover authorization can be reached" % usable)
+
+
+@command(
+    "SENTINEL IS-MASTER-DOWN-BY-ADDR", arity=6, flags=FLAGS, since="2.8.4", group="sentinel",
+    summary="Tells whether the primary at an address has lost its lease; votes for nobody.",
+)  # fmt: skip
+def sentinel_is_master_down_by_addr(client: Client, argv: list[bytes]) -> bytes:
+    port = parse_int(argv[3])
+    parse_int(argv[4])
+    shard = _shard(client)
+    last = shard.primary
+    down = shard.topology.primary is None and last is not None
+    named = last is not None and last.port == port and last.host.encode() == argv[2]
+    return array([integer(1 if down and named else 0), bulk(b"*"), integer(0)])
+
+
+@command(
+    "SENTINEL MYID", arity=2, flags=FLAGS, since="6.2.0", group="sentinel", summary="Tells the id of this node.",
+)  # fmt: skip
+def sentinel_myid(client: Client, argv: list[bytes]) -> bytes:
+    return bulk(_shard(client).topology.me.id.encode())
+
+
+@command(
+    "SENTINEL HELP", arity=2, flags="loading stale", since="6.2.0", group="sentinel", summary="Explains SENTINEL.",
+)  # fmt: skip
+def sentinel_help(client: Client, argv: list[bytes]) -> bytes:
+    return lines(HELP)

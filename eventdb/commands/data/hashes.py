@@ -1,0 +1,351 @@
+"""Hashes. Source: redis src/t_hash.c, src/commands/*.json (group hash).
+
+Increments are logged as the HSET they come to, so replay neither adds nor rounds.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from eventdb.engine.client import Client
+from eventdb.commands.shared.scan_replies import parse_cursor, scan_options, scan_reply
+from eventdb.protocol.glob import glob_match
+from eventdb.protocol.longdouble import add as add_long_doubles
+from eventdb.protocol.longdouble import format_long_double, parse_long_double
+from eventdb.engine.registry import command
+from eventdb.protocol.replies import (
+    BULK_HEADS,
+    EMPTY_ARRAY,
+    INT64_MAX,
+    INT64_MIN,
+    NULL3,
+    NULL_BULK,
+    OK,
+    ONE,
+    ZERO,
+    ReplyError,
+    bulk,
+    bulks,
+    integer,
+    parse_int,
+    syntax_error,
+    wrong_type,
+)
+from eventdb.keyspace.types.hash import HashValue
+
+OVERFLOW: Final = "ERR increment or decrement would overflow"
+NAN_OR_INFINITY: Final = "ERR value is NaN or Infinity"
+SUM_NAN_OR_INFINITY: Final = "ERR increment would produce NaN or Infinity"
+HASH_NOT_INTEGER: Final = "ERR hash value is not an integer"
+HASH_NOT_FLOAT: Final = "ERR hash value is not a float"
+# redis src/object.c getRangeLongFromObjectOrReply; the grammar is theirs.
+COUNT_RANGE: Final = "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807"
+COUNT_OUT_OF_RANGE: Final = "ERR value is out of range"
+# Elements that a negative count may ask for. Redis has no such limit and stops serving until its memory is gone.
+REPEATED_MAX: Final = 10_000_000
+
+
+def hash_to_read(client: Client, key: bytes) -> HashValue | None:
+    value = client.lookup(key)
+    if value is None:
+        return None
+    if not isinstance(value, HashValue):
+        raise wrong_type()
+    return value
+
+
+def hash_to_write(client: Client, key: bytes) -> HashValue | None:
+    value = client.lookup_write(key)
+    if value is None:
+        return None
+    if not isinstance(value, HashValue):
+        raise wrong_type()
+    return value
+
+
+def random_count(text: bytes) -> int:
+    """The count of HRANDFIELD and SRANDMEMBER; negative asks for repetition."""
+    count = parse_int(text)
+    if count == INT64_MIN:
+        raise ReplyError(COUNT_RANGE)
+    return count
+
+
+@command(
+    "HSET", arity=-4, flags="write denyoom fast", keys=(1, 1, 1), acl="hash", since="2.0.0", group="hash",
+    complexity="O(1) for each field/value pair added, so O(N) to add N field/value pairs when the command is called"
+    " with multiple field/value pairs.",
+    summary="Set the string value of a hash field",
+)  # fmt: skip
+def hset(client: Client, argv: list[bytes]) -> bytes:
+    n = len(argv)
+    if n & 1:
+        raise ReplyError("ERR wrong number of arguments for 'hset' command")
+    key = argv[1]
+    value = client.lookup_write(key)
+    before = 0
+    if value is not None:
+        if not isinstance(value, HashValue):
+            raise wrong_type()
+        before = len(value.fields)
+    client.emit(argv if argv[0] == b"HSET" else [b"HSET", *argv[1:]])
+    if value is None:
+        if n == 4:
+            return ONE
+        value = client.db.values[key]
+        assert isinstance(value, HashValue)
+    return integer(len(value.fields) - before)
+
+
+@command(
+    "HMSET", arity=-4, flags="write denyoom fast", keys=(1, 1, 1), acl="hash", since="2.0.0", group="hash",
+    complexity="O(N) where N is the number of fields being set.",
+    summary="Set multiple hash fields to multiple values",
+)  # fmt: skip
+def hmset(client: Client, argv: list[bytes]) -> bytes:
+    if len(argv) & 1:
+        raise ReplyError("ERR wrong number of arguments for 'hmset' command")
+    hash_to_write(client, argv[1])
+    client.emit([b"HSET", *argv[1:]])
+    return OK
+
+
+@command(
+    "HSETNX", arity=4, flags="write denyoom fast", keys=(1, 1, 1), acl="hash", since="2.0.0", group="hash",
+    summary="Set the value of a hash field, only if the field does not exist",
+)  # fmt: skip
+def hsetnx(client: Client, argv: list[bytes]) -> bytes:
+    value = hash_to_write(client, argv[1])
+    if value is not None and argv[2] in value.fields:
+        return ZERO
+    client.emit([b"HSET", argv[1], argv[2], argv[3]])
+    return ONE
+
+
+@command(
+    "HGET", arity=3, flags="readonly fast", keys=(1, 1, 1), acl="hash", since="2.0.0", group="hash",
+    summary="Get the value of a hash field",
+)  # fmt: skip
+def hget(client: Client, argv: list[bytes]) -> bytes:
+    value = client.lookup(argv[1])
+    if value is not None:
+        if not isinstance(value, HashValue):
+            raise wrong_type()
+        found = value.fields.get(argv[2])
+        if found is not None:
+            return b"$%d\r\n%b\r\n" % (len(found), found)
+    return NULL3 if client.resp3 else NULL_BULK
+
+
+@command(
+    "HMGET", arity=-3, flags="readonly fast", keys=(1, 1, 1), acl="hash", since="2.0.0", group="hash",
+    complexity="O(N) where N is the number of fields being requested.",
+    summary="Get the values of all the given hash fields",
+)  # fmt: skip
+def hmget(client: Client, argv: list[bytes]) -> bytes:
+    value = hash_to_read(client, argv[1])
+    null = NULL3 if client.resp3 else NULL_BULK
+    n = len(argv)
+    parts: list[bytes] = [b"*%d\r\n" % (n - 2)]
+    if value is None:
+        return parts[0] + null * (n - 2)
+    fields = value.fields
+    for i in range(2, n):
+        found = fields.get(argv[i])
+        parts.append(null if found is None else b"$%d\r\n%b\r\n" % (len(found), found))
+    return b"".join(parts)
+
+
+@command(
+    "HGETALL", arity=2, flags="readonly", keys=(1, 1, 1), acl="hash", since="2.0.0", group="hash",
+    complexity="O(N) where N is the size of the hash.", tips="nondeterministic_output_order",
+    summary="Get all the fields and values in a hash",
+)  # fmt: skip
+def hgetall(client: Client, argv: list[bytes]) -> bytes:
+    value = hash_to_read(client, argv[1])
+    resp3 = client.resp3
+    if value is None:
+        return b"%0\r\n" if resp3 else EMPTY_ARRAY
+    fields = value.fields
+    parts: list[bytes] = [b"%%%d" % len(fields) if resp3 else b"*%d" % (2 * len(fields))]
+    for field, content in fields.items():
+        n = len(field)
+        parts.append(BULK_HEADS[n] if n < 1024 else b"$%d" % n)
+        parts.append(field)
+        n = len(content)
+        parts.append(BULK_HEADS[n] if n < 1024 else b"$%d" % n)
+        parts.append(content)
+    parts.append(b"")
+    return b"\r\n".join(parts)
+
+
+@command(
+    "HKEYS", arity=2, flags="readonly", keys=(1, 1, 1), acl="hash", since="2.0.0", group="hash",
+    complexity="O(N) where N is the size of the hash.", tips="nondeterministic_output_order",
+    summary="Get all the fields in a hash",
+)  # fmt: skip
+def hkeys(client: Client, argv: list[bytes]) -> bytes:
+    value = hash_to_read(client, argv[1])
+    return EMPTY_ARRAY if value is None else bulks(list(value.fields))
+
+
+@command(
+    "HVALS", arity=2, flags="readonly", keys=(1, 1, 1), acl="hash", since="2.0.0", group="hash",
+    complexity="O(N) where N is the size of the hash.", tips="nondeterministic_output_order",
+    summary="Get all the values in a hash",
+)  # fmt: skip
+def hvals(client: Client, argv: list[bytes]) -> bytes:
+    value = hash_to_read(client, argv[1])
+    return EMPTY_ARRAY if value is None else bulks(list(value.fields.values()))
+
+
+@command(
+    "HLEN", arity=2, flags="readonly fast", keys=(1, 1, 1), acl="hash", since="2.0.0", group="hash",
+    summary="Get the number of fields in a hash",
+)  # fmt: skip
+def hlen(client: Client, argv: list[bytes]) -> bytes:
+    value = hash_to_read(client, argv[1])
+    return ZERO if value is None else integer(len(value.fields))
+
+
+@command(
+    "HSTRLEN", arity=3, flags="readonly fast", keys=(1, 1, 1), acl="hash", since="3.2.0", group="hash",
+    summary="Get the length of the value of a hash field",
+)  # fmt: skip
+def hstrlen(client: Client, argv: list[bytes]) -> bytes:
+    value = hash_to_read(client, argv[1])
+    if value is None:
+        return ZERO
+    found = value.fields.get(argv[2])
+    return ZERO if found is None else integer(len(found))
+
+
+@command(
+    "HEXISTS", arity=3, flags="readonly fast", keys=(1, 1, 1), acl="hash", since="2.0.0", group="hash",
+    summary="Determine if a hash field exists",
+)  # fmt: skip
+def hexists(client: Client, argv: list[bytes]) -> bytes:
+    value = hash_to_read(client, argv[1])
+    return ONE if value is not None and argv[2] in value.fields else ZERO
+
+
+@command(
+    "HDEL", arity=-3, flags="write fast", keys=(1, 1, 1), acl="hash", since="2.0.0", group="hash",
+    complexity="O(N) where N is the number of fields to be removed.",
+    summary="Delete one or more hash fields",
+)  # fmt: skip
+def hdel(client: Client, argv: list[bytes]) -> bytes:
+    value = hash_to_write(client, argv[1])
+    if value is None:
+        return ZERO
+    fields = value.fields
+    if len(argv) == 3:
+        if argv[2] not in fields:
+            return ZERO
+        client.emit([b"HDEL", argv[1], argv[2]])
+        return ONE
+    found = [field for field in dict.fromkeys(argv[2:]) if field in fields]
+    if found:
+        client.emit([b"HDEL", argv[1], *found])
+    return integer(len(found))
+
+
+@command(
+    "HINCRBY", arity=4, flags="write denyoom fast", keys=(1, 1, 1), acl="hash", since="2.0.0", group="hash",
+    summary="Increment the integer value of a hash field by the given number",
+)  # fmt: skip
+def hincrby(client: Client, argv: list[bytes]) -> bytes:
+    total = parse_int(argv[3])
+    value = hash_to_write(client, argv[1])
+    if value is not None:
+        current = value.fields.get(argv[2])
+        if current is not None:
+            total += parse_int(current, HASH_NOT_INTEGER)
+            if total > INT64_MAX or total < INT64_MIN:
+                raise ReplyError(OVERFLOW)
+    client.emit([b"HSET", argv[1], argv[2], b"%d" % total])
+    return integer(total)
+
+
+@command(
+    "HINCRBYFLOAT", arity=4, flags="write denyoom fast", keys=(1, 1, 1), acl="hash", since="2.6.0", group="hash",
+    summary="Increment the float value of a hash field by the given amount",
+)  # fmt: skip
+def hincrbyfloat(client: Client, argv: list[bytes]) -> bytes:
+    total = parse_long_double(argv[3])
+    if total.infinite:
+        raise ReplyError(NAN_OR_INFINITY)
+    value = hash_to_write(client, argv[1])
+    if value is not None:
+        current = value.fields.get(argv[2])
+        if current is not None:
+            total = add_long_doubles(parse_long_double(current, HASH_NOT_FLOAT), total)
+            if total.infinite:
+                raise ReplyError(SUM_NAN_OR_INFINITY)
+    text = format_long_double(total)
+    client.emit([b"HSET", argv[1], argv[2], text])
+    return bulk(text)
+
+
+@command(
+    "HRANDFIELD", arity=-2, flags="readonly", keys=(1, 1, 1), acl="hash", since="6.2.0", group="hash",
+    complexity="O(N) where N is the number of fields returned", tips="nondeterministic_output",
+    summary="Get one or multiple random fields from a hash",
+)  # fmt: skip
+def hrandfield(client: Client, argv: list[bytes]) -> bytes:
+    n = len(argv)
+    if n == 2:
+        value = hash_to_read(client, argv[1])
+        if value is None:
+            return NULL3 if client.resp3 else NULL_BULK
+        return bulk(value.pick(client.engine.rng, 1)[0])
+    count = random_count(argv[2])
+    with_values = n > 3
+    if with_values:
+        if n > 4 or argv[3].upper() != b"WITHVALUES":
+            raise syntax_error()
+        if not -(INT64_MAX // 2) <= count <= INT64_MAX // 2:
+            raise ReplyError(COUNT_OUT_OF_RANGE)
+    value = hash_to_read(client, argv[1])
+    if value is None or count == 0:
+        return EMPTY_ARRAY
+    if count < -REPEATED_MAX:
+        raise ReplyError(COUNT_OUT_OF_RANGE)
+    picked = value.pick(client.engine.rng, count)
+    if not with_values:
+        return bulks(picked)
+    fields = value.fields
+    if client.resp3:
+        pairs = [bulks([field, fields[field]]) for field in picked]
+        return b"*%d\r\n%b" % (len(pairs), b"".join(pairs))
+    flat: list[bytes] = []
+    for field in picked:
+        flat.append(field)
+        flat.append(fields[field])
+    return bulks(flat)
+
+
+@command(
+    "HSCAN", arity=-3, flags="readonly", keys=(1, 1, 1), acl="hash", since="2.8.0", group="hash",
+    complexity="O(1) for every call. O(N) for a complete iteration, including enough command calls for the cursor to"
+    " return back to 0. N is the number of elements inside the collection..",
+    tips="nondeterministic_output",
+    summary="Incrementally iterate hash fields and associated values",
+)  # fmt: skip
+def hscan(client: Client, argv: list[bytes]) -> bytes:
+    cursor = parse_cursor(argv[2])
+    value = hash_to_read(client, argv[1])
+    if value is None:
+        return scan_reply(0, [])
+    count, pattern = scan_options(argv)
+    fields = value.fields
+    if value.scanned_whole():
+        cursor, found = 0, list(fields)
+    else:
+        cursor, found = value.places().scan(cursor, count, fields)
+    flat: list[bytes] = []
+    for field in found:
+        if pattern is None or glob_match(pattern, field):
+            flat.append(field)
+            flat.append(fields[field])
+    return scan_reply(cursor, flat)

@@ -1,0 +1,392 @@
+"""Strings. Source: redis src/t_string.c, src/commands/*.json (group string)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from eventdb.engine.client import Client
+from eventdb.keyspace.events import apply_set
+from eventdb.engine.registry import command
+from eventdb.protocol.replies import (
+    EMPTY_BULK,
+    INT64_MAX,
+    NULL3,
+    NULL_BULK,
+    OK,
+    ONE,
+    ZERO,
+    ReplyError,
+    array,
+    integer,
+    parse_int,
+    syntax_error,
+    wrong_type,
+)
+from eventdb.keyspace.types import string
+
+STRING_BYTES_MAX: Final = 512 << 20  # Redis's default proto-max-bulk-len
+TOO_LONG: Final = "ERR string exceeds maximum allowed size (proto-max-bulk-len)"
+
+assert string  # its events are registered by the import
+
+
+def read_string(client: Client, key: bytes) -> bytes | bytearray | None:
+    """The string at key to read; None when there is none."""
+    value = client.lookup(key)
+    if value is None or isinstance(value, (bytes, bytearray)):
+        return value
+    raise wrong_type()
+
+
+def write_string(client: Client, key: bytes) -> bytes | bytearray | None:
+    """The string at key to change; None when there is none."""
+    value = client.lookup_write(key)
+    if value is None or isinstance(value, (bytes, bytearray)):
+        return value
+    raise wrong_type()
+
+
+def string_reply(value: bytes | bytearray | None, resp3: bool) -> bytes:
+    if value is None:
+        return NULL3 if resp3 else NULL_BULK
+    if isinstance(value, bytes):
+        return b"$%d\r\n%b\r\n" % (len(value), value)
+    return b"$%d\r\n" % len(value) + value + b"\r\n"
+
+
+def encode_set(key: bytes, value: bytes) -> bytes:
+    return b"*3\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(key), key, len(value), value)
+
+
+def put(client: Client, key: bytes, value: bytes) -> None:
+    """Emit SET key value, which also ends the deadline: the hottest event, so it takes the shortest way."""
+    db = client.db
+    apply_set(db, [b"SET", key, value])
+    client.engine.record(db, key, encode_set(key, value))
+
+
+def put_keeping_deadline(client: Client, key: bytes, value: bytes) -> None:
+    if client.db.expires and key in client.db.expires:
+        client.emit([b"SET", key, value, b"KEEPTTL"])
+    else:
+        put(client, key, value)
+
+
+# -- options of SET and GETEX
+
+IF_ABSENT: Final = 1
+IF_PRESENT: Final = 2
+_UNITS: Final = (b"EX", b"PX", b"EXAT", b"PXAT")
+
+
+class Options:
+    """What follows the value in SET, or the key in GETEX."""
+
+    def __init__(self) -> None:
+        self.condition = 0
+        self.get = False
+        self.keep = False  # KEEPTTL
+        self.persist = False
+        self.unit = b""
+        self.time = b""
+
+
+def parse_options(argv: list[bytes], at: int, is_set: bool) -> Options:
+    """Read the options from argv[at] on; each excludes some others, and a unit may be repeated: the last one counts."""
+    options = Options()
+    n = len(argv)
+    while at < n:
+        word = argv[at].upper()
+        if word in _UNITS:
+            other_unit = options.unit != b"" and options.unit != word
+            if options.keep or options.persist or other_unit or at + 1 == n:
+                raise syntax_error()
+            at += 1
+            options.unit, options.time = word, argv[at]
+        elif is_set and word == b"NX" and options.condition != IF_PRESENT:
+            options.condition = IF_ABSENT
+        elif is_set and word == b"XX" and options.condition != IF_ABSENT:
+            options.condition = IF_PRESENT
+        elif is_set and word == b"GET":
+            options.get = True
+        elif is_set and word == b"KEEPTTL" and not options.unit:
+            options.keep = True
+        elif not is_set and word == b"PERSIST" and not options.unit:
+            options.persist = True
+        else:
+            raise syntax_error()
+        at += 1
+    return options
+
+
+def deadline_of(client: Client, unit: bytes, text: bytes, name: str) -> int:
+    """The Unix ms that `EX 10`, `PXAT …` mean; zero and less are errors, `name` is the command's for its text."""
+    at_ms = parse_int(text)
+    if at_ms <= 0 or (unit[:1] == b"E" and at_ms > INT64_MAX // 1000):
+        raise invalid_expire_time(name)
+    if unit[:1] == b"E":
+        at_ms *= 1000
+    if len(unit) == 2:
+        at_ms += client.engine.now_ms
+        if at_ms > INT64_MAX:
+            raise invalid_expire_time(name)
+    return at_ms
+
+
+def invalid_expire_time(name: str) -> ReplyError:
+    return ReplyError(f"ERR invalid expire time in '{name}' command")
+
+
+# -- whole values
+
+
+@command(
+    "GET", arity=2, flags="readonly fast", keys=(1, 1, 1), acl="string", group="string",
+    summary="Returns the string a key holds.",
+)  # fmt: skip
+def get(client: Client, argv: list[bytes]) -> bytes:
+    value = client.lookup(argv[1])
+    if value is None:
+        return NULL3 if client.resp3 else NULL_BULK
+    if isinstance(value, bytes):
+        return b"$%d\r\n%b\r\n" % (len(value), value)
+    if isinstance(value, bytearray):
+        return b"$%d\r\n" % len(value) + value + b"\r\n"
+    raise wrong_type()
+
+
+@command(
+    "SET", arity=-3, flags="write denyoom", keys=(1, 1, 1), acl="string", group="string",
+    summary="Makes a key hold a string, whatever it held; options add a condition and a deadline.",
+)  # fmt: skip
+def set_(client: Client, argv: list[bytes]) -> bytes:
+    if len(argv) == 3:
+        key, value, db = argv[1], argv[2], client.db
+        apply_set(db, argv)
+        client.engine.record(db, key, encode_set(key, value))
+        return OK
+    return set_with_options(client, argv)
+
+
+def set_with_options(client: Client, argv: list[bytes]) -> bytes:
+    options = parse_options(argv, 3, True)
+    key = argv[1]
+    at_ms = deadline_of(client, options.unit, options.time, "set") if options.unit else 0
+    reply = OK
+    refused = NULL3 if client.resp3 else NULL_BULK
+    if options.get:
+        reply = refused = string_reply(write_string(client, key), client.resp3)
+    if options.condition:
+        present = client.lookup_write(key) is not None
+        if present == (options.condition == IF_ABSENT):
+            return refused
+    if options.unit:
+        client.emit([b"SET", key, argv[2], b"PXAT", b"%d" % at_ms])
+    elif options.keep and client.lookup_write(key) is not None:
+        put_keeping_deadline(client, key, argv[2])
+    else:
+        put(client, key, argv[2])
+    return reply
+
+
+@command(
+    "SETNX", arity=3, flags="write denyoom fast", keys=(1, 1, 1), acl="string", group="string",
+    summary="Makes a key hold a string if the key is not there.",
+)  # fmt: skip
+def setnx(client: Client, argv: list[bytes]) -> bytes:
+    if client.lookup_write(argv[1]) is not None:
+        return ZERO
+    put(client, argv[1], argv[2])
+    return ONE
+
+
+@command(
+    "SETEX", arity=4, flags="write denyoom", keys=(1, 1, 1), acl="string", group="string", since="2.0.0",
+    summary="Makes a key hold a string for some seconds.",
+)  # fmt: skip
+def setex(client: Client, argv: list[bytes]) -> bytes:
+    at_ms = deadline_of(client, b"EX", argv[2], "setex")
+    client.emit([b"SET", argv[1], argv[3], b"PXAT", b"%d" % at_ms])
+    return OK
+
+
+@command(
+    "PSETEX", arity=4, flags="write denyoom", keys=(1, 1, 1), acl="string", group="string", since="2.6.0",
+    summary="Makes a key hold a string for some milliseconds.",
+)  # fmt: skip
+def psetex(client: Client, argv: list[bytes]) -> bytes:
+    at_ms = deadline_of(client, b"PX", argv[2], "psetex")
+    client.emit([b"SET", argv[1], argv[3], b"PXAT", b"%d" % at_ms])
+    return OK
+
+
+@command(
+    "GETSET", arity=3, flags="write denyoom fast", keys=(1, 1, 1), acl="string", group="string",
+    summary="Makes a key hold a string and returns the one it held (use SET with GET).",
+)  # fmt: skip
+def getset(client: Client, argv: list[bytes]) -> bytes:
+    reply = string_reply(write_string(client, argv[1]), client.resp3)
+    put(client, argv[1], argv[2])
+    return reply
+
+
+@command(
+    "GETDEL", arity=2, flags="write fast", keys=(1, 1, 1), acl="string", group="string", since="6.2.0",
+    summary="Returns the string a key holds, and deletes the key.",
+)  # fmt: skip
+def getdel(client: Client, argv: list[bytes]) -> bytes:
+    value = write_string(client, argv[1])
+    reply = string_reply(value, client.resp3)
+    if value is not None:
+        client.emit([b"DEL", argv[1]])
+    return reply
+
+
+@command(
+    "GETEX", arity=-2, flags="write fast", keys=(1, 1, 1), acl="string", group="string", since="6.2.0",
+    summary="Returns the string a key holds, and gives the key a deadline or takes it away.",
+)  # fmt: skip
+def getex(client: Client, argv: list[bytes]) -> bytes:
+    options = parse_options(argv, 2, False)
+    key = argv[1]
+    value = write_string(client, key)
+    reply = string_reply(value, client.resp3)
+    if value is None:
+        return reply
+    if options.unit:
+        at_ms = deadline_of(client, options.unit, options.time, "getex")
+        if len(options.unit) == 4 and at_ms <= client.engine.now_ms:
+            client.emit([b"DEL", key])
+        else:
+            client.emit([b"PEXPIREAT", key, b"%d" % at_ms])
+    elif options.persist and key in client.db.expires:
+        client.emit([b"PERSIST", key])
+    return reply
+
+
+# -- several keys
+
+
+@command(
+    "MGET", arity=-2, flags="readonly fast", keys=(1, -1, 1), acl="string", group="string",
+    complexity="O(N) for N keys", summary="Returns the strings that several keys hold.",
+    tips="request_policy:multi_shard",
+)  # fmt: skip
+def mget(client: Client, argv: list[bytes]) -> bytes:
+    nothing = NULL3 if client.resp3 else NULL_BULK
+    items: list[bytes] = []
+    for i in range(1, len(argv)):
+        value = client.lookup(argv[i])
+        if isinstance(value, bytes):
+            items.append(b"$%d\r\n%b\r\n" % (len(value), value))
+        elif isinstance(value, bytearray):
+            items.append(b"$%d\r\n" % len(value) + value + b"\r\n")
+        else:
+            items.append(nothing)
+    return array(items)
+
+
+@command(
+    "MSET", arity=-3, flags="write denyoom", keys=(1, -1, 2), acl="string", group="string", since="1.0.1",
+    complexity="O(N) for N keys", summary="Makes several keys hold a string each, all at once.",
+    tips="request_policy:multi_shard response_policy:all_succeeded",
+)  # fmt: skip
+def mset(client: Client, argv: list[bytes]) -> bytes:
+    if len(argv) % 2 == 0:
+        raise ReplyError("ERR wrong number of arguments for 'mset' command")
+    client.emit([b"MSET", *argv[1:]])
+    return OK
+
+
+@command(
+    "MSETNX", arity=-3, flags="write denyoom", keys=(1, -1, 2), acl="string", group="string", since="1.0.1",
+    complexity="O(N) for N keys",
+    summary="Makes several keys hold a string each, if none of the keys is there.",
+    tips="request_policy:multi_shard response_policy:agg_min",
+)  # fmt: skip
+def msetnx(client: Client, argv: list[bytes]) -> bytes:
+    if len(argv) % 2 == 0:
+        raise ReplyError("ERR wrong number of arguments for 'msetnx' command")
+    for i in range(1, len(argv), 2):
+        if client.lookup_write(argv[i]) is not None:
+            return ZERO
+    client.emit([b"MSET", *argv[1:]])
+    return ONE
+
+
+# -- parts of values
+
+
+@command(
+    "STRLEN", arity=2, flags="readonly fast", keys=(1, 1, 1), acl="string", group="string", since="2.2.0",
+    summary="Returns how many bytes a string has.",
+)  # fmt: skip
+def strlen(client: Client, argv: list[bytes]) -> bytes:
+    value = read_string(client, argv[1])
+    return ZERO if value is None else integer(len(value))
+
+
+@command(
+    "APPEND", arity=3, flags="write denyoom fast", keys=(1, 1, 1), acl="string", group="string", since="2.0.0",
+    complexity="O(N) for N bytes added, amortised",
+    summary="Adds bytes at the end of a string.",
+)  # fmt: skip
+def append(client: Client, argv: list[bytes]) -> bytes:
+    key, suffix = argv[1], argv[2]
+    value = write_string(client, key)
+    if value is None:
+        put(client, key, suffix)
+        return integer(len(suffix))
+    size = len(value) + len(suffix)
+    if size > STRING_BYTES_MAX:
+        raise ReplyError(TOO_LONG)
+    client.emit([b"APPEND", key, suffix])
+    return integer(size)
+
+
+@command(
+    "SETRANGE", arity=4, flags="write denyoom", keys=(1, 1, 1), acl="string", group="string", since="2.2.0",
+    complexity="O(N) for N bytes written",
+    summary="Writes bytes into a string from a given place on.",
+)  # fmt: skip
+def setrange(client: Client, argv: list[bytes]) -> bytes:
+    key, patch = argv[1], argv[3]
+    start = parse_int(argv[2])
+    if start < 0:
+        raise ReplyError("ERR offset is out of range")
+    value = write_string(client, key)
+    size = 0 if value is None else len(value)
+    if len(patch) == 0:
+        return integer(size)
+    if start + len(patch) > STRING_BYTES_MAX:
+        raise ReplyError(TOO_LONG)
+    client.emit([b"SETRANGE", key, b"%d" % start, patch])
+    return integer(max(size, start + len(patch)))
+
+
+@command(
+    "GETRANGE", arity=4, flags="readonly", keys=(1, 1, 1), acl="string", group="string", since="2.4.0",
+    complexity="O(N) for N bytes returned",
+    summary="Returns the bytes of a string between two places.",
+)  # fmt: skip
+def getrange(client: Client, argv: list[bytes]) -> bytes:
+    start, end = parse_int(argv[2]), parse_int(argv[3])
+    value = read_string(client, argv[1])
+    if value is None or (start < 0 and start > end and end < 0):
+        return EMPTY_BULK
+    size = len(value)
+    if start < 0:
+        start = max(0, size + start)
+    end = max(0, size + end) if end < 0 else min(end, size - 1)
+    if start > end or size == 0:
+        return EMPTY_BULK
+    return string_reply(value[start : end + 1], False)
+
+
+@command(
+    "SUBSTR", arity=4, flags="readonly", keys=(1, 1, 1), acl="string", group="string",
+    complexity="O(N) for N bytes returned",
+    summary="Returns the bytes of a string between two places (use GETRANGE).",
+)  # fmt: skip
+def substr(client: Client, argv: list[bytes]) -> bytes:
+    return getrange(client, argv)

@@ -1,0 +1,1 @@
+"""history: commands on the log's offsets and its past (EVENTDB.*)."""

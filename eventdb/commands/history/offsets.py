@@ -1,0 +1,76 @@
+"""EVENTDB.*: what only a database with a history can be asked."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from eventdb.engine.client import Client
+from eventdb.engine.registry import command
+from eventdb.protocol.replies import NO_REPLY, ReplyError, array, bulk, integer, null, parse_int, syntax_error
+
+TIMEOUT_MS_MAX: Final = 1 << 40  # 35 years; what timers take without overflowing
+
+
+@command(
+    "EVENTDB.OFFSET", arity=1, flags="noscript loading stale fast", acl="connection", since="7.0.0", group="server",
+    tips="nondeterministic_output",
+    summary="Tells the offset of this connection's last write (0: none), and the durable offset.",
+)  # fmt: skip
+def eventdb_offset(client: Client, argv: list[bytes]) -> bytes:
+    """The reply leaves when that write is durable, so the durable offset is never below the first number."""
+    commit = client.engine.commit
+    reply = array([integer(client.last_offset), integer(max(client.last_offset, commit.durable_offset))])
+    return after_own_writes(client, reply)
+
+
+def after_own_writes(client: Client, reply: bytes) -> bytes:
+    """Answer once everything this client has written is durable; inside EXEC, with the EXEC itself."""
+    batch = client.pending_batch()
+    if batch is None or client.engine.in_exec:
+        return reply
+    client.hold(batch, reply)
+    return NO_REPLY
+
+
+def parse_timeout(text: bytes) -> int:
+    """Read milliseconds to wait as WAIT does; 0 is for ever."""
+    timeout_ms = parse_int(text, "ERR timeout is not an integer or out of range")
+    if timeout_ms < 0:
+        raise ReplyError("ERR timeout is negative")
+    return timeout_ms
+
+
+@command(
+    "EVENTDB.WAITFOR", arity=-2, flags="noscript blocking", acl="connection", since="7.0.0", group="server",
+    tips="nondeterministic_output",
+    summary="Waits until this node has that offset, at most so many ms (0: for ever); nil when the time is up.",
+)  # fmt: skip
+def eventdb_waitfor(client: Client, argv: list[bytes]) -> bytes:
+    """EVENTDB.WAITFOR offset [milliseconds] -> the offset this node has, not below the one asked for; nil: not yet.
+
+    With the first number of EVENTDB.OFFSET on the primary, a read behind it on a replica sees one's own writes.
+    """
+    if len(argv) > 3:
+        raise syntax_error()
+    offset = parse_int(argv[1])
+    timeout_ms = parse_timeout(argv[2]) if len(argv) == 3 else 0
+    if offset < 0:
+        raise ReplyError("ERR offset is negative")
+    if timeout_ms > TIMEOUT_MS_MAX:
+        raise ReplyError("ERR timeout is out of range")
+    engine = client.engine
+    if engine.commit.durable_offset >= offset:
+        return integer(engine.commit.durable_offset)
+    reply = client.block(argv, [], timeout_ms, null(client.resp3))
+    if client.blocked is not None:
+        engine.waiting.offsets[client] = offset
+    return reply
+
+
+@command(
+    "EVENTDB.DIGEST", arity=1, flags="readonly", whole=True, since="7.0.0", group="server",
+    complexity="O(N) where N is the size of all data: the server does nothing else meanwhile",
+    summary="Tells a hash of the whole state, the same on every node and snapshot that has the same offset.",
+)  # fmt: skip
+def eventdb_digest(client: Client, argv: list[bytes]) -> bytes:
+    return bulk(client.engine.digest().encode())

@@ -1,0 +1,1 @@
+"""keys: commands on keys of any type, and on whole databases."""

@@ -1,0 +1,93 @@
+"""OBJECT: how a value is kept. Source: redis src/object.c objectCommand.
+
+The encodings are those that Redis would use (eventdb has one layout for each type). Access times are not
+kept, because a read must not write: a key has always just been used.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from eventdb.engine.client import Client
+from eventdb.engine.registry import command, container
+from eventdb.keyspace.types.string import is_integer, string_encoding
+from eventdb.keyspace.value import Value
+from eventdb.protocol.replies import ONE, ZERO, ReplyError, array, bulk, integer, null, simple
+
+SHARED_INTEGERS: Final = 10_000  # redis src/server.h OBJ_SHARED_INTEGERS: 0 … 9999 are one object each
+SHARED_REFCOUNT: Final = 2**31 - 1
+NO_LFU: Final = (
+    "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching"
+    " between policies at runtime LRU and LFU data will take some time to adjust."
+)
+HELP: Final = (
+    b"OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+    b"ENCODING <key>",
+    b"    The encoding that Redis would use for the value.",
+    b"FREQ <key>",
+    b"    How often the key is used: not counted.",
+    b"IDLETIME <key>",
+    b"    Seconds since the key was used: not kept, always 0.",
+    b"REFCOUNT <key>",
+    b"    How many references Redis would hold to the value.",
+    b"HELP",
+    b"    Print this help.",
+)
+
+container("OBJECT", since="2.2.3", summary="Tells how a value is kept.", group="generic")
+
+
+@command(
+    "OBJECT ENCODING", arity=3, flags="readonly", keys=(2, 2, 1), acl="keyspace", since="2.2.3",
+    summary="Returns the encoding that Redis would use for a value.",
+    tips="nondeterministic_output",
+)  # fmt: skip
+def encoding(client: Client, argv: list[bytes]) -> bytes:
+    value = client.lookup(argv[2])
+    if value is None:
+        return null(client.resp3)
+    if isinstance(value, Value):
+        return bulk(value.encoding(client.engine.keyspace.limits))
+    return bulk(string_encoding(value))
+
+
+@command(
+    "OBJECT REFCOUNT", arity=3, flags="readonly", keys=(2, 2, 1), acl="keyspace", since="2.2.3",
+    summary="Returns how many references Redis would hold to a value.",
+    tips="nondeterministic_output",
+)  # fmt: skip
+def refcount(client: Client, argv: list[bytes]) -> bytes:
+    value = client.lookup(argv[2])
+    if value is None:
+        return null(client.resp3)
+    if isinstance(value, bytes) and is_integer(value) and 0 <= int(value) < SHARED_INTEGERS:
+        return integer(SHARED_REFCOUNT)
+    return ONE
+
+
+@command(
+    "OBJECT IDLETIME", arity=3, flags="readonly", keys=(2, 2, 1), acl="keyspace", since="2.2.3",
+    summary="Returns the seconds since a key was used; eventdb does not keep them and says 0.",
+    tips="nondeterministic_output",
+)  # fmt: skip
+def idletime(client: Client, argv: list[bytes]) -> bytes:
+    return null(client.resp3) if client.lookup(argv[2]) is None else ZERO
+
+
+@command(
+    "OBJECT FREQ", arity=3, flags="readonly", keys=(2, 2, 1), acl="keyspace", since="4.0.0",
+    summary="Returns how often a key is used, which eventdb does not count.",
+    tips="nondeterministic_output",
+)  # fmt: skip
+def freq(client: Client, argv: list[bytes]) -> bytes:
+    if client.lookup(argv[2]) is None:
+        return null(client.resp3)
+    raise ReplyError(NO_LFU)
+
+
+@command(
+    "OBJECT HELP", arity=2, flags="loading stale", acl="keyspace", since="6.2.0",
+    summary="Lists the subcommands.",
+)  # fmt: skip
+def help_(client: Client, argv: list[bytes]) -> bytes:
+    return array([simple(line) for line in HELP])

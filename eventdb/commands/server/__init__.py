@@ -1,0 +1,1 @@
+"""server: commands on the server itself: INFO, CONFIG, COMMAND, DEBUG and their kin."""

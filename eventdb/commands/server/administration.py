@@ -1,0 +1,261 @@
+"""What those who run a server ask of it: time, durability, role, slow commands, the end.
+
+Source: redis src/server.c, src/replication.c, src/slowlog.c, src/rdb.c, src/commands/*.json (groups server, generic).
+eventdb saves nothing in the background: a write is answered when the log has it. So SAVE waits for what is on its way,
+LASTSAVE is the moment up to which all is durable, and WAIT counts replicas, of which none answers to the primary.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from eventdb.commands.history.offsets import after_own_writes, parse_timeout
+from eventdb.commands.server.info import durable_until
+from eventdb.engine.client import FOLLOWING, Client
+from eventdb.engine.registry import command, container
+from eventdb.metrics.slowlog import SlowCommand
+from eventdb.protocol.replies import (
+    EMPTY_ARRAY,
+    NO_REPLY,
+    OK,
+    ZERO,
+    ReplyError,
+    array,
+    bulk,
+    bulks,
+    integer,
+    lines,
+    parse_float,
+    parse_int,
+    simple,
+    syntax_error,
+)
+
+ADMIN: Final = "admin noscript loading stale"
+ALL_NODES: Final = "request_policy:all_nodes response_policy:all_succeeded"
+NOT_ALLOWED: Final = (
+    'ERR DEBUG command not allowed. If the enable-debug-command option is set to "local", you can run it from a local'
+    " connection, otherwise you need to set this option in the configuration file, and then restart the server."
+)
+ON_A_REPLICA: Final = "ERR WAIT cannot be used with replica instances."
+NO_REWRITE: Final = "ERR eventdb has no AOF to rewrite: its log is trimmed behind verified snapshots"
+SLOWLOG_HELP: Final = """
+SLOWLOG <subcommand> [<arg> ...]. Subcommands are:
+GET [<count>]
+    The newest slow commands (default: 10; -1: all), each as
+    id, Unix time, microseconds, arguments, client address, client name
+LEN
+    How many are kept.
+RESET
+    Forget them.
+HELP
+    Print this help.
+"""
+DEBUG_HELP: Final = """
+DEBUG <subcommand> [<arg> ...]. Subcommands are:
+SET-ACTIVE-EXPIRE (0|1)
+    Whether keys nobody looks at are deleted when their time has passed.
+SLEEP <seconds>
+    Stop the server for that long.
+HELP
+    Print this help.
+"""
+
+
+@command(
+    "TIME", arity=1, flags="loading stale fast", since="2.6.0", group="server", tips="nondeterministic_output",
+    summary="Tells the server's clock: Unix seconds, and microseconds.",
+)  # fmt: skip
+def time_(client: Client, argv: list[bytes]) -> bytes:
+    usec = time.time_ns() // 1000
+    return bulks([b"%d" % (usec // 1_000_000), b"%d" % (usec % 1_000_000)])
+
+
+@command(
+    "WAIT", arity=3, flags="noscript", acl="connection", since="3.0.0", group="generic",
+    tips="request_policy:all_shards response_policy:agg_min",
+    summary="Answers when this connection's writes are durable; the number of replicas is always 0.",
+)  # fmt: skip
+def wait(client: Client, argv: list[bytes]) -> bytes:
+    """Never waits for the timeout: replicas follow the log and confirm nothing, so no more time brings more of them."""
+    if client.engine.gate & FOLLOWING:
+        raise ReplyError(ON_A_REPLICA)
+    parse_int(argv[1])
+    parse_timeout(argv[2])
+    return after_own_writes(client, ZERO)
+
+
+@command(
+    "WAITAOF", arity=4, flags="noscript", acl="connection", since="7.2.0", group="generic",
+    tips="request_policy:all_shards response_policy:agg_min",
+    summary="Answers when this connection's writes are durable: 1 for the log, and 0 replicas.",
+)  # fmt: skip
+def waitaof(client: Client, argv: list[bytes]) -> bytes:
+    if client.engine.gate & FOLLOWING:
+        raise ReplyError(ON_A_REPLICA.replace("WAIT", "WAITAOF"))
+    if not 0 <= parse_int(argv[1]) <= 1:
+        raise ReplyError("ERR value is out of range, must be between 0 and 1")
+    if parse_int(argv[2]) < 0:
+        raise ReplyError("ERR value is out of range, must be positive")
+    parse_timeout(argv[3])
+    return after_own_writes(client, array([integer(1), ZERO]))
+
+
+@command(
+    "LASTSAVE", arity=1, flags="loading stale fast", acl="admin dangerous", group="server",
+    tips="nondeterministic_output", summary="Tells the Unix time up to which everything is durable.",
+)  # fmt: skip
+def lastsave(client: Client, argv: list[bytes]) -> bytes:
+    return integer(int(durable_until(client.engine)))
+
+
+@command(
+    "SAVE", arity=1, flags="admin noscript no_async_loading no_multi", whole=True, group="server",
+    complexity="O(1): everything answered so far is durable already",
+    summary="Answers when everything written so far, by anybody, is durable.",
+)  # fmt: skip
+def save(client: Client, argv: list[bytes]) -> bytes:
+    return OK
+
+
+@command(
+    "BGSAVE", arity=-1, flags="admin noscript no_async_loading", group="server",
+    summary="Does nothing: every acknowledged write is durable.",
+)  # fmt: skip
+def bgsave(client: Client, argv: list[bytes]) -> bytes:
+    if len(argv) > 2 or (len(argv) == 2 and argv[1].upper() != b"SCHEDULE"):
+        raise syntax_error()
+    return simple(b"Background saving is not needed: every acknowledged write is durable")
+
+
+@command(
+    "BGREWRITEAOF", arity=1, flags="admin noscript no_async_loading", group="server",
+    summary="Refused: there is no AOF.",
+)  # fmt: skip
+def bgrewriteaof(client: Client, argv: list[bytes]) -> bytes:
+    raise ReplyError(NO_REWRITE)
+
+
+@command(
+    "SHUTDOWN", arity=-1, flags="admin noscript loading stale no_multi allow_busy", group="server",
+    complexity="O(1): what is on its way is waited for", summary="Stops the server when everything is durable.",
+)  # fmt: skip
+def shutdown(client: Client, argv: list[bytes]) -> bytes:
+    options = [arg.upper() for arg in argv[1:]]
+    for option in options:
+        if option not in (b"SAVE", b"NOSAVE", b"NOW", b"FORCE", b"ABORT"):
+            raise syntax_error()
+    if (b"ABORT" in options and len(options) > 1) or (b"SAVE" in options and b"NOSAVE" in options):
+        raise syntax_error()
+    if b"ABORT" in options:
+        raise ReplyError("ERR No shutdown in progress.")
+    stop = client.engine.on_shutdown
+    if stop is None:
+        raise ReplyError("ERR eventdb runs inside a program here, which has to close it")
+    stop()
+    return NO_REPLY
+
+
+container("SLOWLOG", since="2.2.12", summary="Tells which commands were slow.")
+
+
+@command(
+    "SLOWLOG GET", arity=-2, flags="admin loading stale", since="2.2.12", group="server",
+    complexity="O(N) where N is the number of entries", tips="request_policy:all_nodes nondeterministic_output",
+    summary="Tells the newest slow commands.",
+)  # fmt: skip
+def slowlog_get(client: Client, argv: list[bytes]) -> bytes:
+    if len(argv) > 3:
+        name = argv[1].decode("utf-8", "surrogateescape")
+        raise ReplyError(f"ERR unknown subcommand or wrong number of arguments for '{name}'. Try SLOWLOG HELP.")
+    message = "ERR count should be greater than or equal to -1"
+    count = parse_int(argv[2], message) if len(argv) == 3 else 10
+    if count < -1:
+        raise ReplyError(message)
+    entries = list(client.engine.slowlog.entries)
+    return array([_slow(entry) for entry in (entries if count == -1 else entries[:count])])
+
+
+def _slow(entry: SlowCommand) -> bytes:
+    return array(
+        [
+            integer(entry.id),
+            integer(entry.at),
+            integer(entry.usec),
+            bulks(entry.argv),
+            bulk(entry.address.encode()),
+            bulk(entry.name),
+        ]
+    )
+
+
+@command(
+    "SLOWLOG LEN", arity=2, flags="admin loading stale", since="2.2.12", group="server",
+    tips="request_policy:all_nodes response_policy:agg_sum nondeterministic_output",
+    summary="Counts the slow commands that are kept.",
+)  # fmt: skip
+def slowlog_len(client: Client, argv: list[bytes]) -> bytes:
+    return integer(len(client.engine.slowlog.entries))
+
+
+@command(
+    "SLOWLOG RESET", arity=2, flags="admin loading stale", since="2.2.12", group="server", tips=ALL_NODES,
+    complexity="O(N) where N is the number of entries", summary="Forgets the slow commands.",
+)  # fmt: skip
+def slowlog_reset(client: Client, argv: list[bytes]) -> bytes:
+    client.engine.slowlog.entries.clear()
+    return OK
+
+
+@command("SLOWLOG HELP", arity=2, flags="loading stale", since="6.2.0", group="server", summary="Explains SLOWLOG.")
+def slowlog_help(client: Client, argv: list[bytes]) -> bytes:
+    return lines(SLOWLOG_HELP)
+
+
+@command(
+    "DEBUG", arity=-2, flags=ADMIN, group="server", complexity="Depends on subcommand.",
+    summary="For tests of the server; off unless enable-debug-command says otherwise.",
+)  # fmt: skip
+def debug(client: Client, argv: list[bytes]) -> bytes:
+    engine = client.engine
+    allowed = engine.config.debug_command
+    if allowed != "yes" and not (allowed == "local" and _is_local(client.address)):
+        raise ReplyError(NOT_ALLOWED)
+    name = argv[1].upper()
+    if name == b"HELP" and len(argv) == 2:
+        return lines(DEBUG_HELP)
+    if name == b"SLEEP" and len(argv) == 3:
+        time.sleep(max(0.0, parse_float(argv[2])))
+        return OK
+    if name == b"SET-ACTIVE-EXPIRE" and len(argv) == 3:
+        engine.expires_keys = parse_int(argv[2]) != 0
+        return OK
+    shown = argv[1].decode("utf-8", "surrogateescape")
+    raise ReplyError(f"ERR unknown subcommand or wrong number of arguments for '{shown}'. Try DEBUG HELP.")
+
+
+def _is_local(address: str) -> bool:
+    return address == "" or address.startswith(("127.", "[::1]", "/"))
+
+
+container("ACL", since="6.0.0", summary="Tells who may do what.")
+
+
+@command(
+    "ACL WHOAMI", arity=2, flags="noscript loading stale", since="6.0.0", group="server",
+    summary="Tells the connection's user.",
+)  # fmt: skip
+def acl_whoami(client: Client, argv: list[bytes]) -> bytes:
+    return bulk(client.user)
+
+
+container("MODULE", since="4.0.0", summary="Tells which modules are loaded: none.")
+
+
+@command(
+    "MODULE LIST", arity=2, flags="admin noscript", since="4.0.0", group="server",
+    complexity="O(1)", tips="nondeterministic_output_order", summary="Answers with an empty list.",
+)  # fmt: skip
+def module_list(client: Client, argv: list[bytes]) -> bytes:
+    return EMPTY_ARRAY

@@ -1,0 +1,128 @@
+"""CONFIG: the settings of config.py over the wire. Source: redis src/config.c, src/commands/config*.json."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from eventdb.engine.client import Client
+from eventdb.engine.registry import COMMANDS, Command, command, container
+from eventdb.engine.settings import FIXED, SETTINGS, Setting, SettingError
+from eventdb.protocol.glob import glob_match
+from eventdb.protocol.replies import OK, ReplyError, bulk, lines, mapping, syntax_error
+
+ADMIN: Final = "admin noscript loading stale"
+HELP: Final = """
+CONFIG <subcommand> [<arg> ...]. Subcommands are:
+GET <pattern> [<pattern> ...]
+    Settings whose names match, and their values.
+SET <name> <value> [<name> <value> ...]
+    Change settings until the server stops: all of them or, on an error, none.
+RESETSTAT
+    Start the counters of INFO again.
+REWRITE
+    Refused: there is no configuration file.
+HELP
+    Print this help.
+"""
+
+container("CONFIG", since="2.0.0", summary="Tells and changes settings.")
+
+
+@command(
+    "CONFIG GET", arity=-3, flags=ADMIN, since="2.0.0", group="server",
+    complexity="O(N) when N is the number of patterns", summary="Tells the values of settings.",
+)  # fmt: skip
+def config_get(client: Client, argv: list[bytes]) -> bytes:
+    config = client.engine.config
+    found: dict[bytes, bytes] = {}
+    for pattern in argv[2:]:
+        plain = pattern.decode("utf-8", "surrogateescape")
+        if plain.lower() in SETTINGS:  # told under the name as it was spelled
+            if pattern.lower() not in [name.lower() for name in found]:
+                found[pattern] = _value(client, plain.lower())
+            continue
+        for name in SETTINGS:
+            if glob_match(pattern, name.encode(), True):
+                found.setdefault(name.encode(), config.get(name).encode("utf-8", "surrogateescape"))
+    items: list[bytes] = []
+    for name_, value in found.items():
+        items += [bulk(name_), bulk(value)]
+    return mapping(items, client.resp3)
+
+
+def _value(client: Client, name: str) -> bytes:
+    return client.engine.config.get(name).encode("utf-8", "surrogateescape")
+
+
+def _failed(name: str, why: str) -> ReplyError:
+    return ReplyError(f"ERR CONFIG SET failed (possibly related to argument '{name}') - {why}")
+
+
+@command(
+    "CONFIG SET", arity=-4, flags=ADMIN, since="2.0.0", group="server",
+    complexity="O(N) when N is the number of settings", tips="request_policy:all_nodes response_policy:all_succeeded",
+    summary="Changes settings until the server stops.",
+)  # fmt: skip
+def config_set(client: Client, argv: list[bytes]) -> bytes:
+    if len(argv) % 2:
+        raise syntax_error()
+    engine = client.engine
+    words = [arg.decode("utf-8", "surrogateescape") for arg in argv]
+    wanted = _settings(words)
+    values: list[tuple[Setting, int | str]] = []
+    for setting, text in wanted:
+        try:
+            values.append((setting, engine.config.checked(setting, text)))
+        except SettingError as failure:
+            raise _failed(setting.name, str(failure)) from None
+    engine.config.change(values)
+    engine.reconfigure()
+    return OK
+
+
+def _settings(words: list[str]) -> list[tuple[Setting, str]]:
+    """The settings that CONFIG SET names, each once, each changeable; their names are checked before any value."""
+    wanted: list[tuple[Setting, str]] = []
+    seen: set[str] = set()
+    for i in range(2, len(words), 2):
+        setting = SETTINGS.get(words[i].lower())
+        if setting is None:
+            raise ReplyError(f"ERR Unknown option or number of arguments for CONFIG SET - '{words[i]}'")
+        if setting.change == FIXED:
+            raise _failed(words[i], "can't set immutable config")
+        if setting.name in seen:
+            raise _failed(words[i], "duplicate parameter")
+        seen.add(setting.name)
+        wanted.append((setting, words[i + 1]))
+    return wanted
+
+
+@command(
+    "CONFIG RESETSTAT", arity=2, flags=ADMIN, since="2.0.0", group="server",
+    summary="Starts the counters of INFO again.",
+)  # fmt: skip
+def config_resetstat(client: Client, argv: list[bytes]) -> bytes:
+    client.engine.reset_statistics()
+    for each in COMMANDS.values():
+        _reset(each)
+        for child in each.subcommands.values():
+            _reset(child)
+    return OK
+
+
+def _reset(each: Command) -> None:
+    each.calls = each.failed_calls = each.rejected_calls = 0
+    each.usec = 0.0
+
+
+@command(
+    "CONFIG REWRITE", arity=2, flags=ADMIN, since="2.8.0", group="server",
+    summary="Refused: there is no configuration file.",
+)  # fmt: skip
+def config_rewrite(client: Client, argv: list[bytes]) -> bytes:
+    raise ReplyError("ERR The server is running without a config file")
+
+
+@command("CONFIG HELP", arity=2, flags="loading stale", since="5.0.0", group="server", summary="Explains CONFIG.")
+def config_help(client: Client, argv: list[bytes]) -> bytes:
+    return lines(HELP)

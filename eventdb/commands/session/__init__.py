@@ -1,0 +1,1 @@
+"""session: commands on the client's own connection: MULTI, subscriptions, CLIENT, HELLO."""

@@ -1,0 +1,434 @@
+"""CLIENT: connections looking at themselves and at each other.
+
+Source: redis src/networking.c clientCommand, getClientInfoString, src/commands/client-*.json. SETINFO and NO-TOUCH are
+of Redis 7.2: clients send them on every connection.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+from eventdb.commands.session.connection import check_name, set_name
+from eventdb.engine.client import IN_MULTI, REPLY_OFF, REPLY_ON, REPLY_SKIP, Client
+from eventdb.engine.registry import command, container
+from eventdb.protocol.replies import (
+    EMPTY_ARRAY,
+    NO_REPLY,
+    OK,
+    ONE,
+    ZERO,
+    ReplyError,
+    bulk,
+    bulk_or_null,
+    bulk_set,
+    error,
+    integer,
+    lines,
+    mapping,
+    parse_int,
+    syntax_error,
+    verbatim,
+)
+
+PAUSE_MS_MAX: Final = 10**12  # thirty years; timers need not hold more
+UNBLOCKED: Final = "UNBLOCKED client unblocked via CLIENT UNBLOCK"
+NO_TRACKING: Final = "ERR eventdb has no client side caching: CLIENT TRACKING can only be switched off"
+NOT_TRACKING: Final = (
+    "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled"
+)
+TYPES: Final[dict[bytes, str]] = {
+    b"normal": "normal", b"pubsub": "pubsub", b"master": "master", b"replica": "replica", b"slave": "replica",
+}  # fmt: skip
+HELP: Final = """
+CLIENT <subcommand> [<arg> ...]. Subcommands are:
+CACHING (YES|NO)
+    Needs tracking, which eventdb does not have.
+GETREDIR
+    The client that tracking messages are sent to: always -1.
+GETNAME
+    The name of this connection.
+ID
+    The id of this connection.
+INFO
+    What CLIENT LIST says of this connection.
+KILL <ip:port>
+    Close the connection from this address.
+KILL <option> <value> [<option> <value> ...]
+    Close connections that match all of these:
+    * ID <id>
+    * ADDR <ip:port>
+    * LADDR <ip:port>, the server's side of the connection
+    * TYPE (NORMAL|MASTER|REPLICA|PUBSUB)
+    * USER <username>
+    * SKIPME (YES|NO), spare this connection (default: yes)
+LIST [TYPE (NORMAL|MASTER|REPLICA|PUBSUB) | ID <id> ...]
+    One line for each connection.
+NO-EVICT (ON|OFF), NO-TOUCH (ON|OFF)
+    Accepted: eventdb never evicts and keeps no access times.
+PAUSE <milliseconds> [WRITE|ALL]
+    Let clients wait, all of them or those that write.
+REPLY (ON|OFF|SKIP)
+    Silence the replies to this connection, or the next one.
+SETINFO (LIB-NAME|LIB-VER) <value>
+    Say which library this is.
+SETNAME <name>
+    Name this connection; the log says who wrote what.
+TRACKING (ON|OFF) [<option> ...]
+    ON is refused: eventdb has no client side caching.
+UNBLOCK <id> [TIMEOUT|ERROR]
+    Let a blocked client go on.
+UNPAUSE
+    End a pause.
+HELP
+    Print this help.
+"""
+
+container("CLIENT", since="2.4.0", group="connection", summary="Tells and changes what connections are.")
+
+
+def _type(client: Client) -> str:
+    return "pubsub" if client.channels or client.patterns or client.shards else "normal"
+
+
+def _type_named(name: bytes) -> str:
+    found = TYPES.get(name.lower())
+    if found is None:
+        raise ReplyError(f"ERR Unknown client type '{name.decode('utf-8', 'surrogateescape')}'")
+    return found
+
+
+def _arguments(argv: list[bytes]) -> ReplyError:
+    name = argv[1].decode("utf-8", "surrogateescape")
+    return ReplyError(f"ERR unknown subcommand or wrong number of arguments for '{name}'. Try CLIENT HELP.")
+
+
+def _flags(client: Client) -> str:
+    flags = ""
+    if client.channels or client.patterns or client.shards:
+        flags += "P"
+    if client.gate & IN_MULTI:
+        flags += "x"
+    if client.blocked is not None or client.stalled is not None:
+        flags += "b"
+    if client.watch_broken:
+        flags += "d"
+    if client.closing:
+        flags += "c"
+    if client.readonly_mode:
+        flags += "r"
+    if client.no_evict:
+        flags += "e"
+    return flags or "N"
+
+
+def describe(client: Client) -> bytes:
+    """One line of CLIENT LIST, without the line break."""
+    engine = client.engine
+    command = client.last_command
+    multi = len(client.queue) if client.gate & IN_MULTI else -1
+    memory = client.owed + client.queue_bytes
+    text = (
+        f"id={client.id} addr={client.address} laddr={client.local_address} fd=-1"
+        f" name={client.name.decode()} age={(engine.now_ms - client.created_ms) // 1000}"
+        f" idle={max(0, engine.now_ms - client.active_ms) // 1000} flags={_flags(client)} db={client.db.index}"
+        f" sub={len(client.channels)} psub={len(client.patterns)} ssub={len(client.shards)} multi={multi}"
+        f" qbuf=0 qbuf-free=0 argv-mem=0 multi-mem={client.queue_bytes} rbs=0 rbp=0 obl=0"
+        f" oll={len(client.out) + len(client.held)} omem={client.owed} tot-mem={memory + sys.getsizeof(client)}"
+        f" events=r cmd={command.name if command is not None else 'NULL'} user={client.user.decode()} redir=-1"
+        f" resp={3 if client.resp3 else 2} lib-name={client.library_name.decode()}"
+        f" lib-ver={client.library_version.decode()}"
+    )
+    return text.encode()
+
+
+@command(
+    "CLIENT ID", arity=2, flags="noscript loading stale", acl="connection", since="5.0.0", group="connection",
+    summary="Tells the connection's id.",
+)  # fmt: skip
+def client_id(client: Client, argv: list[bytes]) -> bytes:
+    return integer(client.id)
+
+
+@command(
+    "CLIENT INFO", arity=2, flags="noscript loading stale", acl="connection", since="6.2.0", group="connection",
+    tips="nondeterministic_output", summary="Describes the connection.",
+)  # fmt: skip
+def client_info(client: Client, argv: list[bytes]) -> bytes:
+    return verbatim(describe(client) + b"\n", client.resp3)
+
+
+@command(
+    "CLIENT LIST", arity=-2, flags="admin noscript loading stale", acl="connection", group="connection",
+    since="2.4.0", tips="nondeterministic_output", complexity="O(N) where N is the number of connections",
+    summary="Describes connections.",
+)  # fmt: skip
+def client_list(client: Client, argv: list[bytes]) -> bytes:
+    clients = list(client.engine.clients.values())
+    if len(argv) == 4 and argv[2].upper() == b"TYPE":
+        wanted = _type_named(argv[3])
+        clients = [each for each in clients if _type(each) == wanted]
+    elif len(argv) > 3 and argv[2].upper() == b"ID":
+        ids = [parse_int(arg, "ERR Invalid client ID") for arg in argv[3:]]
+        clients = [client.engine.clients[each] for each in ids if each in client.engine.clients]
+    elif len(argv) > 2:
+        raise syntax_error()
+    return verbatim(b"".join([describe(each) + b"\n" for each in clients]), client.resp3)
+
+
+class _Filter:
+    """Which clients CLIENT KILL means; what is not given matches all."""
+
+    def __init__(self) -> None:
+        self.id = 0
+        self.type = ""
+        self.address = ""
+        self.local_address = ""
+        self.user = b""
+        self.skip_me = True
+
+    def matches(self, client: Client) -> bool:
+        return (
+            (not self.id or client.id == self.id)
+            and (not self.type or _type(client) == self.type)
+            and (not self.address or client.address == self.address)
+            and (not self.local_address or client.local_address == self.local_address)
+            and (not self.user or client.user == self.user)
+        )
+
+
+def _filter(argv: list[bytes]) -> _Filter:
+    found = _Filter()
+    for i in range(2, len(argv), 2):
+        if i + 1 == len(argv):
+            raise syntax_error()
+        option, value = argv[i].upper(), argv[i + 1]
+        if option == b"ID":
+            found.id = parse_int(value, "ERR client-id should be greater than 0")
+            if found.id < 1:
+                raise ReplyError("ERR client-id should be greater than 0")
+        elif option == b"TYPE":
+            found.type = _type_named(value)
+        elif option == b"ADDR":
+            found.address = value.decode("utf-8", "surrogateescape")
+        elif option == b"LADDR":
+            found.local_address = value.decode("utf-8", "surrogateescape")
+        elif option == b"USER":
+            if value != b"default":
+                raise ReplyError(f"ERR No such user '{value.decode('utf-8', 'surrogateescape')}'")
+            found.user = value
+        elif option == b"SKIPME" and value.lower() in (b"yes", b"no"):
+            found.skip_me = value.lower() == b"yes"
+        else:
+            raise syntax_error()
+    return found
+
+
+@command(
+    "CLIENT KILL", arity=-3, flags="admin noscript loading stale", acl="connection", group="connection",
+    since="2.4.0", complexity="O(N) where N is the number of connections", summary="Closes connections.",
+)  # fmt: skip
+def client_kill(client: Client, argv: list[bytes]) -> bytes:
+    if len(argv) == 3:
+        wanted = _Filter()
+        wanted.address = argv[2].decode("utf-8", "surrogateescape") or "-"
+        wanted.skip_me = False
+    else:
+        wanted = _filter(argv)
+    engine = client.engine
+    count = 0
+    for other in list(engine.clients.values()):
+        if not wanted.matches(other) or (other is client and wanted.skip_me):
+            continue
+        count += 1
+        if other is client:
+            client.finish()  # once it has the reply
+        else:
+            engine.kill(other)
+    if len(argv) > 3:
+        return integer(count)
+    if count == 0:
+        raise ReplyError("ERR No such client")
+    return OK
+
+
+@command(
+    "CLIENT GETNAME", arity=2, flags="noscript loading stale", acl="connection", since="2.6.9", group="connection",
+    summary="Tells the connection's name.",
+)  # fmt: skip
+def client_getname(client: Client, argv: list[bytes]) -> bytes:
+    return bulk_or_null(client.name or None, client.resp3)
+
+
+@command(
+    "CLIENT SETNAME", arity=3, flags="noscript loading stale", acl="connection", since="2.6.9", group="connection",
+    summary="Names the connection; the log says who wrote what.",
+)  # fmt: skip
+def client_setname(client: Client, argv: list[bytes]) -> bytes:
+    set_name(client, argv[2])
+    return OK
+
+
+@command(
+    "CLIENT SETINFO", arity=4, flags="noscript loading stale", acl="connection", since="7.2.0", group="connection",
+    summary="Says which client library this is.",
+)  # fmt: skip
+def client_setinfo(client: Client, argv: list[bytes]) -> bytes:
+    option = argv[2].lower()
+    shown = argv[2].decode("utf-8", "surrogateescape")
+    if option not in (b"lib-name", b"lib-ver"):
+        raise ReplyError(f"ERR Unrecognized option '{shown}'")
+    check_name(argv[3], f"ERR {shown} cannot contain spaces, newlines or special characters.")
+    if option == b"lib-name":
+        client.library_name = argv[3]
+    else:
+        client.library_version = argv[3]
+    return OK
+
+
+@command(
+    "CLIENT PAUSE", arity=-3, flags="admin noscript loading stale", acl="connection", since="2.9.50",
+    group="connection", summary="Lets clients wait for some time.",
+)  # fmt: skip
+def client_pause(client: Client, argv: list[bytes]) -> bytes:
+    if len(argv) > 4:
+        raise _arguments(argv)
+    mode = argv[3].upper() if len(argv) == 4 else b"ALL"
+    if mode not in (b"WRITE", b"ALL"):
+        raise ReplyError("ERR CLIENT PAUSE mode must be WRITE or ALL")
+    ms = parse_int(argv[2], "ERR timeout is not an integer or out of range")
+    if ms < 0:
+        raise ReplyError("ERR timeout is negative")
+    client.engine.pause.start(min(ms, PAUSE_MS_MAX), mode == b"WRITE")
+    return OK
+
+
+@command(
+    "CLIENT UNPAUSE", arity=2, flags="admin noscript loading stale", acl="connection", since="6.2.0",
+    group="connection", complexity="O(N) Where N is the number of paused clients", summary="Ends a pause.",
+)  # fmt: skip
+def client_unpause(client: Client, argv: list[bytes]) -> bytes:
+    client.engine.pause.end()
+    return OK
+
+
+@command(
+    "CLIENT REPLY", arity=3, flags="noscript loading stale", acl="connection", since="3.2.0", group="connection",
+    summary="Silences replies.",
+)  # fmt: skip
+def client_reply(client: Client, argv: list[bytes]) -> bytes:
+    mode = argv[2].upper()
+    if mode == b"ON":
+        client.reply_mode = REPLY_ON
+        return OK
+    if mode not in (b"OFF", b"SKIP"):
+        raise syntax_error()
+    if client.engine.in_exec:  # a missing element would break the framing of EXEC's reply
+        raise ReplyError("ERR CLIENT REPLY OFF and SKIP are not allowed inside a transaction")
+    if mode == b"OFF":
+        client.reply_mode = REPLY_OFF
+    elif client.reply_mode != REPLY_OFF:
+        client.reply_mode = REPLY_SKIP
+    return NO_REPLY
+
+
+@command(
+    "CLIENT UNBLOCK", arity=-3, flags="admin noscript loading stale", acl="connection", since="5.0.0",
+    group="connection", complexity="O(log N) where N is the number of connections",
+    summary="Lets a blocked client go on.",
+)  # fmt: skip
+def client_unblock(client: Client, argv: list[bytes]) -> bytes:
+    if len(argv) > 4:
+        raise _arguments(argv)
+    reason = argv[3].upper() if len(argv) == 4 else b"TIMEOUT"
+    if reason not in (b"TIMEOUT", b"ERROR"):
+        raise ReplyError("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")
+    engine = client.engine
+    target = engine.clients.get(parse_int(argv[2]))
+    if target is None or target.blocked is None:
+        return ZERO
+    if reason == b"ERROR":
+        engine.statistics.error(UNBLOCKED)
+        engine.block_ends(target, error(UNBLOCKED))
+    else:
+        engine.block_ends(target, target.blocked.timeout_reply)
+    return ONE
+
+
+def _on_or_off(argv: list[bytes]) -> bool:
+    if argv[2].lower() not in (b"on", b"off"):
+        raise syntax_error()
+    return argv[2].lower() == b"on"
+
+
+@command(
+    "CLIENT NO-EVICT", arity=3, flags="admin noscript loading stale", acl="connection", since="7.0.0",
+    group="connection", summary="Accepted; eventdb never evicts a client.",
+)  # fmt: skip
+def client_no_evict(client: Client, argv: list[bytes]) -> bytes:
+    client.no_evict = _on_or_off(argv)
+    return OK
+
+
+@command(
+    "CLIENT NO-TOUCH", arity=3, flags="noscript loading stale", acl="connection", since="7.2.0",
+    group="connection", summary="Accepted; eventdb keeps no access times.",
+)  # fmt: skip
+def client_no_touch(client: Client, argv: list[bytes]) -> bytes:
+    _on_or_off(argv)
+    return OK
+
+
+@command(
+    "CLIENT TRACKING", arity=-3, flags="noscript loading stale", acl="connection", since="6.0.0",
+    group="connection", complexity="O(1). Some options may introduce additional complexity.",
+    summary="Refused but for OFF: eventdb has no client side caching.",
+)  # fmt: skip
+def client_tracking(client: Client, argv: list[bytes]) -> bytes:
+    i = 3
+    while i < len(argv):
+        option = argv[i].upper()
+        if option in (b"REDIRECT", b"PREFIX") and i + 1 < len(argv):
+            i += 1
+        elif option not in (b"BCAST", b"OPTIN", b"OPTOUT", b"NOLOOP"):
+            raise syntax_error()
+        i += 1
+    if _on_or_off(argv):
+        raise ReplyError(NO_TRACKING)
+    return OK
+
+
+@command(
+    "CLIENT TRACKINGINFO", arity=2, flags="noscript loading stale", acl="connection", since="6.2.0",
+    group="connection", summary="Tells that there is no client side caching.",
+)  # fmt: skip
+def client_trackinginfo(client: Client, argv: list[bytes]) -> bytes:
+    resp3 = client.resp3
+    items = [
+        bulk(b"flags"), bulk_set([b"off"], resp3), bulk(b"redirect"), integer(-1), bulk(b"prefixes"), EMPTY_ARRAY,
+    ]  # fmt: skip
+    return mapping(items, resp3)
+
+
+@command(
+    "CLIENT GETREDIR", arity=2, flags="noscript loading stale", acl="connection", since="6.0.0",
+    group="connection", summary="Tells that there is no client side caching.",
+)  # fmt: skip
+def client_getredir(client: Client, argv: list[bytes]) -> bytes:
+    return integer(-1)
+
+
+@command(
+    "CLIENT CACHING", arity=3, flags="noscript loading stale", acl="connection", since="6.0.0",
+    group="connection", summary="Refused: eventdb has no client side caching.",
+)  # fmt: skip
+def client_caching(client: Client, argv: list[bytes]) -> bytes:
+    raise ReplyError(NOT_TRACKING)
+
+
+@command(
+    "CLIENT HELP", arity=2, flags="loading stale", acl="connection", since="5.0.0", group="connection",
+    summary="Explains CLIENT.",
+)  # fmt: skip
+def client_help(client: Client, argv: list[bytes]) -> bytes:
+    return lines(HELP)

@@ -1,0 +1,184 @@
+"""A connection's own commands: greeting, passwords, database, farewell.
+
+Source: redis src/networking.c helloCommand, src/acl.c authCommand, src/db.c, src/commands/*.json (group connection).
+"""
+
+from __future__ import annotations
+
+import hmac
+from typing import Final
+
+from eventdb.cluster.slots import not_in_cluster
+from eventdb.engine.client import NEEDS_AUTH, REPLY_OFF, REPLY_ON, SUBSCRIBED, Client
+from eventdb.engine.pubsub import mark
+from eventdb.engine.registry import command
+from eventdb.engine.settings import REDIS_VERSION
+from eventdb.keyspace.databases import DATABASES
+from eventdb.protocol.replies import (
+    EMPTY_ARRAY,
+    OK,
+    PONG,
+    ReplyError,
+    bulk,
+    bulks,
+    integer,
+    mapping,
+    parse_int,
+    simple,
+    syntax_error,
+)
+
+WRONGPASS: Final = "WRONGPASS invalid username-password pair or user is disabled."
+NO_PASSWORD: Final = (
+    "ERR AUTH <password> called without any password configured for the default user."
+    " Are you sure your configuration is correct?"
+)
+HELLO_UNAUTHENTICATED: Final = (
+    "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH <user> <pass>"
+    " option can be used to authenticate the client and select the RESP protocol version at the same time"
+)
+BAD_NAME: Final = "ERR Client names cannot contain spaces, newlines or special characters."
+
+
+def check_name(name: bytes, message: str = BAD_NAME) -> None:
+    """CLIENT LIST separates by spaces and lines, so only printable characters but the space may be in a name."""
+    for c in name:
+        if not 33 <= c <= 126:
+            raise ReplyError(message)
+
+
+def set_name(client: Client, name: bytes) -> None:
+    """Name the connection; the name goes into the origin of its transactions. Raises ReplyError."""
+    check_name(name)
+    client.name = name
+    client.set_origin()
+
+
+@command(
+    "PING", arity=-1, flags="fast", acl="connection", group="connection", summary="Answers PONG, or the message.",
+    tips="request_policy:all_shards response_policy:all_succeeded",
+)  # fmt: skip
+def ping(client: Client, argv: list[bytes]) -> bytes:
+    if len(argv) > 2:
+        raise ReplyError("ERR wrong number of arguments for 'ping' command")
+    if client.gate & SUBSCRIBED:
+        return bulks([b"pong", argv[1] if len(argv) == 2 else b""])
+    return bulk(argv[1]) if len(argv) == 2 else PONG
+
+
+@command(
+    "ECHO", arity=2, flags="loading stale fast", acl="connection", group="connection", summary="Answers the message.",
+)  # fmt: skip
+def echo(client: Client, argv: list[bytes]) -> bytes:
+    return bulk(argv[1])
+
+
+@command(
+    "SELECT", arity=2, flags="loading stale fast", acl="connection", group="connection",
+    summary="Changes the connection's database.",
+)  # fmt: skip
+def select(client: Client, argv: list[bytes]) -> bytes:
+    index = parse_int(argv[1])
+    if index:
+        not_in_cluster(client, "ERR SELECT is not allowed in cluster mode")
+    if not 0 <= index < DATABASES:
+        raise ReplyError("ERR DB index is out of range")
+    client.db = client.engine.keyspace.dbs[index]
+    return OK
+
+
+@command(
+    "AUTH", arity=-2, flags="noscript loading stale fast no_auth allow_busy", acl="connection", group="connection",
+    complexity="O(N) where N is the number of passwords defined for the user", summary="Authenticates the connection.",
+)  # fmt: skip
+def auth(client: Client, argv: list[bytes]) -> bytes:
+    if len(argv) > 3:
+        raise syntax_error()
+    if len(argv) == 2 and not client.engine.config.requirepass:
+        raise ReplyError(NO_PASSWORD)
+    authenticate(client, argv[1] if len(argv) == 3 else b"default", argv[-1])
+    return OK
+
+
+def authenticate(client: Client, user: bytes, password: bytes) -> None:
+    """Let the client in. Without a requirepass the user "default" takes any password. Raises ReplyError."""
+    wanted = client.engine.config.requirepass
+    right = not wanted or hmac.compare_digest(wanted, password)
+    if user != b"default" or not right:
+        raise ReplyError(WRONGPASS)
+    client.user = user
+    client.gate &= ~NEEDS_AUTH
+
+
+@command(
+    "HELLO", arity=-1, flags="noscript loading stale fast no_auth allow_busy", acl="connection", group="connection",
+    since="6.0.0", summary="Greets, and may choose the protocol version, authenticate and name the connection.",
+)  # fmt: skip
+def hello(client: Client, argv: list[bytes]) -> bytes:
+    version = 3 if client.resp3 else 2
+    if len(argv) > 1:
+        version = parse_int(argv[1], "ERR Protocol version is not an integer or out of range")
+        if version not in (2, 3):
+            raise ReplyError("NOPROTO unsupported protocol version")
+    i = 2
+    while i < len(argv):  # each option takes effect as it is read, as in Redis, even when a later one fails
+        option = argv[i].upper()
+        if option == b"AUTH" and i + 2 < len(argv):
+            authenticate(client, argv[i + 1], argv[i + 2])
+            i += 3
+        elif option == b"SETNAME" and i + 1 < len(argv):
+            set_name(client, argv[i + 1])
+            i += 2
+        else:
+            raise ReplyError(f"ERR Syntax error in HELLO option '{argv[i].decode('utf-8', 'surrogateescape')}'")
+    if client.gate & NEEDS_AUTH:
+        raise ReplyError(HELLO_UNAUTHENTICATED)
+    client.resp3 = version == 3
+    mark(client)
+    return greeting(client)
+
+
+def greeting(client: Client) -> bytes:
+    engine = client.engine
+    role = b"master" if engine.topology.is_primary else b"replica"
+    mode = b"cluster" if engine.config.cluster_enabled == "yes" else b"standalone"
+    items = [
+        bulk(b"server"), bulk(b"redis"),
+        bulk(b"version"), bulk(REDIS_VERSION.encode()),
+        bulk(b"proto"), integer(3 if client.resp3 else 2),
+        bulk(b"id"), integer(client.id),
+        bulk(b"mode"), bulk(mode),
+        bulk(b"role"), bulk(role),
+        bulk(b"modules"), EMPTY_ARRAY,
+    ]  # fmt: skip
+    return mapping(items, client.resp3)
+
+
+@command(
+    "QUIT", arity=-1, flags="noscript loading stale fast no_auth allow_busy", immediate=True, acl="connection",
+    group="connection", summary="Closes the connection.",
+)  # fmt: skip
+def quit_(client: Client, argv: list[bytes]) -> bytes:
+    client.finish()
+    return OK
+
+
+@command(
+    "RESET", arity=1, flags="noscript loading stale fast no_auth allow_busy", immediate=True, acl="connection",
+    group="connection", since="6.2.0", summary="Brings the connection back to how it started.",
+)  # fmt: skip
+def reset(client: Client, argv: list[bytes]) -> bytes:
+    engine = client.engine
+    engine.discard(client)
+    client.db = engine.keyspace.dbs[0]
+    client.resp3 = False
+    engine.pubsub.leave_all(client)
+    client.name = b""
+    client.set_origin()
+    client.readonly_mode = False
+    if client.reply_mode == REPLY_OFF:
+        client.reply_mode = REPLY_ON
+    client.user = b"default"
+    if engine.config.requirepass:
+        client.gate |= NEEDS_AUTH
+    return simple(b"RESET")

@@ -1,0 +1,5 @@
+"""engine: running commands on one node, sans-IO.
+
+`engine.py` dispatches, `registry.py` holds the facts of each command, `client.py` what a connection has chosen and is
+still owed, `gates.py` the rare checks before a command runs.
+"""

@@ -1,0 +1,1 @@
+"""history: the past of a log, as views that no client changes."""

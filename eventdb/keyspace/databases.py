@@ -1,0 +1,131 @@
+"""The keyspace: 16 databases of keys, values and deadlines. The state that a log replays into.
+
+Changed only by the apply functions of events (events.py). Nothing here reads a clock: whether a key has
+expired is the caller's question, because a replica hides what the primary has not yet deleted.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from hashlib import blake2b
+from typing import Final
+
+from eventdb.keyspace.value import DIGEST_BYTES, DIGEST_MODULUS, Limits, Order, Value, digest_of
+
+DATABASES: Final = 16
+Stored = object  # bytes | bytearray | Value; a bare object keeps the compiled dict access cheap
+
+
+class Db:
+    """One numbered database."""
+
+    def __init__(self, index: int, keyspace: Keyspace) -> None:
+        self.index = index
+        self.keyspace = keyspace
+        self.values: dict[bytes, object] = {}
+        self.expires: dict[bytes, int] = {}  # key -> Unix ms at which it is gone
+        self.order = Order([])
+        # (deadline, key), some stale; kept only on a primary, which is who expires keys.
+        self.deadlines: list[tuple[int, bytes]] | None = None
+
+    def put(self, key: bytes, value: object) -> None:
+        """Store a value, new or in place of another; a deadline is left as it is."""
+        values = self.values
+        before = len(values)
+        values[key] = value
+        if len(values) != before:
+            self.order.keys.append(key)
+
+    def delete(self, key: bytes) -> bool:
+        """Remove key, value and deadline; False when there was no such key."""
+        values = self.values
+        if key not in values:
+            return False
+        del values[key]
+        if self.expires:
+            self.expires.pop(key, None)
+        self.order.removed(values)
+        return True
+
+    def set_deadline(self, key: bytes, at_ms: int) -> None:
+        self.expires[key] = at_ms
+        deadlines = self.deadlines
+        if deadlines is not None:
+            heapq.heappush(deadlines, (at_ms, key))
+            if len(deadlines) > 2 * len(self.expires) + 1024:
+                self.track_deadlines()
+
+    def clear_deadline(self, key: bytes) -> bool:
+        return self.expires.pop(key, None) is not None
+
+    def track_deadlines(self) -> None:
+        """Start (or rebuild) the heap of deadlines: called when a node becomes primary."""
+        self.deadlines = [(at_ms, key) for key, at_ms in self.expires.items()]
+        heapq.heapify(self.deadlines)
+
+    def expired_keys(self, now_ms: int, count_max: int) -> list[bytes]:
+        """Take up to `count_max` keys whose deadline has passed off the heap; the caller deletes them by event."""
+        deadlines = self.deadlines
+        found: list[bytes] = []
+        if deadlines is None:
+            return found
+        while deadlines and deadlines[0][0] <= now_ms and len(found) < count_max:
+            at_ms, key = heapq.heappop(deadlines)
+            if self.expires.get(key) == at_ms and key not in found[-1:]:
+                found.append(key)
+        return found
+
+    def random_key(self, rng: random.Random) -> bytes | None:
+        return self.order.pick(rng, self.values) if self.values else None
+
+    def clear(self) -> None:
+        self.values = {}
+        self.expires = {}
+        self.order = Order([])
+        if self.deadlines is not None:
+            self.deadlines = []
+
+    def digest(self) -> int:
+        """Sum of one hash per key over name, type, content and deadline: the order of keys does not matter."""
+        total = 0
+        index = b"%d" % self.index
+        head = b"%d:%b" % (len(index), index)
+        for key, value in self.values.items():
+            deadline = self.expires.get(key)
+            at = b"" if deadline is None else b"%d" % deadline
+            if isinstance(value, Value):
+                total += digest_of([index, key, value.type_name(), value.digest().to_bytes(16, "big"), at])
+            else:  # what digest_of would hash, in one piece: most keys are strings
+                assert isinstance(value, (bytes, bytearray))
+                n = len(value)
+                data = b"%b%d:%b6:string%d:%b%d:%b" % (head, len(key), key, n, bytes(value), len(at), at)
+                total += int.from_bytes(blake2b(data, digest_size=DIGEST_BYTES).digest(), "big")
+        return total % DIGEST_MODULUS
+
+
+class Keyspace:
+    """All databases of one node."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.limits = limits if limits is not None else Limits()
+        self.dbs: list[Db] = [Db(i, self) for i in range(DATABASES)]
+
+    def swap(self, a: int, b: int) -> None:
+        """Exchange the content of two databases (SWAPDB); clients keep their Db object, so contents move."""
+        x, y = self.dbs[a], self.dbs[b]
+        x.values, y.values = y.values, x.values
+        x.expires, y.expires = y.expires, x.expires
+        x.order, y.order = y.order, x.order
+        x.deadlines, y.deadlines = y.deadlines, x.deadlines
+
+    def clear(self) -> None:
+        for db in self.dbs:
+            db.clear()
+
+    def key_count(self) -> int:
+        return sum(len(db.values) for db in self.dbs)
+
+    def digest(self) -> str:
+        """32 hexadecimal digits that depend on the whole state and on nothing else."""
+        return f"{sum(db.digest() for db in self.dbs) % DIGEST_MODULUS:032x}"

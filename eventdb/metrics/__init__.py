@@ -1,0 +1,1 @@
+"""metrics: what is counted and measured, as plain numbers that are summed later."""

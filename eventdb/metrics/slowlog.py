@@ -1,0 +1,78 @@
+"""The slow log: the last commands that took longer than slowlog-log-slower-than. Source: redis src/slowlog.c.
+
+It times the handler alone, as Redis does: waiting for the log is not in it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from eventdb.engine.client import Client
+    from eventdb.engine.settings import Config
+
+ARGUMENTS_MAX: Final = 32  # kept of one command
+ARGUMENT_BYTES_MAX: Final = 128
+REDACTED: Final = b"(redacted)"
+
+
+class SlowCommand:
+    """One entry."""
+
+    def __init__(self, id: int, at: int, usec: int, argv: list[bytes], address: str, name: bytes) -> None:
+        self.id = id
+        self.at = at  # Unix seconds
+        self.usec = usec
+        self.argv = argv
+        self.address = address
+        self.name = name
+
+
+class SlowLog:
+    """Newest first, at most slowlog-max-len entries."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.entries: deque[SlowCommand] = deque()
+        self.next_id = 0
+
+    def add(self, client: Client, argv: list[bytes], usec: int) -> None:
+        entry = SlowCommand(self.next_id, int(time.time()), usec, _shortened(argv), client.address, client.name)
+        self.next_id += 1
+        self.entries.appendleft(entry)
+        self.trim()
+
+    def trim(self) -> None:
+        """Drop what is over the limit; call it when the limit has changed."""
+        while len(self.entries) > self.config.slowlog_entries_max:
+            self.entries.pop()
+
+
+def _shortened(argv: list[bytes]) -> list[bytes]:
+    secret = _secret_from(argv)
+    found: list[bytes] = []
+    for i in range(min(len(argv), ARGUMENTS_MAX)):
+        arg = argv[i]
+        if i == ARGUMENTS_MAX - 1 and len(argv) > ARGUMENTS_MAX:
+            found.append(b"... (%d more arguments)" % (len(argv) - ARGUMENTS_MAX + 1))
+        elif i >= secret:
+            found.append(REDACTED)
+        elif len(arg) > ARGUMENT_BYTES_MAX:
+            found.append(arg[:ARGUMENT_BYTES_MAX] + b"... (%d more bytes)" % (len(arg) - ARGUMENT_BYTES_MAX))
+        else:
+            found.append(arg)
+    return found
+
+
+def _secret_from(argv: list[bytes]) -> int:
+    """Index of the first argument that may be a password."""
+    name = argv[0].upper()
+    if name == b"AUTH":
+        return 1
+    if name == b"HELLO":
+        return 2
+    if name == b"CONFIG" and b"requirepass" in b" ".join(argv[2:]).lower():
+        return 2
+    return len(argv)

@@ -1,0 +1,550 @@
+"""A node: one engine on one log, and what it is on it.
+
+    start     rebuild (replay what is there), then claim if the log is free or we were told to; else follow
+    replica   follow; when the log has been silent for a lease: look once more, claim (fence, adopt), replay the rest
+    primary   commit; Fenced -> forget everything, rebuild, follow; hand-over -> give the lease back, follow
+
+The server and the embedded API both run a node; it knows neither sockets nor commands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import socket
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from eventdb.backends import Fenced, Indeterminate, Log, LogError, LogInfo, Record, Unavailable, Writer, open_log
+from eventdb.cluster.lease import BEATS, LEASE_MS, MARGIN, Role
+from eventdb.cluster.topology import Member
+from eventdb.engine.client import FOLLOWING, LOADING, Client
+from eventdb.engine.engine import FAILOVER_IN_PROGRESS, NO_FAILOVER, WAITING_FOR_SYNC, Engine
+from eventdb.keyspace.types.zset import rank_large
+from eventdb.node.succession import Ground, Standing
+from eventdb.node.tenure import Tenure
+from eventdb.pipeline.appending import Committing
+from eventdb.pipeline.commit import Commit
+from eventdb.protocol.replies import ReplyError, integer
+from eventdb.replay.follower import Follower, OnProgress
+
+if TYPE_CHECKING:
+    from eventdb.engine.settings import Config
+
+log: Final = logging.getLogger("eventdb")
+
+CRON_SECONDS: Final = 0.1
+CLAIM_ATTEMPTS: Final = 5
+HAND_OVER_MS: Final = 5_000  # a hand-over that takes longer is given up
+FOLLOW_RETRY_SECONDS: Final = 0.5  # between two tries to read a log of which no zone answers
+LAG_KNOWN_MS_MAX: Final = 1 << 40
+
+STOPPING_TEXT: Final = "LOADING eventdb is stopping; the command was not run"
+READONLY_TEXT: Final = "READONLY You can't write against a read only replica."
+LOADING_TEXT: Final = "LOADING eventdb is loading the dataset in memory"
+FENCED_TEXT: Final = (
+    "UNKNOWN the outcome of this command is unknown: another node has taken over the log before it was confirmed"
+)
+CLOSED_TEXT: Final = "UNKNOWN the outcome of this command is unknown: the server stopped before it was confirmed"
+
+
+def timeout_text(timeout_ms: int) -> str:
+    return (
+        f"UNKNOWN the outcome of this command is unknown: no majority of zones confirmed it within {timeout_ms} ms;"
+        " a write may still become durable"
+    )
+
+
+class Node:
+    """Owns the log, the writer, the engine and the timers of one node.
+
+    asked: the role it is to have. lease_ms: of its own leases while other candidates are about. monotonic: seconds, for
+    leases; rng: for the spread of claims. Both are given by a simulation.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        config: Config,
+        name: str = "",
+        address: str = "",
+        *,
+        asked: Role = Role.PRIMARY,
+        lease_ms: int = LEASE_MS,
+        monotonic: Callable[[], float] = time.perf_counter,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.asked = asked
+        self.lease_ms = lease_ms
+        self.config = config
+        self.name = name or f"{socket.gethostname()}:{os.getpid()}"
+        self.address = address
+        self.log: Log = open_log(url)
+        self.url = self.log.url  # as it may be shown
+        self.monotonic = monotonic
+        self.committing = Committing(self._failed, monotonic)
+        self.tenure: Tenure | None = None
+        self.role = "loading"  # then "primary" or "replica"
+        self.on_progress: OnProgress | None = None  # told how a rebuild goes
+        self.engine = Engine(config, Commit(self.committing.append, self.committing.schedule))
+        self.committing.engine = self.engine
+        self.engine.facts = self.facts
+        self.engine.on_announce = self._announced
+        self.engine.on_failover = self._begin_failover
+        self.engine.commit.on_room = self._resume_all
+        self.standing = Standing(self.name, monotonic, rng or random.Random())
+        self.standing.on_change = self._members_changed
+        self._follow_task: asyncio.Task[None] | None = None
+        self._handing_over: asyncio.Task[None] | None = None
+        self._cron: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._new_follower()
+        self.load_seconds = 0.0
+
+    def _new_follower(self) -> None:
+        self.follower = Follower(self.log, self.engine, on_record=self._followed, on_slice=self._applied)
+
+    @property
+    def writer(self) -> Writer | None:
+        return self.committing.writer
+
+    @writer.setter
+    def writer(self, writer: Writer | None) -> None:
+        self.committing.writer = writer
+
+    # -- becoming a primary
+
+    async def start(self) -> None:
+        """Rebuild, and be ready as what the log and `asked` allow. Raises LogError: it cannot be read, or claimed."""
+        engine = self.engine
+        engine.call_later = asyncio.get_running_loop().call_later
+        engine.gate, engine.gate_error = LOADING, LOADING_TEXT
+        engine.topology.introduce(self.name, self.address, self.asked is not Role.REPLICA)
+        began = time.perf_counter()
+        await self._replay()
+        if self.config.cluster_enabled == "yes" and any(db.values for db in engine.keyspace.dbs[1:]):
+            raise LogError("the log holds keys in other databases than 0, which cluster-enabled does not have")
+        if not await self._claim_at_start():
+            self._become_replica()
+        self.load_seconds = time.perf_counter() - began
+        self._tick()
+
+    async def _claim_at_start(self) -> bool:
+        if self.asked is Role.PRIMARY:
+            await self._take_log(Ground.FREE if self.standing.is_free() else Ground.FORCE, CLAIM_ATTEMPTS)
+            return True
+        if self.asked is Role.REPLICA or not self.standing.may_begin():
+            return False
+        try:
+            await self._take_log(Ground.FREE)
+        except Fenced as error:
+            log.info("another node was faster: %s", error)
+            return False
+        return True
+
+    async def _take_log(self, ground: Ground, attempts: int = 1) -> None:
+        """Claim the log and be the primary. Raises LogError; then it is none."""
+        self.standing.decide(ground)
+        writer = await self._claim(attempts)
+        try:
+            await self._replay()
+            if (wait_s := self.standing.wait_s()) > 0:
+                log.info("waiting %.3f s, until the lease of the primary before has lapsed", wait_s)
+                await asyncio.sleep(wait_s)
+            if self.follower.offset >= writer.next_offset:
+                raise Fenced("another node has claimed the log since, and written to it")
+            assert writer.next_offset == self.follower.offset + 1
+            alone = self.log.local
+            tenure = Tenure(self.engine, writer, self.lease_ms, self.monotonic, self._failed, may_be_alone=alone)
+            await tenure.begin(self.standing.others())
+        except BaseException:
+            await writer.close()
+            raise
+        self._begin_tenure(writer, tenure)
+
+    def _begin_tenure(self, writer: Writer, tenure: Tenure) -> None:
+        engine = self.engine
+        self.writer, self.tenure = writer, tenure
+        self.committing.on_durable = tenure.durable
+        tenure.on_members = self._members_changed
+        for db in engine.keyspace.dbs:
+            db.track_deadlines()
+        rank_large(engine.keyspace)
+        engine.gate &= ~(LOADING | FOLLOWING)
+        self.role = "primary"
+        self._members_changed()
+        log.info("primary of epoch %d behind offset %d", writer.epoch, self.follower.offset)
+
+    async def _claim(self, attempts: int) -> Writer:
+        for attempt in range(attempts):
+            try:
+                return await self.log.claim(self.name, self.address)
+            except Fenced:  # lost a race to a claim made at the same time
+                if attempt == attempts - 1:
+                    raise
+        raise AssertionError("unreachable")
+
+    async def _replay(self) -> None:
+        """Apply everything the log holds behind what was applied so far, at full speed."""
+        follower = self.follower
+        await follower.rebuild(on_progress=self.on_progress)
+        self.engine.commit.start_at(follower.offset)
+
+    # -- committing
+
+    def _resume_all(self) -> None:
+        """The pipeline has room again."""
+        for client in self.engine.clients.values():
+            client.sink.resume()
+
+    def _fail_pending(self, text: str) -> None:
+        """Nothing pending will be confirmed to its clients: tell them so."""
+        clients: dict[Client, None] = {}
+        for batch in self.engine.commit.stop():
+            for client in batch.clients:
+                clients[client] = None
+        for client in clients:
+            client.fail_held(text)
+            client.flush()
+
+    def _time_out(self) -> None:
+        """Answer what has waited longer than commit-timeout; the batches themselves go on."""
+        limit = self.config.commit_timeout_ms
+        now = time.monotonic()
+        for batch in self.engine.commit.pending:
+            if (now - batch.opened) * 1000 < limit:
+                break
+            clients, batch.clients = batch.clients, []
+            for client in clients:
+                client.fail_held(timeout_text(limit), batch)
+                client.flush()
+
+    # -- stepping down
+
+    def _failed(self, failure: BaseException | None) -> None:
+        """An append of this tenure failed; None: it was cancelled."""
+        if self.tenure is None or self._closed:
+            return
+        if isinstance(failure, Fenced):
+            log.warning("fenced: another node has claimed the log (%s); stepping down", failure)
+            self._step_down()
+        else:
+            if not isinstance(failure, Indeterminate):
+                log.error("append failed: %r", failure)
+            self._step_down(CLOSED_TEXT)
+
+    def _step_down(self, text: str = FENCED_TEXT) -> None:
+        """Fenced: answer nothing that was pending, forget the state, follow the log as a replica."""
+        engine = self.engine
+        self._end_tenure()
+        engine.pause.end()
+        engine.gate, engine.gate_error = LOADING, LOADING_TEXT
+        self.role = "loading"
+        engine.topology.update(engine.topology.epoch, None, engine.topology.members.values())
+        self._fail_pending(text)
+        engine.reset_state()
+        self._new_follower()
+        engine.commit = Commit(self.committing.append, self.committing.schedule)
+        engine.commit.on_room = self._resume_all
+        self._follow_task = asyncio.get_running_loop().create_task(self._follow_again())
+
+    def _end_tenure(self) -> None:
+        self.committing.on_durable = None
+        if self.tenure is not None:
+            self.tenure.end()
+            self.tenure = None
+
+    async def _follow_again(self) -> None:
+        """Let go of the log as its writer, rebuild, and follow."""
+        await self._close_writer()
+        await self._follow(rebuilt=False)
+
+    async def _close_writer(self) -> None:
+        writer, self.writer = self.writer, None
+        if writer is not None:
+            await writer.close()
+
+    def _begin_failover(self, address: str | None, timeout_ms: int) -> None:
+        """FAILOVER: check what can be checked at once, then hand over in the background. Raises ReplyError."""
+        if self.tenure is None:
+            raise ReplyError("ERR FAILOVER is not valid when server is a replica.")
+        if self._handing_over is not None and not self._handing_over.done():
+            raise ReplyError("ERR FAILOVER already in progress.")
+        self.tenure.check_successor(_successor(self.tenure, address))
+        self.engine.failover_state = WAITING_FOR_SYNC
+        self._handing_over = asyncio.get_running_loop().create_task(self._fail_over(address, timeout_ms))
+
+    async def _fail_over(self, address: str | None, timeout_ms: int) -> None:
+        if self.engine.failover_state != WAITING_FOR_SYNC:
+            return  # aborted before it began
+        try:
+            await self.hand_over(address, timeout_ms or HAND_OVER_MS)
+        except ReplyError as error:
+            log.warning("the hand-over has failed: %s", error.text)
+        finally:
+            self.engine.failover_state = NO_FAILOVER
+
+    async def hand_over(self, address: str | None, timeout_ms: int) -> str:
+        """Give the lease to a follower and follow it; returns the address of the one that takes over.
+
+        address: of the follower meant, or None for the one that is furthest. Writes wait meanwhile, and are then
+        answered as a replica answers them. Raises ReplyError when nothing was given away.
+        """
+        tenure, engine = self.tenure, self.engine
+        if tenure is None:
+            raise ReplyError("ERR FAILOVER is not valid when server is a replica.")
+        successor = _successor(tenure, address)
+        tenure.check_successor(successor)
+        engine.pause.start(timeout_ms, writes_only=True)
+        engine.failover_state = WAITING_FOR_SYNC
+        try:
+            await self._drained(timeout_ms / 1000)
+            engine.failover_state = FAILOVER_IN_PROGRESS
+            if self.tenure is not tenure:
+                raise ReplyError("ERR another node has taken the log over meanwhile")
+            engine.gate |= FOLLOWING
+            engine.gate_error = READONLY_TEXT
+            self.role = "replica"
+            log.info("handing over to %s at %s", successor.name, successor.address)
+            self.tenure, self.standing.statement = None, None
+            engine.topology.update(engine.topology.epoch, None, engine.topology.members.values())
+            position = await asyncio.wait_for(tenure.release(successor.name), timeout_ms / 1000)
+            await self._close_writer()
+            engine.step_aside()
+            # It reads its own last word again, as every follower does.
+            self.follower.offset, self.follower.next_position = engine.commit.durable_offset, position
+            self._become_replica()
+        except ReplyError:
+            raise
+        except Exception as error:
+            self._step_down()
+            raise ReplyError(f"ERR the outcome of the hand-over is unknown: {error or 'no answer in time'}") from None
+        finally:
+            engine.failover_state = NO_FAILOVER
+            engine.pause.end()
+        return successor.address
+
+    async def _drained(self, seconds: float) -> None:
+        """Wait until all that was accepted is durable. Raises ReplyError when it takes too long or is aborted."""
+        commit = self.engine.commit
+        deadline = self.monotonic() + seconds
+        commit.seal()
+        while True:
+            if self.engine.failover_state != WAITING_FOR_SYNC:
+                raise ReplyError("ERR it was aborted")
+            if not commit.pending:
+                return
+            if self.monotonic() > deadline or commit.stopped:
+                raise ReplyError("ERR writes are not durable yet, so nothing was handed over")
+            await asyncio.sleep(0.001)
+
+    # -- following
+
+    def _become_replica(self) -> None:
+        """Serve reads of what is applied, refuse writes, and follow the log in a task of its own."""
+        self._serve_reads()
+        self._follow_task = asyncio.get_running_loop().create_task(self._follow(rebuilt=True))
+
+    def _serve_reads(self) -> None:
+        self.role = "replica"
+        engine = self.engine
+        engine.gate = engine.gate & ~LOADING | FOLLOWING
+        engine.gate_error = READONLY_TEXT
+        self._members_changed()
+
+    async def _follow(self, *, rebuilt: bool) -> None:
+        """Follow until the node is closed or the primary. What is applied is served on while the log cannot be reached.
+
+        A log that cannot be followed any further (damage, trimmed history, a newer format) ends the service: a replica
+        that stands still for ever and answers is a plausible lie.
+        """
+        while not self._closed:
+            try:
+                if not rebuilt:
+                    await self._replay()
+                    self._serve_reads()
+                    rebuilt = True
+                await self._follow_until_silence()
+                if await self._take_over():
+                    return
+            except Fenced as error:
+                log.info("another node was faster: %s", error)
+            except Unavailable as error:
+                log.warning("the log cannot be followed now: %s; trying again", error)
+                await asyncio.sleep(FOLLOW_RETRY_SECONDS)
+            except Exception as error:
+                known = isinstance(error, LogError)
+                log.error(
+                    "the log cannot be followed behind offset %d: %s", self.follower.offset, error, exc_info=not known
+                )
+                self.role = "loading"
+                text = f"MASTERDOWN this replica cannot follow its log behind offset {self.follower.offset}: {error}"
+                self.engine.gate, self.engine.gate_error = LOADING, " ".join(text.split())
+                return
+
+    async def _follow_until_silence(self) -> None:
+        """Follow; return when it is this node's turn to claim, if it may at all. Raises LogError."""
+        loop = asyncio.get_running_loop()
+        silence = loop.create_future() if self.asked is Role.REPLICA else self.standing.silence()
+        following = loop.create_task(self.follower.follow())
+        try:
+            await asyncio.wait((following, silence), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            silence.cancel()
+            following.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await following
+
+    async def _take_over(self) -> bool:
+        """Nothing was heard for a lease: if that is so at the log's proven end, claim. False: somebody is there."""
+        heard_at = self.standing.heard_at
+        await self._replay()
+        if self.standing.heard_at != heard_at and not self.standing.is_free():
+            return False
+        ground = Ground.FREE if self.standing.is_free() else Ground.SILENCE
+        why = "nobody holds the lease" if ground is Ground.FREE else "the primary's lease has lapsed"
+        log.warning("%s; claiming the log", why)
+        try:
+            await self._take_log(ground)
+        except (Fenced, Unavailable):
+            raise
+        except LogError as error:
+            log.error("the log cannot be claimed: %s; trying again", error)
+            await asyncio.sleep(FOLLOW_RETRY_SECONDS)
+            return False
+        return True
+
+    def _followed(self, record: Record) -> None:
+        """A record was applied: the engine answers reads by what is applied, its offsets follow."""
+        self.standing.heard(record)
+        if self.role == "replica":
+            me = self.engine.topology.me
+            me.lag_ms = min(max(int(time.time() * 1000) - record.time_ms, 0), LAG_KNOWN_MS_MAX)  # two machines' clocks
+            self._applied()
+            if self.engine.topology.primary is None and not self.standing.claimed:
+                self._members_changed()
+
+    def _look_for_silence(self) -> None:
+        """On a replica: without a word from the log it is behind by as long, and at last nobody is the primary."""
+        topology, lease_ms = self.engine.topology, self.standing.lease_ms
+        silent_ms = self.standing.silent_s() * 1000
+        if silent_ms > 2 * lease_ms / BEATS:
+            topology.me.lag_ms = max(topology.me.lag_ms, min(int(silent_ms), LAG_KNOWN_MS_MAX))
+        if topology.primary is not None and silent_ms > (1 + 2 * MARGIN) * lease_ms:
+            log.warning("nothing was heard from %s for %.1f s", topology.primary.address, silent_ms / 1000)
+            topology.update(topology.epoch, None, topology.members.values())
+
+    def _applied(self) -> None:
+        """Clients may look at the state now, so it must have its offset."""
+        if self.role != "replica":
+            return
+        commit = self.engine.commit
+        commit.offset = commit.durable_offset = self.engine.topology.me.offset = self.follower.offset
+        if self.engine.waiting.offsets or self.engine.pubsub.early:
+            self.engine.offset_reached()
+
+    # -- who is there
+
+    def _announced(self, member: Member, said: dict[str, object]) -> bytes | None:
+        """EVENTDB.ANNOUNCE: the primary keeps the list, and answers with its durable offset."""
+        if self.tenure is None:
+            return None
+        self.tenure.announced(member)
+        return integer(self.engine.commit.durable_offset)
+
+    def _members_changed(self) -> None:
+        """Bring the engine's list of nodes up to date, from our own tenure or from what the log says."""
+        topology, tenure, said = self.engine.topology, self.tenure, self.standing.statement
+        if self.role == "loading":
+            return  # the log is being read from its beginning: it tells of primaries of long ago
+        if tenure is not None:
+            topology.update(tenure.writer.epoch, topology.me, tenure.members.values())
+        elif said is not None:
+            known = topology.primary.offset if topology.primary is not None else 0
+            primary = None if said.released or said.name == self.name else Member(said.name, said.address, offset=known)
+            topology.update(self.standing.epoch, primary, said.members)
+
+    # -- timers, facts, closing
+
+    def _tick(self) -> None:
+        self._cron = asyncio.get_running_loop().call_later(CRON_SECONDS, self._tick)
+        engine = self.engine
+        engine.read_clock()
+        engine.cron()
+        if self.role == "replica":
+            self._look_for_silence()
+        if self.role == "primary":
+            engine.expire_cycle()
+            if engine.commit.pending:
+                self._time_out()
+        if self.tenure is not None:
+            self.tenure.time_out(self.config.commit_timeout_ms)
+
+    async def info(self) -> LogInfo:
+        return await self.log.info()
+
+    def facts(self) -> dict[str, str]:
+        """What INFO shows of the node and its log."""
+        commit = self.engine.commit
+        found = {
+            "role": self.role,
+            "log_url": self.url,
+            "node_name": self.name,
+            "lease_ms": str(self.tenure.lease_ms if self.tenure is not None else self.standing.lease_ms),
+            "offset": str(commit.offset),
+            "durable_offset": str(commit.durable_offset),
+            "pending_batches": str(len(commit.pending)),
+            "pending_bytes": str(commit.pending_size),
+            "load_seconds": f"{self.load_seconds:.3f}",
+            "events_replayed": str(self.follower.events),
+        }
+        writer = self.writer
+        if writer is not None:
+            stats = writer.stats
+            found["epoch"] = str(writer.epoch)
+            found["log_records"] = str(stats.records)
+            found["log_transactions"] = str(stats.transactions)
+            found["log_body_bytes"] = str(stats.body_bytes)
+            found["log_stored_bytes"] = str(stats.stored_bytes)
+            found["log_syncs"] = str(stats.syncs)
+            found["log_zone_errors"] = str(stats.zone_errors)
+        return found
+
+    async def close(self) -> None:
+        """Make what was accepted durable if the log allows, tell the clients otherwise, release everything."""
+        if self._closed:
+            return
+        self._closed = True
+        # What is run from here on could be read off a state that somebody else already changes, or is not durable.
+        self.engine.gate |= LOADING
+        self.engine.gate_error = STOPPING_TEXT
+        if self._cron is not None:
+            self._cron.cancel()
+        for task in (self._handing_over, self._follow_task):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        if self.writer is not None:
+            self.engine.commit.seal()
+            if self.tenure is not None:
+                self.tenure.give_up()  # behind all that was accepted
+            await self._close_writer()
+            await asyncio.sleep(0)  # the appends' callbacks free the last replies
+        self._fail_pending(CLOSED_TEXT)
+        await self.log.close()
+
+
+def _successor(tenure: Tenure, address: str | None) -> Member:
+    """Who is to take over. Raises ReplyError."""
+    candidates = [member for member in tenure.members.values() if member.candidate]
+    if address is not None:
+        candidates = [member for member in candidates if member.address == address]
+        if not candidates:
+            raise ReplyError("ERR FAILOVER target HOST and PORT is not a replica.")
+    if not candidates:
+        raise ReplyError("ERR FAILOVER requires connected replicas.")
+    return max(candidates, key=lambda member: member.offset)

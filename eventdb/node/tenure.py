@@ -1,0 +1,322 @@
+"""A tenure: one node's time as the primary, from its claim until it is fenced or gives the log back.
+
+It keeps the lease by appending (a heartbeat when nothing else is), says in the log who is there, and stalls the engine
+while the lease has lapsed. `lease.py` says why that is safe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final
+
+from eventdb.backends import RecordKind, Writer
+from eventdb.cluster.lease import BEATS, LONE_LEASE_MS, Holder, Statement
+from eventdb.engine.client import LEASELESS
+from eventdb.protocol.replies import ReplyError
+
+if TYPE_CHECKING:
+    from eventdb.cluster.topology import Member
+    from eventdb.engine.client import Timer
+    from eventdb.engine.engine import Engine
+
+log: Final = logging.getLogger("eventdb")
+
+MEMBER_SECONDS: Final = 3.0  # a follower that has not announced itself for so long is gone
+LATE_SECONDS: Final = 1.2  # one that has missed two announcements may be stopped: it is behind, and is handed nothing
+LAG_MS_MAX: Final = 1000  # a follower further behind than this is not handed the log: it has to apply all of it first
+MEMBERS_MAX: Final = 256
+STATE_SECONDS: Final = 5.0  # the whole statement is said again this often, for who starts to read in the middle
+# A lone primary that hears neither yes nor no from its log for this long, after the lease has lapsed, answers reads of
+# clean keys again: nobody else is known, and a log that nobody can write to cannot have changed hands.
+ALONE_SECONDS: Final = 0.3
+
+LAPSED_TEXT: Final = (
+    "MASTERDOWN this node could not renew its lease, because its log does not answer; the command was not run"
+)
+
+
+class Tenure:
+    """Owns the writer's heartbeats, the lease and the list of followers. `monotonic` is in seconds."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        writer: Writer,
+        lease_ms: int,
+        monotonic: Callable[[], float],
+        on_failure: Callable[[BaseException], None],
+        *,
+        may_be_alone: bool = True,
+    ) -> None:
+        """may_be_alone: nobody can reach this log who is out of this machine's sight (see `_go_on_alone`)."""
+        self.engine = engine
+        self.writer = writer
+        self.me = engine.topology.me
+        self.holder = Holder.here()
+        self.shared_lease_ms = lease_ms  # with other candidates about
+        self.lease_ms = LONE_LEASE_MS
+        self.members: dict[str, Member] = {}
+        self.lapsed = True  # until the first statement is durable
+        self.lapsed_at = monotonic()
+        self.refused_at = 0.0  # when what waits for the lease was last refused
+        self.sent = 0.0  # when the newest append was sent
+        self.on_members: Callable[[], None] | None = None
+        self._monotonic = monotonic
+        self._on_failure = on_failure
+        self._heard: dict[str, float] = {}
+        self._stated = 0.0
+        self._beats = 0  # heartbeats on their way
+        self._stating = False  # a statement about the followers is on its way
+        self._state_again = False  # and another one is due behind it
+        self._timer: Timer | None = None
+        self._alone: Timer | None = None
+        self._may_be_alone = may_be_alone
+        self._ended = False
+
+    async def begin(self, followers: Iterable[Member]) -> None:
+        """Make the first statement durable; from then on the node may answer. Raises LogError.
+
+        followers: those the primary before has listed; they count until they are not heard of for MEMBER_SECONDS.
+        """
+        for member in followers:
+            self.members[member.name] = member
+            self._heard[member.name] = self._monotonic()
+        if not self.lone:
+            self.lease_ms = self.shared_lease_ms
+        future = self._append(self._statement())
+        sent = self.sent
+        try:
+            await future
+        except BaseException:
+            self.end()
+            raise
+        self.engine.on_lapse = self._lapse
+        self._take_up(sent)
+        self._beat()
+
+    def end(self) -> None:
+        """Nothing is appended any more, and nothing is answered by this lease."""
+        self._ended = True
+        self.engine.on_lapse = None
+        self.engine.lease_until = math.inf
+        for timer in (self._timer, self._alone):
+            if timer is not None:
+                timer.cancel()
+        if self.engine.gate & LEASELESS:
+            self._let_go()
+
+    # -- the lease
+
+    def durable(self, sent: float) -> None:
+        """An append that was sent at that moment is durable: the lease runs from there, unless it has lapsed."""
+        engine = self.engine
+        if self._ended or self.lapsed:
+            return
+        if self._monotonic() > engine.lease_until:
+            self._lapse()
+            return
+        until = sent + self.lease_ms / 1000
+        if until > engine.lease_until:
+            engine.lease_until = until
+
+    def _lapse(self) -> None:
+        """Stall what reads and writes, and try to take the lease up again."""
+        if self.lapsed or self._ended:
+            return
+        self.lapsed = True
+        self.lapsed_at = self._monotonic()
+        self.engine.lease_until = math.inf
+        self.engine.gate |= LEASELESS
+        log.warning("the lease of %d ms has lapsed; answering waits until the log confirms it anew", self.lease_ms)
+        self._try_to_resume()
+        self._alone = self.engine.later(ALONE_SECONDS, self._go_on_alone)
+
+    def _try_to_resume(self) -> None:
+        future = self._append(self._statement(resumed=True))
+        sent = self.sent
+        future.add_done_callback(lambda done: self._resumed(sent, done))
+
+    def _resumed(self, sent: float, done: asyncio.Future[int]) -> None:
+        if self._ended or done.cancelled() or done.exception() is not None:
+            return  # `_appended` told the node
+        if self._monotonic() > sent + self.lease_ms / 1000:
+            self._try_to_resume()  # it took longer than a lease
+            return
+        log.info("the lease is confirmed again, after %.1f s", self._monotonic() - self.lapsed_at)
+        self._take_up(sent)
+
+    def _take_up(self, sent: float) -> None:
+        self.lapsed = False
+        self.engine.lease_until = sent + self.lease_ms / 1000
+        if self._alone is not None:
+            self._alone.cancel()
+            self._alone = None
+        self._let_go()
+
+    def _go_on_alone(self) -> None:
+        if self.lapsed and self.lone and self._may_be_alone:
+            log.warning("no majority of zones answers; no other node is known, so reads of clean keys go on")
+            self._let_go()
+
+    def _let_go(self) -> None:
+        self.engine.gate &= ~LEASELESS
+        self.engine.pause.go_on()
+
+    def time_out(self, limit_ms: int) -> None:
+        """Refuse what has waited for the lease for longer than a client waits for a write."""
+        waited_since = max(self.lapsed_at, self.refused_at)
+        if self.engine.gate & LEASELESS and (self._monotonic() - waited_since) * 1000 >= limit_ms:
+            self.refused_at = self._monotonic()
+            self.engine.pause.refuse_all(LAPSED_TEXT)
+
+    # -- heartbeats
+
+    def _append(self, statement: Statement | None) -> asyncio.Future[int]:
+        """Append a heartbeat, with a statement or one that repeats the last."""
+        writer = self.writer
+        body = b""
+        if statement is not None:
+            body = statement.encode()
+            self._stated = self._monotonic()
+        self.sent = self._monotonic()
+        self._beats += 1
+        future = writer.append(
+            body,
+            first_offset=writer.next_offset,
+            count=0,
+            time_ms=max(int(time.time() * 1000), writer.last_time_ms),
+            kind=RecordKind.HEARTBEAT,
+        )
+        future.add_done_callback(self._appended)
+        return future
+
+    def _appended(self, done: asyncio.Future[int]) -> None:
+        self._beats -= 1
+        failure = None if done.cancelled() else done.exception()
+        if failure is not None and not self._ended:
+            self._on_failure(failure)
+
+    def _beat(self) -> None:
+        """Look after the lease and the list of followers, `BEATS` times a lease."""
+        if self._ended:
+            return
+        interval = self.lease_ms / 1000 / BEATS
+        self._timer = self.engine.later(interval, self._beat)
+        now = self._monotonic()
+        if not self.lapsed and now > self.engine.lease_until:
+            self._lapse()
+        gone = [name for name, heard in self._heard.items() if now - heard > MEMBER_SECONDS]
+        for name in gone:
+            del self.members[name], self._heard[name]
+        for name, heard in self._heard.items():  # it cannot be less behind than its silence is long
+            if now - heard > LATE_SECONDS:
+                self.members[name].lag_ms = max(self.members[name].lag_ms, int((now - heard) * 1000))
+        if gone:
+            self.state(changed=True)
+        elif self._beats >= BEATS:
+            return  # the log does not answer: more of them would not help
+        elif now - self._stated > STATE_SECONDS:
+            self.state(changed=False)
+        elif now - self.sent > interval / 2:
+            self._append(None).add_done_callback(lambda done: self._kept(now, done))
+
+    def _kept(self, sent: float, done: asyncio.Future[int]) -> None:
+        if not done.cancelled() and done.exception() is None:
+            self.durable(sent)
+
+    # -- who is there
+
+    @property
+    def lone(self) -> bool:
+        """No other node that could take over is known."""
+        return not any(member.candidate for member in self.members.values())
+
+    def announced(self, member: Member) -> None:
+        """A follower said who it is and how far it has come."""
+        known = self.members.get(member.name)
+        if known is None and len(self.members) >= MEMBERS_MAX:
+            log.warning("%s at %s is not listed: %d nodes are", member.name, member.address, MEMBERS_MAX)
+            return
+        self.members[member.name] = member
+        self._heard[member.name] = self._monotonic()
+        if known is None or (known.address, known.candidate) != (member.address, member.candidate):
+            log.info("%s follows at %s", member.name, member.address)
+            self.state(changed=True)
+        elif self.on_members is not None:
+            self.on_members()
+
+    def check_successor(self, member: Member) -> None:
+        """Raises ReplyError when this follower could not take over at once: writes would wait until it can."""
+        silent_s = self._monotonic() - self._heard.get(member.name, -math.inf)
+        if silent_s > LATE_SECONDS:
+            raise ReplyError(
+                f"ERR {member.address} has not been heard of for {silent_s:.1f} s; nothing was handed over"
+            )
+        if member.lag_ms > LAG_MS_MAX:
+            raise ReplyError(f"ERR {member.address} is {member.lag_ms} ms behind the log; nothing was handed over")
+
+    def state(self, *, changed: bool) -> None:
+        """Say in the log who is there, and for how long a lease runs now.
+
+        A shorter lease binds this node from the moment the word is sent; a longer one only once the word is durable.
+        """
+        if changed and self.on_members is not None:
+            self.on_members()
+        wanted = LONE_LEASE_MS if self.lone else self.shared_lease_ms
+        if self.lapsed and not self.lone:
+            self.engine.gate |= LEASELESS  # it may have gone on alone
+        if wanted < self.lease_ms:
+            self.lease_ms = wanted
+            self.engine.lease_until = min(self.engine.lease_until, self._monotonic() + wanted / 1000)
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = self.engine.later(wanted / 1000 / BEATS, self._beat)
+        if self._stating:  # one at a time: who announces itself often must not fill the log
+            self._state_again = True
+            return
+        self._stating = True
+        future = self._append(self._statement(lease_ms=wanted))
+        sent = self.sent
+        future.add_done_callback(lambda done: self._said(sent, wanted, done))
+
+    def _said(self, sent: float, lease_ms: int, done: asyncio.Future[int]) -> None:
+        self._stating = False
+        if self._ended or done.cancelled() or done.exception() is not None:
+            return
+        if self._state_again:
+            self._state_again = False
+            self.state(changed=True)
+        if not self.lapsed and lease_ms == (LONE_LEASE_MS if self.lone else self.shared_lease_ms):
+            self.lease_ms = lease_ms
+        self.durable(sent)
+
+    def _statement(
+        self, *, lease_ms: int = 0, resumed: bool = False, released: bool = False, successor: str = ""
+    ) -> Statement:
+        return Statement(
+            self.me.name,
+            self.me.address,
+            lease_ms or self.lease_ms,
+            tuple(self.members.values()),
+            self.holder,
+            released,
+            successor,
+            resumed,
+        )
+
+    async def release(self, successor: str = "") -> int:
+        """Give the lease back: nothing is answered by it, or appended, from here on.
+
+        Returns the position of the word in the log once it is durable. Raises LogError.
+        """
+        self.end()
+        return await self._append(self._statement(released=True, successor=successor))
+
+    def give_up(self) -> None:
+        """The same for a node that stops: the writer's closing waits for the word, if a majority answers."""
+        self.end()
+        self._append(self._statement(released=True))

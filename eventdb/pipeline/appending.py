@@ -1,0 +1,66 @@
+"""Between the commit pipeline and the log: a sealed batch becomes one record, a durable record frees its replies.
+
+Apart from node.py because it runs for each batch: this is compiled, the node is not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from eventdb.backends import Writer
+    from eventdb.engine.engine import Engine
+    from eventdb.pipeline.commit import Batch, Commit
+
+
+class Committing:
+    """The sink of a node's `Commit`. `writer` is the node's, None while it has none."""
+
+    def __init__(self, on_failure: Callable[[BaseException | None], None], monotonic: Callable[[], float]) -> None:
+        self.on_failure = on_failure  # an append failed, or was cancelled (None): nothing pending will be confirmed
+        self.on_durable: Callable[[float], None] | None = None  # an append is durable that was sent at that moment
+        self.monotonic = monotonic
+        self.writer: Writer | None = None
+        self.engine: Engine | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def schedule(self, action: Callable[[], None]) -> object:
+        """Run at the end of this turn of the loop."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop.call_soon(action)
+
+    def append(self, batch: Batch) -> None:
+        """One batch becomes one record."""
+        writer = self.writer
+        engine = self.engine
+        assert writer is not None and engine is not None
+        commit = engine.commit  # a fenced node gets another one
+        sent = self.monotonic()
+        future = writer.append(
+            batch.body(),
+            first_offset=batch.first_offset,
+            count=batch.count,
+            time_ms=max(int(time.time() * 1000), writer.last_time_ms),
+        )
+        future.add_done_callback(lambda done: self._appended(commit, batch, sent, done))
+
+    def _appended(self, commit: Commit, batch: Batch, sent: float, done: asyncio.Future[int]) -> None:
+        cancelled = done.cancelled()
+        failure = None if cancelled else done.exception()
+        if commit.stopped:
+            return
+        if cancelled or failure is not None:
+            self.on_failure(failure)
+            return
+        if self.on_durable is not None:
+            self.on_durable(sent)
+        for client in commit.completed(batch):
+            client.flush()
+        engine = self.engine
+        assert engine is not None
+        if engine.waiting.offsets or engine.pubsub.early:
+            engine.offset_reached()

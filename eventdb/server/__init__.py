@@ -1,0 +1,1 @@
+"""server: ports and sockets in front of a node."""

@@ -1,0 +1,251 @@
+"""One client connection: an asyncio protocol around the parser and the engine. No coroutine, no task.
+
+Flow control, both ways: a connection stops running commands, and soon stops reading, while its client is blocked, while
+it does not read its replies, or while the commit pipeline is full. What it has parsed waits in `backlog`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import sys
+import time
+from typing import TYPE_CHECKING, Final
+
+from eventdb.engine.client import NEEDS_AUTH, Client
+from eventdb.protocol.replies import error
+from eventdb.protocol.requests import NOTHING, RequestParser
+
+if TYPE_CHECKING:
+    from eventdb.engine.engine import Engine
+
+log: Final = logging.getLogger("eventdb")
+
+OWED_BYTES_MAX: Final = 1 << 20  # replies not yet handed to the socket; above it no command is run
+UNSENT_BYTES_MAX: Final = 1 << 20  # replies in the socket's buffer; above it no command is run
+# libuv hands a flooding client's chunks over up to 32 times in a row, and only then looks at anybody else.
+RUN_MAX: Final = 512  # commands of one client before everybody else gets their turn
+BACKLOG_MAX: Final = 64  # commands parsed but not run, before reading stops
+
+
+class Connection:
+    """Implements asyncio.Protocol and eventdb.engine.client.Sink."""
+
+    def __init__(self, engine: Engine, connections: dict[Connection, None]) -> None:
+        self.engine = engine
+        self.connections = connections
+        self.parser = RequestParser(engine.shared_reader)
+        self.parser.bulk_bytes_max = engine.config.bulk_bytes_max
+        self.backlog = NOTHING  # parsed commands; those from `position` on are not yet run
+        self.position = 0
+        self.client: Client | None = None
+        self.transport: asyncio.Transport | None = None
+        self.reading = True
+        self.writable = True
+        self.resuming = False
+        self.ended = False  # the client has shut down its side
+        self.behind_since = 0.0  # time.monotonic() when a subscriber's unread messages passed the soft limit
+
+    # -- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        self.transport = transport
+        transport.set_write_buffer_limits(UNSENT_BYTES_MAX)
+        engine = self.engine
+        if len(self.connections) >= engine.config.maxclients:
+            engine.statistics.connections_rejected += 1
+            transport.write(error("ERR max number of clients reached"))
+            transport.close()
+            return
+        self.connections[self] = None
+        _keep_alive(transport, engine.config.keepalive_seconds)
+        self.client = engine.connect(self, _address(transport, "peername"), _address(transport, "sockname"))
+
+    def connection_lost(self, failure: Exception | None) -> None:
+        self.connections.pop(self, None)
+        self.backlog = NOTHING
+        self.position = 0
+        if self.client is not None:
+            self.engine.disconnect(self.client)
+        self.transport = None
+
+    def eof_received(self) -> bool:
+        """The client will send no more: what it sent is still run and answered, then the connection closes."""
+        self.ended = True
+        client = self.client
+        if client is None or client.blocked is not None:
+            return False
+        if self.position == len(self.backlog) and client.stalled is None:
+            client.finish()
+        return True
+
+    def pause_writing(self) -> None:
+        self.writable = False
+
+    def resume_writing(self) -> None:
+        self.writable = True
+        self.resume()
+
+    def data_received(self, data: bytes) -> None:
+        client = self.client
+        if client is None or client.closing:
+            return
+        engine = self.engine
+        engine.bytes_in += len(data)
+        parser = self.parser
+        if client.gate & NEEDS_AUTH:
+            engine.read_clock()
+            self._greet(client, data)
+            client.flush()
+            return
+        parser.authenticated = True
+        commands = parser.feed(data)
+        engine.read_clock()  # behind the parsing: a large value that took long to come is no slow command
+        client.active_ms = engine.now_ms
+        if parser.args_left and parser.buffered() > engine.config.query_buffer_bytes_max:
+            log.warning("closed %s: its command is longer than client-query-buffer-limit", client.address)
+            self.abort()
+            return
+        if self.position < len(self.backlog):
+            self.backlog.extend(commands)
+            if len(self.backlog) - self.position > BACKLOG_MAX:
+                self.stop_reading()
+        else:
+            self.backlog = commands
+            self.position = 0
+            self._run(client)
+        client.flush()
+
+    def _greet(self, client: Client, data: bytes) -> None:
+        """Before authentication, command by command: the limits of the next depend on what the last one did."""
+        parser = self.parser
+        if self.position < len(self.backlog):  # it reads no replies; others have waited for nothing else here
+            self.abort()
+            return
+        while not client.closing:
+            parser.authenticated = not client.gate & NEEDS_AUTH
+            self.backlog = parser.feed(data)
+            self.position = 0
+            data = b""
+            if not self.backlog and not parser.failure:
+                return
+            self._run(client)
+            if self.position < len(self.backlog) or parser.failure:
+                return
+
+    def _run(self, client: Client) -> None:
+        """Run the backlog until it is empty or the next command has to wait."""
+        engine = self.engine
+        backlog = self.backlog
+        i = self.position
+        end = len(backlog)
+        n = min(end, i + RUN_MAX)
+        while i < n:
+            if client.owed > OWED_BYTES_MAX:
+                client.flush()
+            if not self.writable or client.owed > OWED_BYTES_MAX or not engine.may_run(client):
+                self.position = i
+                if end - i > BACKLOG_MAX:
+                    self.stop_reading()
+                return
+            engine.call(client, backlog[i])
+            i += 1
+        self.position = i
+        if i < end:
+            self.stop_reading()
+            self.resume()
+            return
+        self.backlog = NOTHING
+        self.position = 0
+        if self.parser.failure and not client.closing:
+            client.reply(error("ERR Protocol error: " + self.parser.failure))
+            client.closing = True
+        elif self.ended:
+            client.closing = True
+
+    def stop_reading(self) -> None:
+        if self.reading and self.transport is not None and not self.transport.is_closing():
+            self.reading = False
+            self.transport.pause_reading()
+
+    # -- Sink
+
+    def write(self, data: bytes) -> None:
+        transport = self.transport
+        if transport is None:
+            return
+        client = self.client
+        if not self.writable and client is not None and client.listens():
+            if self._too_far_behind(transport.get_write_buffer_size() + len(data)):
+                log.warning("closed subscriber %s: it leaves its messages unread", client.address)
+                client.closing = True
+                transport.abort()
+                return
+        transport.write(data)
+        if self.position < len(self.backlog):
+            self.resume()  # it may have waited for replies to leave
+
+    def _too_far_behind(self, unread: int) -> bool:
+        """A subscriber cannot be slowed down, as others may be by not running their commands: so it has limits."""
+        config = self.engine.config
+        if config.pubsub_bytes_hard_max and unread > config.pubsub_bytes_hard_max:
+            return True
+        if not config.pubsub_bytes_soft_max or unread <= config.pubsub_bytes_soft_max:
+            self.behind_since = 0.0
+            return False
+        now = time.monotonic()
+        if self.behind_since == 0.0:
+            self.behind_since = now
+        return now - self.behind_since > config.pubsub_soft_seconds
+
+    def resume(self) -> None:
+        """Run the backlog on, at the end of this turn: the caller may be in the middle of another client's command."""
+        if not self.resuming and (self.position < len(self.backlog) or not self.reading or self.ended):
+            self.resuming = True
+            self.engine.commit.schedule(self._resume)
+
+    def _resume(self) -> None:
+        self.resuming = False
+        client = self.client
+        if client is None or client.closing or self.transport is None:
+            return
+        self.engine.read_clock()
+        self._run(client)
+        if self.position == len(self.backlog) and not self.reading:
+            self.reading = True
+            self.transport.resume_reading()
+        client.flush()
+
+    def close(self) -> None:
+        if self.transport is not None:
+            self.transport.close()
+
+    def finish(self) -> None:
+        """Close once the client has what it is owed."""
+        if self.client is not None:
+            self.client.finish()
+
+    def abort(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
+
+
+def _keep_alive(transport: asyncio.Transport, seconds: int) -> None:
+    """Let TCP find out about peers that are gone: probes after that long, three of them (redis src/anet.c)."""
+    found = transport.get_extra_info("socket")
+    if seconds <= 0 or found is None or found.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if sys.platform == "linux":
+        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, seconds)
+        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, seconds // 3))
+        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+
+
+def _address(transport: asyncio.Transport, name: str) -> str:
+    found = transport.get_extra_info(name)
+    if isinstance(found, tuple) and len(found) >= 2:
+        host = str(found[0])
+        return f"[{host}]:{found[1]}" if ":" in host else f"{host}:{found[1]}"
+    return str(found or "")

@@ -1,0 +1,183 @@
+"""The server: listens, gives each connection a protocol, and ends well.
+
+The port is bound before the log is claimed, so that a second server started by mistake on the same port never takes the
+log away from the first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import resource
+import signal
+import socket
+import sys
+from typing import Final
+
+import uvloop
+
+from eventdb import commands
+from eventdb.cluster.lease import LEASE_MS, Role
+from eventdb.cluster.topology import Member, member_of
+from eventdb.engine.settings import Config
+from eventdb.node.announcing import announce
+from eventdb.node.node import Node
+from eventdb.replay.follower import Progress
+from eventdb.server.connection import Connection
+
+log: Final = logging.getLogger("eventdb")
+
+LISTEN_BACKLOG: Final = 1024
+DRAIN_SECONDS: Final = 5.0
+EVERYWHERE: Final = ("", "*", "0.0.0.0", "::")
+LOAD_REPORT_SECONDS: Final = 2.0
+# How long a zone's thread waits before it asks a busy loop for the interpreter. Compiled code gives it up only
+# between two callbacks, and then only if asked.
+SWITCH_INTERVAL_SECONDS: Final = 0.00005
+
+
+class Server:
+    """A node behind a TCP port. `start`, then `wait` until `stop` is asked for, then `close`."""
+
+    def __init__(
+        self,
+        log_url: str,
+        config: Config,
+        host: str = "127.0.0.1",
+        port: int = 6379,
+        name: str = "",
+        *,
+        asked: Role = Role.PRIMARY,
+        lease_ms: int = LEASE_MS,
+        advertise: str = "",
+    ) -> None:
+        """advertise: host:port at which other nodes and clients reach this one, if not at the address it listens on."""
+        commands.load()
+        self.host = host
+        self.port = port
+        self.config = config
+        self.connections: dict[Connection, None] = {}
+        self.advertise = advertise
+        self.node = Node(log_url, config, name, asked=asked, lease_ms=lease_ms)
+        self.announcer: asyncio.Task[None] | None = None
+        self.listener: asyncio.Server | None = None
+        self.stopping = asyncio.Event()
+        self.node.engine.on_shutdown = self.stopping.set
+
+    async def start(self) -> None:
+        """Bind, then load. Raises OSError (the port), LogError (the log)."""
+        loop = asyncio.get_running_loop()
+        engine = self.node.engine
+        self.listener = await loop.create_server(
+            lambda: Connection(engine, self.connections),  # type: ignore[arg-type, return-value]
+            self.host,
+            self.port,
+            backlog=LISTEN_BACKLOG,
+        )
+        self.port = self.listener.sockets[0].getsockname()[1]
+        self.node.address = self.advertise or announced(self.config, self.host, self.port)
+        try:
+            member_of(Member(self.node.name, self.node.address).describe())
+        except ValueError as error:
+            raise ValueError(f"--node-name and --advertise say who this node is to others: {error}") from None
+        engine.port = self.config.port = self.port
+        self.config.bind = self.host
+        await self.node.start()
+        self.announcer = loop.create_task(announce(engine))
+
+    async def close(self) -> None:
+        """Accept no more, make what was accepted durable, answer it, close every connection."""
+        if self.announcer is not None:
+            self.announcer.cancel()
+        if self.listener is not None:
+            self.listener.close()
+        for connection in list(self.connections):
+            connection.stop_reading()
+        await self.node.close()
+        for connection in list(self.connections):
+            connection.finish()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_SECONDS):
+                while self.connections:
+                    await asyncio.sleep(0.01)
+        for connection in list(self.connections):
+            connection.abort()
+
+
+def announced(config: Config, host: str, port: int) -> str:
+    """The address that clients and other nodes are told; of a node that listens everywhere, that of its host name."""
+    if config.announce_host:
+        host = config.announce_host
+    elif host in EVERYWHERE:
+        host = socket.gethostname()
+        with contextlib.suppress(OSError):
+            host = socket.gethostbyname(host)
+        if host.startswith("127."):
+            log.warning("this machine's name stands for %s, where no other finds it: give --advertise HOST:PORT", host)
+    port = config.announce_port or port
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class LoadReport:
+    """Tells in the server's log how a rebuild goes, when it takes longer than a second."""
+
+    def __init__(self) -> None:
+        self.due_seconds = 1.0
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.seconds >= self.due_seconds:
+            self.due_seconds = progress.seconds + LOAD_REPORT_SECONDS
+            log.info("replaying: %s", progress.describe())
+
+
+async def _run(server: Server) -> None:
+    loop = asyncio.get_running_loop()
+    server.node.on_progress = LoadReport()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, server.stopping.set)
+    try:
+        await server.start()
+        print(f"ready on {server.host}:{server.port}", flush=True)
+        await server.stopping.wait()
+        log.info("stopping")
+    finally:
+        await server.close()
+
+
+def serve(
+    log_url: str,
+    host: str,
+    port: int,
+    *,
+    requirepass: str = "",
+    config: dict[str, str] | None = None,
+    node: str = "",
+    asked: Role = Role.AUTO,
+    lease_ms: int = LEASE_MS,
+    advertise: str = "",
+) -> None:
+    """Run a server until SIGTERM or SIGINT. Blocks. Raises LogError, OSError, ValueError (a bad setting)."""
+    settings = Config()
+    if requirepass:
+        settings.requirepass = requirepass.encode()
+    for name, value in (config or {}).items():
+        settings.set(name, value)
+    _raise_file_limit(settings.maxclients)
+    gc.set_threshold(50_000, 50, 1000)
+    sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
+
+    async def main() -> None:
+        await _run(Server(log_url, settings, host, port, node, asked=asked, lease_ms=lease_ms, advertise=advertise))
+
+    uvloop.run(main())
+
+
+def _raise_file_limit(clients: int) -> None:
+    """Allow a file descriptor per client; what the system refuses only lowers how many can connect."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = clients + 256
+    if soft < wanted:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard) if hard > 0 else wanted, hard))

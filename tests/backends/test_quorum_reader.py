@@ -1,0 +1,96 @@
+"""A reader at the live end: what it does when the zone it reads falls behind."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from eventdb.backends.log import Unavailable
+from eventdb.backends.quorum.reader import Reader
+from eventdb.backends.quorum.segment import CHUNK_BYTES
+from eventdb.backends.quorum.zone import HINT_S
+from tests.kit.faults import Bench, until, until_up
+
+RECORDS, RECORD_BYTES = 800, 12_000
+
+
+@pytest.mark.parametrize("lost", [0, 1, 2])
+async def test_turning_to_another_zone_does_not_read_its_segment_from_the_beginning(tmp_path: Path, lost: int) -> None:
+    """A replica was behind by a tenth of a second each time a zone rolled: it walked through all of the next one."""
+    bench = Bench(tmp_path)
+    log = bench.open()
+    writer = await log.claim("node")
+    reader = Reader(log._places, log._progress, 0, lambda zone, segment: None)
+    for _ in range(RECORDS):
+        await bench.append(writer, os.urandom(RECORD_BYTES))
+        reader.next()
+    await until_up(log, writer)
+    written = reader.position
+    await until(lambda: _hints_reach(reader, written))
+    await bench.append(writer, b"so that the reader takes note of the hints")
+    _read_on(reader)
+    read_bytes = _count(bench)
+    reader._zone = lost
+    bench.ops[lost].fail(errno.EIO, frozenset({"pread", "open_read"}))
+    await bench.append(writer, b"behind the loss")
+    batch = reader.next()
+    assert batch is not None
+    assert [record.body for record in batch.records] == [b"behind the loss"]
+    assert sum(read_bytes) < 6 * CHUNK_BYTES < RECORDS * RECORD_BYTES  # some tries: a zone may linger
+    reader.close()
+    await bench.close()
+
+
+async def test_damage_is_not_the_last_word_while_other_zones_are_away(tmp_path: Path) -> None:
+    """A follower that met a hole in one zone while the others could not be reached stood still for ever."""
+    bench = Bench(tmp_path)
+    log = bench.open()
+    writer = await log.claim("node")
+    for _ in range(5):
+        await bench.append(writer, os.urandom(500))
+    await until_up(log, writer)
+    await log.close()
+    path = bench.segments(0)[0]
+    path.write_bytes(path.read_bytes()[:900] + bytes(4000))
+    for index in (1, 2):
+        bench.ops[index].fail(errno.EIO)
+    log = bench.open()
+    reader = Reader(log._places, log._progress, 0, lambda zone, segment: None)
+    with pytest.raises(Unavailable, match=r"zone-a: segment .* position .*Input/output error"):
+        _read_on(reader)
+    for index in (1, 2):
+        bench.ops[index].heal()
+    assert reader.next() is not None
+    assert reader.position == reader.end.durable_end
+    reader.close()
+    await bench.check()
+    await bench.close()
+
+
+def _read_on(reader: Reader) -> None:
+    while reader.next() is not None:
+        pass
+
+
+def _hints_reach(reader: Reader, position: int) -> bool:
+    """Every zone has stated a place near the end; within HINT_S or so, once nothing more is written."""
+    assert HINT_S < 1
+    reader.end.look()
+    return all(hint is not None and hint.durable_end >= position for hint in reader.end.hints)
+
+
+def _count(bench: Bench) -> list[int]:
+    """A list that the bytes read from now on are added to."""
+    found: list[int] = []
+    for ops in bench.ops:
+
+        def pread(fd: int, size: int, at: int, read: object = ops.pread) -> bytes:
+            data = read(fd, size, at)  # type: ignore[operator]
+            found.append(len(data))
+            return data
+
+        ops.pread = pread  # type: ignore[method-assign]
+    return found

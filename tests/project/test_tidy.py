@@ -1,0 +1,133 @@
+"""Style that a machine can check: which room imports which, sizes, names, and words kept out of public text."""
+
+from __future__ import annotations
+
+import ast
+import re
+import runpy
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FILE_LINES_MAX = 600
+FUNCTION_LINES_MAX = 75  # a screen
+ROOMS = ("backends", "replay", "eventdb")  # an import points to the same room or to one before it
+BANNED_FILES = {"utils.py", "util.py", "common.py", "base.py", "helpers.py", "helper.py", "misc.py"}
+# Words that sell, and words that belong to the making of the project and not to the project.
+BANNED_WORDS = (
+    r"blazing(ly)?", r"seamless(ly)?", r"game.chang\w+", r"cutting.edge", r"state.of.the.art", r"revolutionary",
+    r"leverag(e|es|ing)", r"delve", r"robust(ly|ness)?", r"effortless(ly)?", r"simply put", r"world.class",
+    r"as an ai", r"language model", r"chatgpt", r"copilot", r"prompt engineering",
+)  # fmt: skip
+BANNED = re.compile(r"\b(" + "|".join(BANNED_WORDS) + r")\b", re.IGNORECASE)
+HOST_PATHS = re.compile(r"(?<![\w.])/(work|root)/[a-z.]")
+
+
+def public_files() -> list[Path]:
+    """Every file git would publish: known to it, or new and not ignored. Links are left out."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        names = done.stdout.splitlines()
+    except OSError:
+        names = []
+    if not names:  # an unpacked archive
+        folders = ("eventdb", "backends", "replay", "tests", "benchmarks")
+        names = [str(path.relative_to(ROOT)) for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    paths = (ROOT / name for name in sorted(set(names)))
+    return [path for path in paths if path.is_file() and not path.is_symlink()]
+
+
+FILES = public_files()
+PYTHON = [path for path in FILES if path.suffix == ".py"]
+SOURCES = [path for path in PYTHON if path.relative_to(ROOT).parts[0] in ROOMS]
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def imported_names(tree: ast.AST) -> list[str]:
+    found: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module == "eventdb":
+            found += [f"eventdb.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found.append("." * node.level + (node.module or ""))
+    return found
+
+
+def room_of(module: str) -> str | None:
+    """The room an imported module lies in, None for one of another project."""
+    parts = module.split(".")
+    if parts[0] != "eventdb":
+        return None
+    return parts[1] if len(parts) > 1 and parts[1] in ROOMS[:2] else "eventdb"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_imports_point_from_eventdb_to_replay_to_backends(path: Path) -> None:
+    room = path.relative_to(ROOT).parts[0]
+    for module in imported_names(ast.parse(path.read_text())):
+        assert not module.startswith("."), f"{name(path)}: relative import {module}"
+        assert module.split(".")[0] not in ROOMS[:2], f"{name(path)}: import {module} as eventdb.{module}"
+        target = room_of(module)
+        if target is not None:
+            assert ROOMS.index(target) <= ROOMS.index(room), f"{name(path)}: {room} must not import {module}"
+
+
+@pytest.mark.parametrize("path", PYTHON, ids=name)
+def test_files_and_functions_fit(path: Path) -> None:
+    text = path.read_text()
+    assert text.count("\n") <= FILE_LINES_MAX, f"{name(path)} is longer than {FILE_LINES_MAX} lines: split it"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or 0) - node.lineno + 1
+            assert lines <= FUNCTION_LINES_MAX, f"{name(path)}:{node.lineno} {node.name} has {lines} lines"
+
+
+@pytest.mark.parametrize("path", PYTHON, ids=name)
+def test_every_file_says_what_it_is_for(path: Path) -> None:
+    assert path.name not in BANNED_FILES, f"{name(path)}: name a file after the one thing it owns"
+    assert ast.get_docstring(ast.parse(path.read_text())), f"{name(path)} has no docstring"
+
+
+def test_public_text_keeps_to_plain_words() -> None:
+    found = []
+    for path in FILES:
+        if path == Path(__file__).resolve() or path.name == "LICENSE":
+            continue
+        try:
+            text = path.read_text()
+        except UnicodeDecodeError:
+            continue
+        for number, line in enumerate(text.splitlines(), 1):
+            found += [f"{name(path)}:{number}: {word[0]}" for word in BANNED.finditer(line)]
+            found += [f"{name(path)}:{number}: {word[0]}…, a path of one machine" for word in HOST_PATHS.finditer(line)]
+    assert not found, "\n".join(found)
+
+
+def test_requirements_name_no_host_and_pin_every_file() -> None:
+    for path in sorted((ROOT / "requirements").glob("*.txt")):
+        text = path.read_text()
+        assert "://" not in text and "--index" not in text, f"{path.name} names a host"
+        pins = re.findall(r"^[a-z0-9][\w.-]*==\S+ \\\n    --hash=sha256:", text, re.M)
+        assert len(pins) == len(re.findall(r"^[a-z0-9]", text, re.M)), f"{path.name}: a pin without a hash"
+
+
+def test_every_compiled_file_exists() -> None:
+    setup = runpy.run_path(str(ROOT / "setup.py"), run_name="setup")
+    for pattern in setup["HOT_ROOMS"]:
+        assert list(ROOT.glob(pattern)), f"setup.py lists {pattern}, and there is no such file"
+    for file in setup["hot_files"]():
+        assert (ROOT / file).is_file()
+
+
+def test_the_links_make_two_top_folders_part_of_the_package() -> None:
+    for room in ROOMS[:2]:
+        link = ROOT / "eventdb" / room
+        assert link.is_symlink() and link.readlink() == Path("..") / room
