@@ -55,7 +55,7 @@ def test_stale_compiled_files_are_seen_and_removed(tmp_path: Path, monkeypatch: 
     setup["STAMP"].parent.mkdir()
     setup["STAMP"].write_text(setup["source_hash"]())
     assert setup["is_current"]()
-    with (tmp_path / "eventdb" / "resp.py").open("a") as file:
+    with (tmp_path / "eventdb" / "protocol" / "replies.py").open("a") as file:
         file.write("\n")
     assert not setup["is_current"](), "a source was edited"
     assert setup["remove_compiled"]() == 1
