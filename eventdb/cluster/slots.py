@@ -9,21 +9,14 @@ from __future__ import annotations
 from binascii import crc_hqx
 from typing import TYPE_CHECKING, Final
 
-from eventdb.engine.client import IN_MULTI
-from eventdb.engine.registry import WRITE
-from eventdb.protocol.replies import ReplyError
-
 if TYPE_CHECKING:
     from eventdb.cluster.topology import Member, Topology
-    from eventdb.engine.client import Client
-    from eventdb.engine.registry import Command
 
 SLOTS: Final = 16384
 
 CROSSSLOT: Final = "CROSSSLOT Keys in request don't hash to the same slot"
 NOT_SERVED: Final = "CLUSTERDOWN Hash slot not served"
 DOWN: Final = "CLUSTERDOWN The cluster is down"
-SHARD_CHANNELS: Final = frozenset(("ssubscribe", "sunsubscribe", "spublish"))  # any node of the shard takes them
 
 
 def key_slot(key: bytes) -> int:
@@ -34,12 +27,6 @@ def key_slot(key: bytes) -> int:
         if end > start + 1:
             key = key[start + 1 : end]
     return crc_hqx(key, 0) % SLOTS
-
-
-def not_in_cluster(client: Client, text: str) -> None:
-    """Raises ReplyError with this text in cluster mode, where a slot has one database and one place."""
-    if client.engine.config.cluster_enabled == "yes":
-        raise ReplyError(text)
 
 
 class Shard:
@@ -92,51 +79,22 @@ class SlotMap:
         """How many slots have an owner."""
         return SLOTS - self.owners.count(None)
 
-    def redirected(self, client: Client, command: Command, argv: list[bytes]) -> bool:
-        """True: the command does not belong here and was answered so. A MULTI is spoiled, an EXEC ends it."""
-        text = self.refusal(client, command, argv)
-        if text == "":
-            return False
-        command.rejected_calls += 1
-        if command.name == "exec":
-            client.engine.discard(client)
-        client.engine.refuse(client, text)
-        return True
+    def refusal(self, keys: list[bytes], writes: bool, may_read: bool) -> str:
+        """Why this node does not run a command on these keys: the text of MOVED, CROSSSLOT or CLUSTERDOWN, or "".
 
-    def refusal(self, client: Client, command: Command, argv: list[bytes]) -> str:
-        """Why this node does not run the command: the text of MOVED, CROSSSLOT or CLUSTERDOWN; empty when it may."""
-        writes = command.bits & WRITE
-        slot = -1
-        if command.first_key or command.find_keys is not None:
-            slot = _common_slot(command.keys(argv), slot)
-        elif command.name == "exec" and client.gate & IN_MULTI:
-            for queued, args in client.queue:
-                writes |= queued.bits & WRITE
-                if slot > -2 and (queued.first_key or queued.find_keys is not None):
-                    slot = _common_slot(queued.keys(args), slot)
-        if slot == -1:  # no keys: any node may
+        may_read: the client reads replicas, or the command is one that any node of the shard takes.
+        """
+        if not keys:  # any node may
             return ""
-        if slot == -2:
-            return CROSSSLOT
+        slot = key_slot(keys[0])
+        for key in keys:
+            if key_slot(key) != slot:
+                return CROSSSLOT
         shard = self.owners[slot]
         if shard is None:
             return NOT_SERVED
         topology = shard.topology
-        if shard is self.mine:
-            if topology.is_primary:
-                return ""
-            if not writes and (client.readonly_mode or command.name in SHARD_CHANNELS):
-                return ""
+        if shard is self.mine and (topology.is_primary or (may_read and not writes)):
+            return ""
         primary = topology.primary
         return DOWN if primary is None else f"MOVED {slot} {primary.host}:{primary.port}"
-
-
-def _common_slot(keys: list[bytes], slot: int) -> int:
-    """The slot of all these keys and of those before (`slot`; -1: there were none); -2 when they differ."""
-    for key in keys:
-        found = key_slot(key)
-        if slot == -1:
-            slot = found
-        elif found != slot:
-            return -2
-    return slot

@@ -1,15 +1,14 @@
 """The engine: runs commands against the keyspace and turns what they change into transactions. Sans-IO.
 
 One engine is one node's database. The server, the embedded API and the tests all drive it through
-`call(client, argv)`; the log is behind `commit`. Time is `now_ms`, set by the driver once per batch of input and
-frozen for a command, so that every event of a transaction sees one clock.
+`call(client, argv)`; the log is reached through `commit`. `store.now_ms` is set by the driver once per batch of input
+and frozen for a command, so that every event of a transaction sees one clock.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import random
 import time
 from collections.abc import Callable
 from time import perf_counter
@@ -17,44 +16,26 @@ from typing import TYPE_CHECKING, Final
 
 from eventdb.cluster.slots import Shard, SlotMap
 from eventdb.cluster.topology import Member, Topology
-from eventdb.engine.client import (
-    CLUSTERED,
-    IN_MULTI,
-    NEEDS_AUTH,
-    Blocked,
-    Client,
-    Sink,
-    Timer,
-)
-from eventdb.engine.gates import pass_gates
+from eventdb.engine.blocking import Blocking
+from eventdb.engine.client import CLUSTERED, IN_MULTI, NEEDS_AUTH, PAUSED, Blocked, Client
+from eventdb.engine.command import SERVER, WHOLE, Command
+from eventdb.engine.gates import PASS, QUEUE, REDIRECT, STALL, Gates
+from eventdb.engine.host import Host, NoHost
 from eventdb.engine.pause import Pause
 from eventdb.engine.pubsub import PubSub
-from eventdb.engine.registry import (
-    COMMANDS,
-    WHOLE,
-    Command,
-    unknown_command,
-)
-from eventdb.engine.waiting import Waiting
-from eventdb.keyspace.databases import Db, Keyspace
-from eventdb.keyspace.events import (
-    EVENTS,
-    KEY_COPY,
-    KEY_FIRST,
-    KEY_MOVE,
-    KEY_WHOLE,
-    apply_transactions,
-    encode_event,
-    touched_keys,
-)
+from eventdb.engine.registry import COMMANDS, find_subcommand, unknown_command
+from eventdb.engine.store import Store
+from eventdb.keyspace.events import apply_transactions
 from eventdb.metrics.slowlog import SlowLog
 from eventdb.metrics.statistics import Statistics
-from eventdb.pipeline.commit import Batch, Commit
-from eventdb.protocol.replies import NO_REPLY, ReplyError, error, integer
+from eventdb.pipeline.outbox import Batch, Sink
+from eventdb.pipeline.turn import Turn
+from eventdb.protocol.replies import QUEUED, ReplyError, error, integer
 from eventdb.protocol.requests import SharedReader
 
 if TYPE_CHECKING:
     from eventdb.engine.settings import Config
+    from eventdb.pipeline.commit import Commit
 
 log: Final = logging.getLogger("eventdb")
 
@@ -73,75 +54,64 @@ UNBLOCKED: Final = "UNBLOCKED force unblock from blocking operation, instance st
 
 
 class Engine:
-    """Keyspace, commands, transaction in the making, clients and pub/sub of one node."""
+    """Store, commands, clients and pub/sub of one node."""
 
     def __init__(self, config: Config, commit: Commit, seed: int | None = None) -> None:
         self.config = config
         self.commit = commit
-        self.keyspace = Keyspace(config.limits)
-        self.rng = random.Random(seed)
-        self.now_ms = int(time.time() * 1000)
+        self.store = Store(config.limits, commit, seed)
         self.clock = perf_counter()  # end of the last command, start of the next one
-        self.started_ms = self.now_ms
+        self.started_ms = self.store.now_ms
         self.commands: dict[bytes, Command] = {}
         for name, command in COMMANDS.items():
             self.commands[name] = command
             self.commands[name.lower()] = command
-        # the transaction in the making
-        self.events: list[bytes] = []
-        self.event_db = 0
-        self.event_size = 0
-        self.in_exec = False
+        self.turn = Turn(commit.schedule)
         self.deferred: list[tuple[bytes, bytes, bool]] = []  # published by this EXEC: channel, message, sharded
-        self.waiting = Waiting(self.keyspace)
+        self.blocking = Blocking(self.store)
         self.clients: dict[int, Client] = {}
         self.shared_reader = SharedReader()
         self.next_client_id = 1
         self.pubsub = PubSub()
-        self.pause = Pause(self)
-        self.to_flush: dict[Client, None] = {}
-        self.call_later: Callable[[float, Callable[[], None]], Timer] | None = None  # seconds; set by the driver
+        self.pause = Pause()
         self.gate = 0  # FOLLOWING while this node may not write; LOADING; PAUSED; LEASELESS
         self.gate_error = ""  # what a refused command is told
         # `clock` from which on nothing may be answered, unless `on_lapse` says otherwise
         self.lease_until = math.inf
         self.on_lapse: Callable[[], None] | None = None
         # counters
-        self.hits = 0
-        self.misses = 0
-        self.expired_keys = 0
         self.commands_run = 0
         self.connections_received = 0
         self.bytes_in = 0
-        self.bytes_out = 0
         self.statistics = Statistics()
-        self.slowlog = SlowLog(config)
+        self.slowlog = SlowLog(config.slowlog_entries_max)
         self.slow_usec = 0.0  # from here on a command is logged as slow
         self.expires_keys = True  # DEBUG SET-ACTIVE-EXPIRE
         self.reconfigure()
         self.multi_bytes_max = MULTI_BYTES_MAX
-        # set by the node and the server
-        self.facts: Callable[[], dict[str, str]] | None = None  # role, log, epoch … for INFO
-        self.on_shutdown: Callable[[], None] | None = None
-        self.on_failover: Callable[[str | None, int], None] | None = None  # to this address, within so many ms
-        self.on_announce: Callable[[Member, dict[str, object]], bytes | None] | None = None
+        self.host: Host = NoHost()
         self.failover_state = NO_FAILOVER
-        self.port = 0
         # who else there is
         self.topology = Topology(Member("local", "local"))
         self.topology.on_switch = lambda old, new: self.pubsub.tell_switch(config.sentinel_service_name, old, new)
         self.slots = SlotMap(Shard(self.topology))
+        self.gates = Gates(self.slots, self.pause)
+
+    def begin_commit(self, commit: Commit) -> None:
+        """From now on transactions go this way: the node was fenced and has another pipeline."""
+        self.commit = commit
+        self.store.commit = commit
 
     def reconfigure(self) -> None:
         """Take over what a setting has changed; CONFIG SET calls it."""
         usec = self.config.slowlog_usec
         self.slow_usec = math.inf if usec < 0 else float(usec)
-        self.slowlog.trim()
+        self.slowlog.limit(self.config.slowlog_entries_max)
 
     # -- clients
 
     def connect(self, sink: Sink, address: str = "", local_address: str = "") -> Client:
-        client = Client(self, self.next_client_id, sink, address, local_address)
+        client = Client(self.store, self.turn, self.next_client_id, sink, address, local_address)
         self.next_client_id += 1
         self.connections_received += 1
         self.clients[client.id] = client
@@ -158,7 +128,7 @@ class Engine:
         self.unwatch(client)
         self.pubsub.leave_all(client)
         self.pause.forget(client)
-        self.to_flush.pop(client, None)
+        self.turn.forget(client)
         self.clients.pop(client.id, None)
 
     def kill(self, client: Client) -> None:
@@ -169,39 +139,25 @@ class Engine:
 
     def reset_statistics(self) -> None:
         """CONFIG RESETSTAT."""
-        self.hits = self.misses = self.expired_keys = self.commands_run = self.connections_received = 0
-        self.bytes_in = self.bytes_out = 0
+        store = self.store
+        store.hits = store.misses = store.expired_keys = self.commands_run = self.connections_received = 0
+        self.bytes_in = self.turn.bytes_out = 0
         self.statistics = Statistics()
 
     def cron(self) -> None:
         """What happens on a clock and not by a command: the driver calls it ten times a second, in any role."""
-        self.statistics.sample(self.commands_run, self.bytes_in, self.bytes_out)
+        self.statistics.sample(self.commands_run, self.bytes_in, self.turn.bytes_out)
         idle_ms = self.config.idle_seconds_max * 1000
         if idle_ms:
             for client in list(self.clients.values()):
-                if self.now_ms - client.active_ms > idle_ms and client.blocked is None and not client.listens():
+                if self.store.now_ms - client.active_ms > idle_ms and client.blocked is None and not client.listens():
                     self.kill(client)
-
-    def flush_later(self, client: Client) -> None:
-        """Write a client's replies at the end of this turn; the driver calls `flush_clients`."""
-        if not self.to_flush:
-            self.commit.schedule(self.flush_clients)
-        self.to_flush[client] = None
-
-    def flush_clients(self) -> None:
-        clients, self.to_flush = self.to_flush, {}
-        for client in clients:
-            client.flush()
-
-    def later(self, seconds: float, action: Callable[[], None]) -> Timer | None:
-        """Run `action` after so many seconds; None when no driver has brought a clock."""
-        return None if self.call_later is None else self.call_later(seconds, action)
 
     # -- running commands
 
     def read_clock(self) -> None:
         """Take the time that every command sees until the next call; drivers call it once per batch of input."""
-        self.now_ms = int(time.time() * 1000)
+        self.store.now_ms = int(time.time() * 1000)
         self.clock = perf_counter()
         if self.clock > self.lease_until and self.on_lapse is not None:
             self.on_lapse()
@@ -232,12 +188,50 @@ class Engine:
             self.refuse(client, f"ERR wrong number of arguments for '{command.name}' command", command)
             return
         if command.handler is None or client.gate or self.gate:
-            checked = pass_gates(self, client, command, argv)
+            checked = self._pass_gates(client, command, argv)
             if checked is None:
                 return
             command = checked
         client.last_command = command
         self.run(client, command, argv)
+
+    def _pass_gates(self, client: Client, command: Command, argv: list[bytes]) -> Command | None:
+        """The command to run now; None when it was answered, queued or made to wait."""
+        if command.handler is None:
+            found = find_subcommand(command, argv)
+            if isinstance(found, str):
+                command.rejected_calls += 1
+                self.refuse(client, found)
+                return None
+            command = found
+        verdict = self.gates.judge(client, command, argv, self.gate, self.gate_error)
+        if verdict == PASS:
+            return command
+        if verdict == QUEUE:
+            self._queue(client, command, argv)
+        elif verdict == STALL:
+            self.pause.stall(client, argv)
+        else:
+            command.rejected_calls += 1
+            if verdict == REDIRECT:  # a MULTI is spoiled, an EXEC ends it
+                if command.name == "exec":
+                    self.discard(client)
+                self.refuse(client, self.gates.text)
+            else:
+                self.refuse(client, self.gates.text, command)
+        return None
+
+    def _queue(self, client: Client, command: Command, argv: list[bytes]) -> None:
+        """Keep a command for EXEC, or only say so when EXEC is going to fail anyway."""
+        if not client.queue_failed and not client.watcher.broken:
+            for arg in argv:
+                client.queue_bytes += len(arg) + 64
+            if client.queue_bytes > self.multi_bytes_max:
+                client.queue = []
+                self.refuse(client, "ERR the transaction is too large, it will be discarded", command)
+                return
+            client.queue.append((command, argv))
+        client.reply(QUEUED)
 
     def run(self, client: Client, command: Command, argv: list[bytes]) -> None:
         """Run a command that passed all checks, and settle its reply and its transaction."""
@@ -247,12 +241,13 @@ class Engine:
         self.clock = end
         command.usec += usec
         if usec >= self.slow_usec and command.name != "exec":  # whose commands are logged one by one
-            self.slowlog.add(client, argv, int(usec))
-        if self.events:
+            self.slowlog.add(argv, int(usec), client.address, client.name)
+        store = self.store
+        if store.events:
             self._commit(client, reply)
             if self.deferred:
                 self._deliver()
-            if self.waiting.ready:
+            if store.ready:
                 self.serve_blocked()
         elif len(reply):
             if self.commit.pending:
@@ -261,6 +256,8 @@ class Engine:
                 client.reply(reply)
             if self.deferred:
                 self._deliver()
+        elif client.blocked is not None:
+            self._block(client, client.blocked)
 
     def run_queued(self, client: Client, command: Command, argv: list[bytes]) -> bytes:
         """Run one command of an EXEC; its events join the transaction, its reply is returned."""
@@ -269,13 +266,15 @@ class Engine:
         usec = (perf_counter() - start) * 1e6
         command.usec += usec
         if usec >= self.slow_usec:
-            self.slowlog.add(client, argv, int(usec))
+            self.slowlog.add(argv, int(usec), client.address, client.name)
         return reply
 
     def invoke(self, client: Client, command: Command, argv: list[bytes]) -> bytes:
         """Call the handler; errors become replies. EXEC uses it for each queued command."""
         command.calls += 1
         try:
+            if command.bits & SERVER:
+                return command.handler(self, client, argv)  # type: ignore[misc]
             return command.handler(client, argv)  # type: ignore[misc]
         except ReplyError as failure:
             command.failed_calls += 1
@@ -289,10 +288,8 @@ class Engine:
 
     def _commit(self, client: Client, reply: bytes) -> None:
         """Close the transaction; its reply waits until it is durable."""
-        batch = self.commit.add(client.origin, self.events, self.event_size)
-        self.events = []
-        self.event_db = 0
-        self.event_size = 0
+        size = self.store.event_size
+        batch = self.commit.add(client.origin, self.store.taken(), size)
         client.last_offset = self.commit.offset
         if len(reply):
             client.hold(batch, reply)
@@ -302,7 +299,7 @@ class Engine:
         batch: Batch | None = None
         if command.bits & WHOLE:
             batch = self.commit.pending[-1]
-        elif command.first_key or command.find_keys is not None:
+        elif command.has_keys:
             for key in command.keys(argv):
                 found = self.commit.newest_touching(key)
                 if found is not None and (batch is None or found.first_offset > batch.first_offset):
@@ -337,106 +334,41 @@ class Engine:
         client.queue = []
         client.queue_bytes = 0
         client.queue_failed = False
-        self.waiting.unwatch(client)
+        self.unwatch(client)
 
-    # -- changing the keyspace
-
-    def emit(self, db: Db, argv: list[bytes]) -> None:
-        """Apply one event and record it in the open transaction."""
-        event = EVENTS[argv[0]]
-        keys = event.keys
-        if keys == KEY_FIRST:
-            event.apply(db, argv)
-            self.record(db, argv[1], encode_event(argv))
-            return
-        if keys == KEY_WHOLE:
-            self.waiting.touch_whole(db, argv, self.now_ms)
-        event.apply(db, argv)
-        self._record_many(db, argv, keys)
-
-    def record(self, db: Db, key: bytes, data: bytes) -> None:
-        """Record an event on one key that the caller has applied and encoded, as the hottest commands do."""
-        if db.index != self.event_db:
-            self._select(db)
-        self.events.append(data)
-        self.event_size += len(data)
-        self.commit.open.dirty.add(key)
-        waiting = self.waiting
-        if waiting.watchers or waiting.waiters:
-            waiting.touch(db, key)
-
-    def _select(self, db: Db) -> None:
-        self.event_db = db.index
-        self.events.append(encode_event([b"SELECT", b"%d" % db.index]))
-
-    def _record_many(self, db: Db, argv: list[bytes], keys: int) -> None:
-        """Record an event that touches other keys than its first argument."""
-        if db.index != self.event_db:
-            self._select(db)
-        data = encode_event(argv)
-        self.events.append(data)
-        self.event_size += len(data)
-        touched = touched_keys(argv, keys)
-        if touched is None:
-            self.commit.open.whole = True
-            return
-        self.commit.open.dirty.update(touched)
-        other = db
-        if keys == KEY_COPY:
-            other = db = self.keyspace.dbs[int(argv[4])]
-        elif keys == KEY_MOVE:
-            other = self.keyspace.dbs[int(argv[2])]
-        waiting = self.waiting
-        if waiting.watchers or waiting.waiters:
-            for key in touched:
-                waiting.touch(db, key)
-                if other is not db:
-                    waiting.touch(other, key)
-
-    def expire(self, db: Db, key: bytes) -> None:
-        """Delete a key whose deadline has passed."""
-        self.expired_keys += 1
-        self.emit(db, [b"DEL", key])
+    # -- expiry
 
     def expire_cycle(self) -> None:
         """Delete what has expired, in one transaction; the driver calls it ten times a second on a primary."""
         if self.gate or self.commit.full or not self.expires_keys:  # a paused node's state stands still
             return
+        store = self.store
         left = EXPIRE_KEYS_MAX
-        for db in self.keyspace.dbs:
-            if db.deadlines and left > 0 and db.deadlines[0][0] <= self.now_ms:
-                keys = list(dict.fromkeys(db.expired_keys(self.now_ms, left)))
+        for db in store.keyspace.dbs:
+            if db.deadlines and left > 0 and db.deadlines[0][0] <= self.store.now_ms:
+                keys = list(dict.fromkeys(db.expired_keys(self.store.now_ms, left)))
                 if keys:
                     left -= len(keys)
-                    self.expired_keys += len(keys)
-                    self.emit(db, [b"DEL", *keys])
-        if self.events:
-            self.commit.add(b"$6\r\nexpiry\r\n", self.events, self.event_size)
-            self.events = []
-            self.event_db = 0
-            self.event_size = 0
-            if self.waiting.ready:
+                    store.expired_keys += len(keys)
+                    store.emit(db, [b"DEL", *keys])
+        if store.events:
+            size = store.event_size
+            self.commit.add(b"$6\r\nexpiry\r\n", store.taken(), size)
+            if store.ready:
                 self.serve_blocked()
 
     # -- watching and blocking
 
     def unwatch(self, client: Client) -> None:
-        self.waiting.unwatch(client)
+        self.store.watching.unwatch(client.watcher)
 
-    def block(
-        self, client: Client, argv: list[bytes], keys: list[bytes], timeout_ms: int, timeout_reply: bytes
-    ) -> bytes:
-        if client.blocked is not None:  # run again and still nothing
-            return NO_REPLY
-        if self.in_exec:
-            return timeout_reply
-        assert client.last_command is not None
-        blocked = Blocked(client.last_command, argv, client.db, keys, timeout_reply)
-        client.blocked = blocked
-        self.waiting.add(client, client.db, keys)
-        if timeout_ms > 0 and self.call_later is not None:
-            blocked.timer = self.call_later(timeout_ms / 1000, lambda: self.block_ends(client, blocked.timeout_reply))
-        return NO_REPLY
+    def _block(self, client: Client, blocked: Blocked) -> None:
+        """A handler has just blocked its client."""
+        self.blocking.add(client, blocked.db, blocked.keys)
+        if blocked.timeout_ms > 0:
+            blocked.timer = self.turn.later(
+                blocked.timeout_ms / 1000, lambda: self.block_ends(client, blocked.timeout_reply)
+            )
 
     def unblock(self, client: Client) -> None:
         blocked = client.blocked
@@ -445,7 +377,7 @@ class Engine:
         client.blocked = None
         if blocked.timer is not None:
             blocked.timer.cancel()
-        self.waiting.remove(client, blocked.db, blocked.keys)
+        self.blocking.remove(client, blocked.db, blocked.keys)
 
     def block_ends(self, client: Client, reply: bytes) -> None:
         """Unblock with this reply: the time is up, or CLIENT UNBLOCK said so.
@@ -460,14 +392,16 @@ class Engine:
             self._reply_when_clean(client, blocked.command, blocked.argv, reply)
         else:
             client.reply(reply)
-        self.flush_later(client)
+        self.turn.flush_later(client)
         client.sink.resume()
 
     def offset_reached(self) -> None:
         """This node now has a later offset: answer and deliver what waited for no more than that."""
+        if not self.blocking.offsets and not self.pubsub.early:
+            return
         reached = self.commit.durable_offset
         self.pubsub.reached(reached)
-        for client, offset in list(self.waiting.offsets.items()):
+        for client, offset in list(self.blocking.offsets.items()):
             if offset <= reached:
                 self.block_ends(client, integer(reached))
 
@@ -476,15 +410,15 @@ class Engine:
 
         What they change may make further keys ready: those come when all that were ready before are done.
         """
-        waiting = self.waiting
-        while waiting.ready:
-            for place in waiting.take_ready():
-                client = waiting.first(place)
+        store, blocking = self.store, self.blocking
+        while store.ready:
+            for place in store.take_ready():
+                client = blocking.first(place)
                 while client is not None and self._serve(client, place[1]):
-                    client = waiting.first(place)
+                    client = blocking.first(place)
                 if client is not None:  # the one who waited longest cannot use what is there; others may
-                    for other in list(waiting.waiters.get(place, ())):
-                        if other is not client and waiting.first(place) is not None:
+                    for other in list(blocking.waiters.get(place, ())):
+                        if other is not client and blocking.first(place) is not None:
                             self._serve(other, place[1])
 
     def _serve(self, client: Client, key: bytes) -> bool:
@@ -498,7 +432,7 @@ class Engine:
         command.calls -= 1  # counted when it blocked
         if len(reply):
             self.unblock(client)
-        if self.events:
+        if self.store.events:
             self._commit(client, reply)
         elif len(reply):
             if self.commit.pending:
@@ -507,9 +441,49 @@ class Engine:
                 client.reply(reply)
         if len(reply) == 0:
             return False
-        self.flush_later(client)
+        self.turn.flush_later(client)
         client.sink.resume()
         return True
+
+    # -- pauses
+
+    def pause_for(self, ms: int, writes_only: bool) -> None:
+        """CLIENT PAUSE, and what a hand-over does: stall commands for so long, or longer if a pause lasts already."""
+        until_ms = self.store.now_ms + ms
+        self.pause.extend(until_ms, writes_only, self.gate & PAUSED != 0)
+        self.gate |= PAUSED
+        self.pause.timer = self.turn.later((self.pause.until_ms - self.store.now_ms) / 1000, self.unpause)
+
+    def unpause(self) -> None:
+        """Let clients go on (CLIENT UNPAUSE, or the time is up)."""
+        self.gate &= ~PAUSED
+        self.pause.stop_timer()
+        self.run_stalled_later()
+
+    def run_stalled_later(self) -> None:
+        """Run what waits, unless something still keeps it; later, for the caller may be in the middle of a command."""
+        if self.pause.stalled:
+            self.turn.schedule(self._run_stalled)
+
+    def refuse_stalled(self, text: str) -> None:
+        """Answer every stalled command with an error; none of them was run."""
+        for client in self.pause.take_stalled():
+            argv = client.stalled or [b""]
+            client.stalled = None
+            self.refuse(client, text, self.commands.get(argv[0].upper()))
+            self.turn.flush_later(client)
+            client.sink.resume()
+
+    def _run_stalled(self) -> None:
+        """Run what was stalled, in the order it came; what a new pause stops is stalled again."""
+        self.read_clock()
+        for client in self.pause.take_stalled():
+            argv = client.stalled
+            client.stalled = None
+            if argv is not None:
+                self.call(client, argv)
+                self.turn.flush_later(client)
+                client.sink.resume()
 
     # -- pub/sub
 
@@ -518,7 +492,7 @@ class Engine:
 
         Inside EXEC the batch is not known before the end: delivery is then deferred, and `after` ignored.
         """
-        if self.in_exec:
+        if self.store.in_exec:
             self.deferred.append((channel, message, sharded))
             return self.pubsub.receivers(channel, sharded)
         return self.pubsub.publish(channel, message, sharded, after, self.commit.durable_offset)
@@ -537,27 +511,27 @@ class Engine:
 
         What was on its way has no offset any more: in the log that number may be another client's.
         """
-        self.keyspace.clear()
+        self.store.keyspace.clear()
         for client in self.clients.values():
             client.last_offset = min(client.last_offset, self.commit.durable_offset)
         self.step_aside()
 
     def step_aside(self) -> None:
         """This node is no primary any more: what clients have begun to write cannot be ended here."""
-        for db in self.keyspace.dbs:
+        for db in self.store.keyspace.dbs:
             db.deadlines = None
-        self.waiting.ready = []
+        self.store.ready = []
         for client in list(self.clients.values()):
-            client.watch_broken = client.watch_broken or len(client.watching) > 0
+            client.watcher.broken = client.watcher.broken or len(client.watcher.watches) > 0
             client.queue_failed = client.queue_failed or len(client.queue) > 0
             self.block_ends(client, error(UNBLOCKED))
 
     def apply(self, transactions: list[list[bytes | list[bytes]]]) -> int:
         """Apply transactions read from the log; return the number of events in them."""
-        return apply_transactions(self.keyspace, transactions)
+        return apply_transactions(self.store.keyspace, transactions)
 
     def digest(self) -> str:
-        return self.keyspace.digest()
+        return self.store.keyspace.digest()
 
     def key_count(self) -> int:
-        return self.keyspace.key_count()
+        return self.store.keyspace.key_count()

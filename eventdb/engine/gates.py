@@ -1,13 +1,14 @@
 """The gates: the rare checks between finding a command and running it. Most commands meet none of them.
 
-In this order: subcommand, authentication, the node that owns the keys, the node's role, subscriber mode, a pause, the
-lease, MULTI. Source: redis src/server.c processCommand.
+In this order: authentication, the node that owns the keys, the node's role, subscriber mode, a pause, the lease, MULTI.
+Here is only the verdict: the engine acts on it. Source: redis src/server.c processCommand.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from eventdb.cluster.slots import SlotMap
 from eventdb.engine.client import (
     CLUSTERED,
     FOLLOWING,
@@ -19,84 +20,91 @@ from eventdb.engine.client import (
     SUBSCRIBED,
     Client,
 )
-from eventdb.engine.registry import IMMEDIATE, LOADING_OK, NO_AUTH, NO_MULTI, WHOLE, WRITE, Command, find_subcommand
-from eventdb.protocol.replies import QUEUED
+from eventdb.engine.command import IMMEDIATE, LOADING_OK, NO_AUTH, NO_MULTI, WHOLE, WRITE, Command
+from eventdb.engine.pause import Pause
+from eventdb.protocol.replies import ReplyError
 
-if TYPE_CHECKING:
-    from eventdb.engine.engine import Engine
+# Verdicts.
+PASS: Final = 0
+REFUSE: Final = 1  # with `Gates.text`
+STALL: Final = 2
+QUEUE: Final = 3  # for EXEC
+REDIRECT: Final = 4  # with `Gates.text`: another node has to run it
 
 SUBSCRIBER_COMMANDS: Final = frozenset(  # what a RESP2 client with subscriptions may run
     ("ping", "quit", "reset", "subscribe", "unsubscribe", "psubscribe", "punsubscribe", "ssubscribe", "sunsubscribe")
 )
+SHARD_CHANNELS: Final = frozenset(("ssubscribe", "sunsubscribe", "spublish"))  # any node of the shard takes them
 
 
-def pass_gates(engine: Engine, client: Client, command: Command, argv: list[bytes]) -> Command | None:
-    """The command to run now; None when it was answered, queued or made to wait."""
-    if command.handler is None:
-        found = find_subcommand(command, argv)
-        if isinstance(found, str):
-            command.rejected_calls += 1
-            engine.refuse(client, found)
-            return None
-        command = found
-    gate = client.gate
-    text = ""
-    if gate & NEEDS_AUTH and not command.bits & NO_AUTH:
-        text = "NOAUTH Authentication required."
-    elif gate & IN_MULTI and command.bits & NO_MULTI and not command.bits & IMMEDIATE:
-        text = "ERR Command not allowed inside a transaction"
-    elif gate & CLUSTERED and engine.slots.redirected(client, command, argv):
-        return None
-    elif engine.gate and refuses(engine, command):
-        text = engine.gate_error
-    elif gate & SUBSCRIBED and command.name not in SUBSCRIBER_COMMANDS:
-        text = (
-            f"ERR Can't execute '{command.name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET"
-            " are allowed in this context"
-        )
-    if text:
-        command.rejected_calls += 1
-        engine.refuse(client, text, command)
-        return None
-    if engine.gate and _waits(engine, client, command):
-        engine.pause.stall(client, argv)
-        return None
-    if gate & IN_MULTI and not command.bits & IMMEDIATE:
-        _queue(engine, client, command, argv)
-        return None
-    return command
+class Gates:
+    """Of one engine: what its role, a pause, the slots and a client's own state keep from running."""
+
+    def __init__(self, slots: SlotMap, pause: Pause) -> None:
+        self.slots = slots
+        self.pause = pause
+        self.text = ""  # why the last command was refused
+
+    def judge(self, client: Client, command: Command, argv: list[bytes], node_gate: int, node_error: str) -> int:
+        """PASS, REFUSE, REDIRECT, STALL or QUEUE. node_gate, node_error: the engine's, for every client."""
+        gate = client.gate
+        text = ""
+        if gate & NEEDS_AUTH and not command.bits & NO_AUTH:
+            text = "NOAUTH Authentication required."
+        elif gate & IN_MULTI and command.bits & NO_MULTI and not command.bits & IMMEDIATE:
+            text = "ERR Command not allowed inside a transaction"
+        elif gate & CLUSTERED and (elsewhere := self._elsewhere(client, command, argv)):
+            self.text = elsewhere
+            return REDIRECT
+        elif node_gate and refuses(node_gate, command):
+            text = node_error
+        elif gate & SUBSCRIBED and command.name not in SUBSCRIBER_COMMANDS:
+            text = (
+                f"ERR Can't execute '{command.name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET"
+                " are allowed in this context"
+            )
+        if text:
+            self.text = text
+            return REFUSE
+        if node_gate and self._waits(node_gate, client, command):
+            return STALL
+        return QUEUE if gate & IN_MULTI and not command.bits & IMMEDIATE else PASS
+
+    def _elsewhere(self, client: Client, command: Command, argv: list[bytes]) -> str:
+        """Why another node has to run the command, or ""; that of an EXEC is decided by all that is queued."""
+        writes = command.bits & WRITE
+        keys: list[bytes] = []
+        if command.has_keys:
+            keys = command.keys(argv)
+        elif command.name == "exec" and client.gate & IN_MULTI:
+            for queued, args in client.queue:
+                writes |= queued.bits & WRITE
+                if queued.has_keys:
+                    keys += queued.keys(args)
+        may_read = client.readonly_mode or command.name in SHARD_CHANNELS
+        return self.slots.refusal(keys, writes != 0, may_read)
+
+    def _waits(self, node_gate: int, client: Client, command: Command) -> bool:
+        """A pause or a lapsed lease keeps it; a client that is not authenticated may go on, it can change nothing."""
+        if client.gate & NEEDS_AUTH:
+            return False
+        if node_gate & PAUSED and self.pause.stops(client, command):
+            return True
+        if not node_gate & LEASELESS:
+            return False
+        if client.gate & IN_MULTI:  # what is queued reads and writes when EXEC runs
+            return command.name == "exec"
+        return command.bits & (WRITE | WHOLE) != 0 or command.has_keys
 
 
-def refuses(engine: Engine, command: Command) -> bool:
+def refuses(node_gate: int, command: Command) -> bool:
     """This node's role does not let the command run."""
-    gate = engine.gate
-    if gate & LOADING and not command.bits & LOADING_OK:
+    if node_gate & LOADING and not command.bits & LOADING_OK:
         return True
-    return gate & FOLLOWING != 0 and command.bits & WRITE != 0
+    return node_gate & FOLLOWING != 0 and command.bits & WRITE != 0
 
 
-def _waits(engine: Engine, client: Client, command: Command) -> bool:
-    """A pause or a lapsed lease keeps it; a client that is not authenticated may go on, it can change nothing."""
-    gate = engine.gate
-    if client.gate & NEEDS_AUTH:
-        return False
-    if gate & PAUSED and engine.pause.stops(client, command):
-        return True
-    if not gate & LEASELESS:
-        return False
-    if client.gate & IN_MULTI:  # what is queued reads and writes when EXEC runs
-        return command.name == "exec"
-    return command.bits & (WRITE | WHOLE) != 0 or command.first_key != 0 or command.find_keys is not None
-
-
-def _queue(engine: Engine, client: Client, command: Command, argv: list[bytes]) -> None:
-    """Keep a command for EXEC, or only say so when EXEC is going to fail anyway."""
-    if not client.queue_failed and not client.watch_broken:
-        for arg in argv:
-            client.queue_bytes += len(arg) + 64
-        if client.queue_bytes > engine.multi_bytes_max:
-            client.queue = []
-            engine.refuse(client, "ERR the transaction is too large, it will be discarded", command)
-            return
-        client.queue.append((command, argv))
-    client.reply(QUEUED)
+def not_in_cluster(client: Client, text: str) -> None:
+    """Raises ReplyError with this text in cluster mode, where a slot has one database and one place."""
+    if client.gate & CLUSTERED:
+        raise ReplyError(text)

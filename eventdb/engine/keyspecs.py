@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from eventdb.engine.registry import WRITE, Command
+from eventdb.engine.command import WRITE, Command
 
 _FACTS: Final = (
     ("1:-1 RM delete", "del unlink"),

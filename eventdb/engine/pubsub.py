@@ -21,7 +21,7 @@ from eventdb.protocol.replies import bulk, integer, push
 if TYPE_CHECKING:
     from eventdb.cluster.topology import Member
     from eventdb.engine.client import Client
-    from eventdb.pipeline.commit import Batch
+    from eventdb.pipeline.outbox import Batch
 
 log: Final = logging.getLogger("eventdb")
 
@@ -68,6 +68,7 @@ class PubSub:
         for shard in list(client.shards):
             self.leave(self.shards, client.shards, shard, client)
         self.followers.pop(client, None)
+        client.is_node = False
         mark(client)
 
     def publish(

@@ -4,6 +4,11 @@
              complexity="O(1)", summary="Returns the string value of a key.", group="string")
     def get(client: Client, argv: list[bytes]) -> bytes: ...
 
+    @server_command("DBSIZE", arity=1, …)
+    def dbsize(engine: Engine, client: Client, argv: list[bytes]) -> bytes: ...
+
+A `command` handler reaches nothing but its client's view of the keyspace, so it runs as well on a view of the past.
+What needs the server itself is a `server_command`.
 The facts follow redis src/commands/*.json as Redis 7.0 prints them by COMMAND INFO and COMMAND DOCS; a test compares
 them with a real server. `argv[0]` is the command's name as the client spelled it.
 """
@@ -11,23 +16,28 @@ them with a real server. `argv[0]` is the command's name as the client spelled i
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from eventdb.engine.command import (
+    BLOCKING,
+    IMMEDIATE,
+    LOADING_OK,
+    NO_AUTH,
+    NO_MULTI,
+    READONLY,
+    SERVER,
+    WHOLE,
+    WRITE,
+    Command,
+    KeyFinder,
+)
 
 if TYPE_CHECKING:
     from eventdb.engine.client import Client
 
     Handler = Callable[[Client, list[bytes]], bytes]
-    KeyFinder = Callable[[list[bytes]], list[bytes]]
 
-# Bits of Command.flags that the server acts on; the names in FLAGS are what COMMAND INFO shows.
-WRITE: Final = 1 << 0  # may emit events: refused on a replica
-READONLY: Final = 1 << 1
-WHOLE: Final = 1 << 2  # reads keys it does not name (KEYS, SCAN, DBSIZE …): waits for every pending batch
-NO_AUTH: Final = 1 << 3  # allowed before authentication
-NO_MULTI: Final = 1 << 4  # refused inside MULTI
-BLOCKING: Final = 1 << 5
-IMMEDIATE: Final = 1 << 7  # runs inside MULTI instead of being queued (EXEC, DISCARD, WATCH, MULTI, QUIT, RESET)
-LOADING_OK: Final = 1 << 8  # may run while the state is being rebuilt
+ServerHandler = TypeVar("ServerHandler", bound=Callable[..., bytes])  # of the engine, the client and argv
 
 _BITS: Final[dict[str, int]] = {
     "write": WRITE,
@@ -37,41 +47,6 @@ _BITS: Final[dict[str, int]] = {
     "blocking": BLOCKING,
     "loading": LOADING_OK,
 }
-
-
-class Command:
-    """A command or subcommand and its facts. Counters are kept here so that counting costs an addition."""
-
-    def __init__(self, name: str, handler: Handler | None, arity: int) -> None:
-        self.name = name  # lower case; "config|get" for a subcommand
-        self.handler = handler
-        self.arity = arity  # counts the name; negative: at least
-        self.bits = 0
-        self.flags: list[str] = []  # as COMMAND INFO prints them, without what eventdb cannot have
-        self.first_key = 0
-        self.last_key = 0
-        self.key_step = 0
-        self.find_keys: KeyFinder | None = None  # for keys that move (EVAL, ZUNIONSTORE, LMPOP …)
-        self.categories: list[str] = []  # ACL categories without "@"
-        self.since = ""
-        self.complexity = ""
-        self.summary = ""
-        self.group = ""
-        self.tips: list[str] = []
-        self.subcommands: dict[bytes, Command] = {}
-        self.calls = 0
-        self.failed_calls = 0
-        self.rejected_calls = 0
-        self.usec = 0.0
-
-    def keys(self, argv: list[bytes]) -> list[bytes]:
-        """The keys that this call names, in order."""
-        if self.find_keys is not None:
-            return self.find_keys(argv)
-        if self.first_key == 0:
-            return []
-        last = self.last_key if self.last_key >= 0 else len(argv) + self.last_key
-        return argv[self.first_key : last + 1 : self.key_step]
 
 
 COMMANDS: Final[dict[bytes, Command]] = {}  # by upper-case name; the server adds the lower-case spelling
@@ -111,6 +86,34 @@ def command(
     return register
 
 
+def server_command(
+    name: str,
+    *,
+    arity: int,
+    flags: str = "",
+    keys: tuple[int, int, int] = (0, 0, 0),
+    find_keys: KeyFinder | None = None,
+    whole: bool = False,
+    immediate: bool = False,
+    acl: str = "",
+    since: str = "1.0.0",
+    complexity: str = "O(1)",
+    summary: str = "",
+    group: str = "generic",
+    tips: str = "",
+) -> Callable[[ServerHandler], ServerHandler]:
+    """As `command`, for a handler that needs the server: it is called with the engine, the client and argv."""
+
+    def register(handler: ServerHandler) -> ServerHandler:
+        made = add(
+            name, handler, arity, flags, keys, find_keys, whole, immediate, acl, since, complexity, summary, group, tips
+        )
+        made.bits |= SERVER
+        return handler
+
+    return register
+
+
 def container(
     name: str, *, flags: str = "", acl: str = "", since: str, summary: str, group: str = "server", arity: int = -2
 ) -> None:
@@ -135,7 +138,7 @@ def container(
 
 def add(
     name: str,
-    handler: Handler | None,
+    handler: Callable[..., bytes] | None,
     arity: int,
     flags: str,
     keys: tuple[int, int, int],
@@ -148,7 +151,8 @@ def add(
     summary: str,
     group: str,
     tips: str,
-) -> None:
+) -> Command:
+    """Register a command with all its facts."""
     words = name.split(" ")
     made = Command("|".join(words).lower(), handler, arity)
     made.flags = flags.split()
@@ -173,6 +177,7 @@ def add(
         second = words[1].upper().encode()
         assert second not in siblings, name
         siblings[second] = made
+    return made
 
 
 def _categories(flags: list[str], extra: list[str]) -> list[str]:

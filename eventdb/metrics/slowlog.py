@@ -7,11 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from eventdb.engine.client import Client
-    from eventdb.engine.settings import Config
+from typing import Final
 
 ARGUMENTS_MAX: Final = 32  # kept of one command
 ARGUMENT_BYTES_MAX: Final = 128
@@ -31,22 +27,28 @@ class SlowCommand:
 
 
 class SlowLog:
-    """Newest first, at most slowlog-max-len entries."""
+    """Newest first, at most `entries_max` (slowlog-max-len)."""
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    def __init__(self, entries_max: int) -> None:
+        self.entries_max = entries_max
         self.entries: deque[SlowCommand] = deque()
         self.next_id = 0
 
-    def add(self, client: Client, argv: list[bytes], usec: int) -> None:
-        entry = SlowCommand(self.next_id, int(time.time()), usec, _shortened(argv), client.address, client.name)
+    def add(self, argv: list[bytes], usec: int, address: str, name: bytes) -> None:
+        """Keep a command of the client at `address`, called `name`."""
+        entry = SlowCommand(self.next_id, int(time.time()), usec, _shortened(argv), address, name)
         self.next_id += 1
         self.entries.appendleft(entry)
         self.trim()
 
+    def limit(self, entries_max: int) -> None:
+        """Keep at most so many from now on."""
+        self.entries_max = entries_max
+        self.trim()
+
     def trim(self) -> None:
-        """Drop what is over the limit; call it when the limit has changed."""
-        while len(self.entries) > self.config.slowlog_entries_max:
+        """Drop what is over the limit."""
+        while len(self.entries) > self.entries_max:
             self.entries.pop()
 
 

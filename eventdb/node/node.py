@@ -22,13 +22,14 @@ from typing import TYPE_CHECKING, Final
 from eventdb.backends import Fenced, Indeterminate, Log, LogError, LogInfo, Record, Unavailable, Writer, open_log
 from eventdb.cluster.lease import BEATS, LEASE_MS, MARGIN, Role
 from eventdb.cluster.topology import Member
-from eventdb.engine.client import FOLLOWING, LOADING, Client
+from eventdb.engine.client import FOLLOWING, LOADING
 from eventdb.engine.engine import FAILOVER_IN_PROGRESS, NO_FAILOVER, WAITING_FOR_SYNC, Engine
 from eventdb.keyspace.types.zset import rank_large
 from eventdb.node.succession import Ground, Standing
 from eventdb.node.tenure import Tenure
-from eventdb.pipeline.appending import Committing
+from eventdb.pipeline.appending import Appending
 from eventdb.pipeline.commit import Commit
+from eventdb.pipeline.outbox import Outbox
 from eventdb.protocol.replies import ReplyError, integer
 from eventdb.replay.follower import Follower, OnProgress
 
@@ -86,16 +87,14 @@ class Node:
         self.log: Log = open_log(url)
         self.url = self.log.url  # as it may be shown
         self.monotonic = monotonic
-        self.committing = Committing(self._failed, monotonic)
+        self.appending = Appending(self._failed, monotonic)
         self.tenure: Tenure | None = None
         self.role = "loading"  # then "primary" or "replica"
         self.on_progress: OnProgress | None = None  # told how a rebuild goes
-        self.engine = Engine(config, Commit(self.committing.append, self.committing.schedule))
-        self.committing.engine = self.engine
-        self.engine.facts = self.facts
-        self.engine.on_announce = self._announced
-        self.engine.on_failover = self._begin_failover
-        self.engine.commit.on_room = self._resume_all
+        self.engine = Engine(config, self._new_commit())
+        self.engine.host = self
+        self.appending.on_reached = self.engine.offset_reached
+        self.on_shutdown: Callable[[], None] | None = None  # set by a server
         self.standing = Standing(self.name, monotonic, rng or random.Random())
         self.standing.on_change = self._members_changed
         self._follow_task: asyncio.Task[None] | None = None
@@ -105,28 +104,34 @@ class Node:
         self._new_follower()
         self.load_seconds = 0.0
 
+    def _new_commit(self) -> Commit:
+        commit = Commit(self.appending.append, self.appending.schedule)
+        commit.on_room = self._resume_all
+        self.appending.commit = commit
+        return commit
+
     def _new_follower(self) -> None:
         self.follower = Follower(self.log, self.engine, on_record=self._followed, on_slice=self._applied)
 
     @property
     def writer(self) -> Writer | None:
-        return self.committing.writer
+        return self.appending.writer
 
     @writer.setter
     def writer(self, writer: Writer | None) -> None:
-        self.committing.writer = writer
+        self.appending.writer = writer
 
     # -- becoming a primary
 
     async def start(self) -> None:
         """Rebuild, and be ready as what the log and `asked` allow. Raises LogError: it cannot be read, or claimed."""
         engine = self.engine
-        engine.call_later = asyncio.get_running_loop().call_later
+        engine.turn.call_later = asyncio.get_running_loop().call_later
         engine.gate, engine.gate_error = LOADING, LOADING_TEXT
         engine.topology.introduce(self.name, self.address, self.asked is not Role.REPLICA)
         began = time.perf_counter()
         await self._replay()
-        if self.config.cluster_enabled == "yes" and any(db.values for db in engine.keyspace.dbs[1:]):
+        if self.config.cluster_enabled == "yes" and any(db.values for db in engine.store.keyspace.dbs[1:]):
             raise LogError("the log holds keys in other databases than 0, which cluster-enabled does not have")
         if not await self._claim_at_start():
             self._become_replica()
@@ -169,11 +174,11 @@ class Node:
     def _begin_tenure(self, writer: Writer, tenure: Tenure) -> None:
         engine = self.engine
         self.writer, self.tenure = writer, tenure
-        self.committing.on_durable = tenure.durable
+        self.appending.on_durable = tenure.durable
         tenure.on_members = self._members_changed
-        for db in engine.keyspace.dbs:
+        for db in engine.store.keyspace.dbs:
             db.track_deadlines()
-        rank_large(engine.keyspace)
+        rank_large(engine.store.keyspace)
         engine.gate &= ~(LOADING | FOLLOWING)
         self.role = "primary"
         self._members_changed()
@@ -203,7 +208,7 @@ class Node:
 
     def _fail_pending(self, text: str) -> None:
         """Nothing pending will be confirmed to its clients: tell them so."""
-        clients: dict[Client, None] = {}
+        clients: dict[Outbox, None] = {}
         for batch in self.engine.commit.stop():
             for client in batch.clients:
                 clients[client] = None
@@ -241,19 +246,18 @@ class Node:
         """Fenced: answer nothing that was pending, forget the state, follow the log as a replica."""
         engine = self.engine
         self._end_tenure()
-        engine.pause.end()
+        engine.unpause()
         engine.gate, engine.gate_error = LOADING, LOADING_TEXT
         self.role = "loading"
         engine.topology.update(engine.topology.epoch, None, engine.topology.members.values())
         self._fail_pending(text)
         engine.reset_state()
         self._new_follower()
-        engine.commit = Commit(self.committing.append, self.committing.schedule)
-        engine.commit.on_room = self._resume_all
+        engine.begin_commit(self._new_commit())
         self._follow_task = asyncio.get_running_loop().create_task(self._follow_again())
 
     def _end_tenure(self) -> None:
-        self.committing.on_durable = None
+        self.appending.on_durable = None
         if self.tenure is not None:
             self.tenure.end()
             self.tenure = None
@@ -268,7 +272,7 @@ class Node:
         if writer is not None:
             await writer.close()
 
-    def _begin_failover(self, address: str | None, timeout_ms: int) -> None:
+    def fail_over(self, address: str | None, timeout_ms: int) -> None:
         """FAILOVER: check what can be checked at once, then hand over in the background. Raises ReplyError."""
         if self.tenure is None:
             raise ReplyError("ERR FAILOVER is not valid when server is a replica.")
@@ -299,7 +303,7 @@ class Node:
             raise ReplyError("ERR FAILOVER is not valid when server is a replica.")
         successor = _successor(tenure, address)
         tenure.check_successor(successor)
-        engine.pause.start(timeout_ms, writes_only=True)
+        engine.pause_for(timeout_ms, writes_only=True)
         engine.failover_state = WAITING_FOR_SYNC
         try:
             await self._drained(timeout_ms / 1000)
@@ -325,7 +329,7 @@ class Node:
             raise ReplyError(f"ERR the outcome of the hand-over is unknown: {error or 'no answer in time'}") from None
         finally:
             engine.failover_state = NO_FAILOVER
-            engine.pause.end()
+            engine.unpause()
         return successor.address
 
     async def _drained(self, seconds: float) -> None:
@@ -444,12 +448,11 @@ class Node:
             return
         commit = self.engine.commit
         commit.offset = commit.durable_offset = self.engine.topology.me.offset = self.follower.offset
-        if self.engine.waiting.offsets or self.engine.pubsub.early:
-            self.engine.offset_reached()
+        self.engine.offset_reached()
 
     # -- who is there
 
-    def _announced(self, member: Member, said: dict[str, object]) -> bytes | None:
+    def announced(self, member: Member, said: dict[str, object]) -> bytes | None:
         """EVENTDB.ANNOUNCE: the primary keeps the list, and answers with its durable offset."""
         if self.tenure is None:
             return None
@@ -483,6 +486,16 @@ class Node:
                 self._time_out()
         if self.tenure is not None:
             self.tenure.time_out(self.config.commit_timeout_ms)
+
+    def port(self) -> int:
+        """Where it listens."""
+        return self.config.port
+
+    def shut_down(self) -> bool:
+        if self.on_shutdown is None:
+            return False
+        self.on_shutdown()
+        return True
 
     async def info(self) -> LogInfo:
         return await self.log.info()

@@ -20,8 +20,8 @@ from eventdb.protocol.replies import ReplyError
 
 if TYPE_CHECKING:
     from eventdb.cluster.topology import Member
-    from eventdb.engine.client import Timer
     from eventdb.engine.engine import Engine
+    from eventdb.pipeline.turn import Timer
 
 log: Final = logging.getLogger("eventdb")
 
@@ -133,7 +133,7 @@ class Tenure:
         self.engine.gate |= LEASELESS
         log.warning("the lease of %d ms has lapsed; answering waits until the log confirms it anew", self.lease_ms)
         self._try_to_resume()
-        self._alone = self.engine.later(ALONE_SECONDS, self._go_on_alone)
+        self._alone = self.engine.turn.later(ALONE_SECONDS, self._go_on_alone)
 
     def _try_to_resume(self) -> None:
         future = self._append(self._statement(resumed=True))
@@ -164,14 +164,14 @@ class Tenure:
 
     def _let_go(self) -> None:
         self.engine.gate &= ~LEASELESS
-        self.engine.pause.go_on()
+        self.engine.run_stalled_later()
 
     def time_out(self, limit_ms: int) -> None:
         """Refuse what has waited for the lease for longer than a client waits for a write."""
         waited_since = max(self.lapsed_at, self.refused_at)
         if self.engine.gate & LEASELESS and (self._monotonic() - waited_since) * 1000 >= limit_ms:
             self.refused_at = self._monotonic()
-            self.engine.pause.refuse_all(LAPSED_TEXT)
+            self.engine.refuse_stalled(LAPSED_TEXT)
 
     # -- heartbeats
 
@@ -205,7 +205,7 @@ class Tenure:
         if self._ended:
             return
         interval = self.lease_ms / 1000 / BEATS
-        self._timer = self.engine.later(interval, self._beat)
+        self._timer = self.engine.turn.later(interval, self._beat)
         now = self._monotonic()
         if not self.lapsed and now > self.engine.lease_until:
             self._lapse()
@@ -274,7 +274,7 @@ class Tenure:
             self.engine.lease_until = min(self.engine.lease_until, self._monotonic() + wanted / 1000)
             if self._timer is not None:
                 self._timer.cancel()
-                self._timer = self.engine.later(wanted / 1000 / BEATS, self._beat)
+                self._timer = self.engine.turn.later(wanted / 1000 / BEATS, self._beat)
         if self._stating:  # one at a time: who announces itself often must not fill the log
             self._state_again = True
             return

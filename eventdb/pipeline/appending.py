@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from eventdb.backends import Writer
-    from eventdb.engine.engine import Engine
-    from eventdb.pipeline.commit import Batch, Commit
+    from eventdb.pipeline.commit import Commit
+    from eventdb.pipeline.outbox import Batch
 
 
-class Committing:
+class Appending:
     """The sink of a node's `Commit`. `writer` is the node's, None while it has none."""
 
     def __init__(self, on_failure: Callable[[BaseException | None], None], monotonic: Callable[[], float]) -> None:
@@ -24,7 +24,8 @@ class Committing:
         self.on_durable: Callable[[float], None] | None = None  # an append is durable that was sent at that moment
         self.monotonic = monotonic
         self.writer: Writer | None = None
-        self.engine: Engine | None = None
+        self.commit: Commit | None = None  # a fenced node gets another one
+        self.on_reached: Callable[[], None] | None = None  # the durable offset has moved
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def schedule(self, action: Callable[[], None]) -> object:
@@ -36,9 +37,8 @@ class Committing:
     def append(self, batch: Batch) -> None:
         """One batch becomes one record."""
         writer = self.writer
-        engine = self.engine
-        assert writer is not None and engine is not None
-        commit = engine.commit  # a fenced node gets another one
+        commit = self.commit
+        assert writer is not None and commit is not None
         sent = self.monotonic()
         future = writer.append(
             batch.body(),
@@ -60,7 +60,5 @@ class Committing:
             self.on_durable(sent)
         for client in commit.completed(batch):
             client.flush()
-        engine = self.engine
-        assert engine is not None
-        if engine.waiting.offsets or engine.pubsub.early:
-            engine.offset_reached()
+        if self.on_reached is not None:
+            self.on_reached()

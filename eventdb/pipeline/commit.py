@@ -5,7 +5,7 @@
 Group commit: one batch is on its way at a time. A large one is sealed as soon as the one before is durable, before its
 replies leave: so the zones write while the loop answers and reads. A small one waits a little first, while the clients
 that have just been answered come back: one sync for all of them costs less than two for a half each.
-Until a batch is durable, its keys are *dirty*: a reply that could tell of them waits with it (see Client.hold).
+Until a batch is durable, its keys are *dirty*: a reply that could tell of them waits with it (see Outbox.hold).
 Sans-IO: `sink` takes a sealed batch to the log, `schedule` runs a function at the end of the loop turn; both are
 injected.
 """
@@ -14,10 +14,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from eventdb.engine.client import Client
+from eventdb.pipeline.outbox import Batch, Outbox
 
 # Sealed batches on their way. With two, each was a third smaller, and writes a fifth slower (benchmarks/PROFILE.md).
 IN_FLIGHT_MAX: Final = 1
@@ -27,24 +26,6 @@ GATHER_TURNS_MAX: Final = 64  # of the loop that a small batch waits at most
 GATHER_QUIET_TURNS: Final = 3  # it waits no longer when so many turns in a row brought nothing
 ONE_EVENT: Final = b"*2\r\n"  # the head of a transaction
 PENDING_BYTES_MAX: Final = 64 << 20  # not yet durable; above it clients are no longer read from
-
-
-class Batch:
-    """Consecutive transactions that become durable together."""
-
-    def __init__(self, first_offset: int) -> None:
-        self.first_offset = first_offset
-        self.count = 0
-        self.size = 0  # bytes of events
-        self.chunks: list[bytes] = []
-        self.dirty: set[bytes] = set()  # keys changed, whatever their database: waiting too often is safe
-        self.whole = False  # a FLUSHALL or SWAPDB: every key is dirty
-        self.clients: list[Client] = []  # those with replies held for this batch
-        self.durable = False
-        self.opened = 0.0  # time.monotonic() of its first transaction
-
-    def body(self) -> bytes:
-        return b"".join(self.chunks)
 
 
 class Commit:
@@ -125,7 +106,7 @@ class Commit:
         self.open = Batch(self.offset + 1)
         self.sink(batch)
 
-    def completed(self, batch: Batch) -> list[Client]:
+    def completed(self, batch: Batch) -> list[Outbox]:
         """The batch is durable: free its replies and return the clients that may have some to write."""
         assert self.pending and self.pending[0] is batch, "appends become durable in order"
         del self.pending[0]
@@ -154,6 +135,15 @@ class Commit:
             if batch.first_offset <= offset < batch.first_offset + batch.count:
                 return batch
         return None
+
+    def newest_of(self, outbox: Outbox) -> Batch | None:
+        """The newest batch, not yet durable, that holds a write of this client or that one of its replies waits for."""
+        held = outbox.held[-1].batch if outbox.held else None
+        if outbox.last_offset > self.durable_offset:  # its reply may have been silenced by CLIENT REPLY
+            written = self.batch_of(outbox.last_offset)
+            if written is not None and (held is None or written.first_offset > held.first_offset):
+                return written
+        return held
 
     def newest_touching(self, key: bytes) -> Batch | None:
         """The newest batch not yet durable that changed this key."""

@@ -102,7 +102,7 @@ class Connection:
         parser.authenticated = True
         commands = parser.feed(data)
         engine.read_clock()  # behind the parsing: a large value that took long to come is no slow command
-        client.active_ms = engine.now_ms
+        client.active_ms = engine.store.now_ms
         if parser.args_left and parser.buffered() > engine.config.query_buffer_bytes_max:
             log.warning("closed %s: its command is longer than client-query-buffer-limit", client.address)
             self.abort()
@@ -203,7 +203,7 @@ class Connection:
         """Run the backlog on, at the end of this turn: the caller may be in the middle of another client's command."""
         if not self.resuming and (self.position < len(self.backlog) or not self.reading or self.ended):
             self.resuming = True
-            self.engine.commit.schedule(self._resume)
+            self.engine.turn.schedule(self._resume)
 
     def _resume(self) -> None:
         self.resuming = False

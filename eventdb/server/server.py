@@ -64,7 +64,7 @@ class Server:
         self.announcer: asyncio.Task[None] | None = None
         self.listener: asyncio.Server | None = None
         self.stopping = asyncio.Event()
-        self.node.engine.on_shutdown = self.stopping.set
+        self.node.on_shutdown = self.stopping.set
 
     async def start(self) -> None:
         """Bind, then load. Raises OSError (the port), LogError (the log)."""
@@ -82,7 +82,7 @@ class Server:
             member_of(Member(self.node.name, self.node.address).describe())
         except ValueError as error:
             raise ValueError(f"--node-name and --advertise say who this node is to others: {error}") from None
-        engine.port = self.config.port = self.port
+        self.config.port = self.port
         self.config.bind = self.host
         await self.node.start()
         self.announcer = loop.create_task(announce(engine))

@@ -80,7 +80,7 @@ class Site:
         self.clock = Clock()
         self.local = Local()
         self.engine: Engine = self.local.engine
-        self.engine.call_later = self.clock.call_later  # type: ignore[assignment]
+        self.engine.turn.call_later = self.clock.call_later  # type: ignore[assignment]
         self.engine.topology.introduce("me", "127.0.0.1:1")
         self.failures: list[BaseException] = []
         self.log = open_memory("memory:")

@@ -15,7 +15,7 @@ from eventdb.engine.client import FOLLOWING
 from eventdb.engine.settings import Config
 from eventdb.server.server import announced
 from tests.commands.test_info import info
-from tests.kit.harness import Local
+from tests.kit.harness import Local, StandIn
 
 
 def three() -> tuple[Topology, list[tuple[str | None, str]]]:
@@ -149,8 +149,8 @@ def test_role_and_info_of_a_replica_name_the_primary_and_the_lag() -> None:
 
 def test_the_history_has_the_same_id_on_every_node() -> None:
     one, two = Local(), Local()
-    one.engine.facts = lambda: {"log_url": "quorum:./x", "log_id": "7"}
-    two.engine.facts = lambda: {"log_url": "quorum:/there/x", "log_id": "7"}
+    one.engine.host = StandIn(facts=lambda: {"log_url": "quorum:./x", "log_id": "7"})
+    two.engine.host = StandIn(facts=lambda: {"log_url": "quorum:/there/x", "log_id": "7"})
     assert info(one, "replication")["master_replid"] == info(two, "replication")["master_replid"]
 
 

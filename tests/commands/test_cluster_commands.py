@@ -326,9 +326,9 @@ def test_redis_py_finds_slots_and_reads_from_replicas(tmp_path: Path) -> None:
             with client.pipeline() as pipe:
                 assert pipe.set("p1", "a").set("p2", "b").get("{p}3").execute() == [True, True, None]
             nodes.applied(primary.node.engine.commit.durable_offset)
-            before = [server.node.engine.hits for server in replicas]
+            before = [server.node.engine.store.hits for server in replicas]
             assert [client.get(f"k{i}") for i in range(20)] == [b"%d" % i for i in range(20)]
-            read = [server.node.engine.hits - old for server, old in zip(replicas, before, strict=True)]
+            read = [server.node.engine.store.hits - old for server, old in zip(replicas, before, strict=True)]
             assert min(read) > 0, "a replica was left out"
             assert client.dbsize() == 25 and client.cluster_keyslot("a") == 15495
 
@@ -352,7 +352,7 @@ def test_redis_py_follows_the_primary_to_another_node(tmp_path: Path) -> None:
             nodes.stop(first)
             second = nodes.start("second")
             nodes.agree(second)
-            assert client.set("k", "2") and second.node.engine.keyspace.dbs[0].values[b"k"] == b"2"
+            assert client.set("k", "2") and second.node.engine.store.keyspace.dbs[0].values[b"k"] == b"2"
             nodes.applied(second.node.engine.commit.durable_offset)
             assert client.get("k") == b"2"
 

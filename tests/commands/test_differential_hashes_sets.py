@@ -188,10 +188,10 @@ def test_float_increments_add_up_as_in_redis(redis_server: Address, increments: 
 def same_encodings(pair: Pair) -> None:
     """OBJECT ENCODING of every key, asked of the values themselves."""
     engine = pair.local.engine
-    for key, value in engine.keyspace.dbs[0].values.items():
+    for key, value in engine.store.keyspace.dbs[0].values.items():
         assert isinstance(value, Value)
         assert split(pair.wires[0].call("OBJECT", "ENCODING", key))[0].endswith(
-            b"\r\n%b\r\n" % value.encoding(engine.keyspace.limits)
+            b"\r\n%b\r\n" % value.encoding(engine.store.keyspace.limits)
         ), key
 
 

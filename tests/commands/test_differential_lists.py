@@ -179,7 +179,7 @@ class Blocking:
         local = self.pair.local
         self.pair.history.append(f"[{number}] {argv}")
         wire.send(*argv)
-        local.engine.now_ms = int(time.time() * 1000)
+        local.engine.store.now_ms = int(time.time() * 1000)
         replies = {number: local.raw(*argv, client=client)}
         if client.blocked is not None:
             self.wait_until_blocked(number)

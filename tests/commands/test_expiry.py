@@ -73,10 +73,10 @@ def test_conditions_compare_with_the_current_deadline(
 
 def test_a_key_is_hidden_at_its_very_millisecond_and_deleted_by_the_cycle(db: Local) -> None:
     db.raw("PEXPIRE", "k", 10)
-    db.engine.now_ms = NOW + 9
+    db.engine.store.now_ms = NOW + 9
     db.engine.expire_cycle()
     assert db("GET", "k") == b"v"
-    db.engine.now_ms = NOW + 10
+    db.engine.store.now_ms = NOW + 10
     assert db("GET", "k") is None
     assert db("DBSIZE") == 1
     db.engine.expire_cycle()
@@ -93,7 +93,7 @@ def test_the_cycle_passes_over_deadlines_that_were_moved_or_taken_away(db: Local
         db.raw("PEXPIRE", f"key:{i}", 1000)
     for i in range(50, 75):
         db.raw("PERSIST", f"key:{i}")
-    db.engine.now_ms = NOW + 500
+    db.engine.store.now_ms = NOW + 500
     db.engine.expire_cycle()
     db.turn()
     assert db("DBSIZE") == 76
@@ -104,14 +104,14 @@ def test_the_cycle_passes_over_deadlines_that_were_moved_or_taken_away(db: Local
 def test_changing_a_deadline_for_ever_does_not_grow_memory(db: Local) -> None:
     for i in range(10_000):
         db.raw("PEXPIRE", "k", 1000 + i)
-    deadlines = db.engine.keyspace.dbs[0].deadlines
+    deadlines = db.engine.store.keyspace.dbs[0].deadlines
     assert deadlines is not None
     assert len(deadlines) < 2000
 
 
 def test_an_expired_key_is_nowhere_to_be_found(db: Local) -> None:
     db.raw("PEXPIRE", "k", 1)
-    db.engine.now_ms += 1
+    db.engine.store.now_ms += 1
     assert [db("EXISTS", "k"), db("TTL", "k"), db("TYPE", "k"), db("KEYS", "*"), db("MGET", "k")] == [
         0,
         -2,

@@ -14,13 +14,13 @@ LONG = "x" * 65  # one more than hash-max-listpack-value
 
 
 def fields_of(local: Local, key: bytes = b"h") -> HashValue:
-    value = local.engine.keyspace.dbs[0].values[key]
+    value = local.engine.store.keyspace.dbs[0].values[key]
     assert isinstance(value, HashValue)
     return value
 
 
 def encoding(local: Local, key: bytes = b"h") -> bytes:
-    return fields_of(local, key).encoding(local.engine.keyspace.limits)
+    return fields_of(local, key).encoding(local.engine.store.keyspace.limits)
 
 
 def scan_all(local: Local, *options: str | int) -> list[bytes]:
@@ -104,7 +104,7 @@ def test_the_last_field_takes_the_key_with_it() -> None:
     local = Local()
     local("HSET", "h", "a", 1, "b", 2)
     assert local.raw("HDEL", "h", "a", "b", "a") == b":2\r\n"
-    assert not local.engine.keyspace.dbs[0].values
+    assert not local.engine.store.keyspace.dbs[0].values
     local.check_replay()
 
 
@@ -144,7 +144,7 @@ def test_a_hash_that_outgrew_a_listpack_stays_a_hashtable(growth: list[tuple[str
     for field in list(fields_of(local).fields):
         if field != b"small":
             local("HDEL", "h", field)
-    assert encoding(local) == b"hashtable" and fields_of(local).copy().encoding(local.engine.keyspace.limits)
+    assert encoding(local) == b"hashtable" and fields_of(local).copy().encoding(local.engine.store.keyspace.limits)
     local.check_replay()
 
 
@@ -253,8 +253,8 @@ def test_long_fields_and_values_are_encoded_in_full() -> None:
 def test_an_expired_hash_is_deleted_by_the_write_that_finds_it() -> None:
     local = Local()
     local("HSET", "h", "old", 1)
-    local.client.emit([b"PEXPIREAT", b"h", b"%d" % (local.engine.now_ms + 5)])
-    local.engine.now_ms += 5
+    local.client.emit([b"PEXPIREAT", b"h", b"%d" % (local.engine.store.now_ms + 5)])
+    local.engine.store.now_ms += 5
     assert local.raw("HLEN", "h") == b":0\r\n"
     assert local.raw("HSET", "h", "new", 1) == b":1\r\n"
     assert local.events()[-2:] == [[b"DEL", b"h"], [b"HSET", b"h", b"new", b"1"]]

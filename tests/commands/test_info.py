@@ -9,7 +9,7 @@ import pytest
 
 from eventdb.commands.server.info import human
 from eventdb.protocol.replies import error
-from tests.kit.harness import Local
+from tests.kit.harness import Local, StandIn
 from tests.pipeline.test_commit import Stalled
 
 
@@ -82,7 +82,7 @@ def test_what_is_not_durable_yet_shows_in_persistence_and_offsets() -> None:
 
 def test_the_node_adds_what_it_knows() -> None:
     local = Local()
-    local.engine.facts = lambda: {"epoch": "7", "log_url": "quorum:x", "durable_offset": "ignored"}
+    local.engine.host = StandIn(facts=lambda: {"epoch": "7", "log_url": "quorum:x", "durable_offset": "ignored"})
     found = info(local)
     assert found["epoch"] == "7" and found["durable_offset"] == "0"
 
@@ -159,7 +159,7 @@ def test_shutdown_asks_whoever_runs_the_server() -> None:
     local = Local()
     assert local.raw("SHUTDOWN") == error("ERR eventdb runs inside a program here, which has to close it")
     asked: list[str] = []
-    local.engine.on_shutdown = lambda: asked.append("stop")
+    local.engine.host = StandIn(shut_down=lambda: asked.append("stop"))
     assert local.raw("SHUTDOWN", "NOSAVE", "NOW") == b"" and asked == ["stop"]
 
 

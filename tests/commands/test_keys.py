@@ -16,7 +16,7 @@ def db() -> Local:
 
 def in_db(db: Local, index: int) -> Client:
     client = db.connect()
-    client.db = db.engine.keyspace.dbs[index]
+    client.db = db.engine.store.keyspace.dbs[index]
     return client
 
 
@@ -74,7 +74,7 @@ def test_an_expired_key_at_the_destination_is_in_nobodys_way(db: Local) -> None:
     for client in (db.client, other):
         db.raw("SET", "old", "x", "PX", 1, client=client)
     db.raw("SET", "a", 1)
-    db.engine.now_ms += 10
+    db.engine.store.now_ms += 10
     assert db("COPY", "a", "old", "DB", 1) == 1
     assert db("RENAMENX", "a", "old") == 1
     assert (db("GET", "old"), db("GET", "old", client=other)) == (b"1", b"1")
@@ -117,10 +117,10 @@ def test_a_watch_breaks_for_the_keys_that_changed_and_no_others(
     for index in range(3):
         for key in "abcdx":
             client = in_db(db, index)
-            db.engine.waiting.watch(client, key.encode(), db.engine.now_ms)
+            db.engine.store.watching.watch(client.watcher, client.db, key.encode(), db.engine.store.now_ms)
             clients[f"{index}:{key}" if index else key] = client
     db.raw(*command)
-    assert {name for name, client in clients.items() if client.watch_broken} == broken
+    assert {name for name, client in clients.items() if client.watcher.broken} == broken
 
 
 def test_names_are_bytes_of_any_kind(db: Local) -> None:
@@ -133,7 +133,7 @@ def test_names_are_bytes_of_any_kind(db: Local) -> None:
 
 def test_an_access_time_is_never_kept(db: Local) -> None:
     db.raw("SET", "k", 1)
-    db.engine.now_ms += 60_000
+    db.engine.store.now_ms += 60_000
     assert db("OBJECT", "IDLETIME", "k") == 0
 
 
@@ -141,7 +141,7 @@ def test_an_access_time_is_never_kept(db: Local) -> None:
 def test_reads_write_nothing_even_when_they_meet_expired_keys(db: Local, name: str) -> None:
     db.raw("SET", "k", 1, "PX", 1)
     before = len(db.log)
-    db.engine.now_ms += 10
+    db.engine.store.now_ms += 10
     arguments = {"GET": ["k"], "SCAN": [0], "KEYS": ["*"]}.get(name, [])
     reply = db(name, *arguments)  # type: ignore[arg-type]
     assert reply == {"GET": None, "SCAN": [b"0", []], "KEYS": [], "DBSIZE": 1, "RANDOMKEY": None}[name]
@@ -149,7 +149,7 @@ def test_reads_write_nothing_even_when_they_meet_expired_keys(db: Local, name: s
 
 
 def test_commands_that_name_no_key_wait_for_every_pending_write() -> None:
-    from eventdb.engine.registry import WHOLE
+    from eventdb.engine.command import WHOLE
 
     for name in (b"SCAN", b"KEYS", b"DBSIZE", b"RANDOMKEY"):
         assert COMMANDS[name].bits & WHOLE

@@ -37,7 +37,7 @@ def test_a_pop_says_how_many_it_took_and_the_last_one_removes_the_key(local: Loc
         b"a", [b"e", b"d"], [], [b"b", b"c"], None, None,
     ]  # fmt: skip
     assert local.events()[2:] == rows("LPOP l", "RPOP l 2", "LPOP l 2")
-    assert not local.engine.keyspace.dbs[0].values and not local.engine.keyspace.dbs[0].expires
+    assert not local.engine.store.keyspace.dbs[0].values and not local.engine.store.keyspace.dbs[0].expires
     local.check_replay()
 
 
@@ -83,7 +83,7 @@ def test_lmpop_takes_from_the_first_list_that_is_there(local: Local) -> None:
 
 def test_an_expired_list_is_deleted_by_an_event_before_a_write_makes_a_new_one(local: Local) -> None:
     run(local, "RPUSH l a", "PEXPIREAT l 1700000000100")
-    local.engine.now_ms += 1000
+    local.engine.store.now_ms += 1000
     assert run(local, "LLEN l", "LRANGE l 0 -1", "RPUSH l b") == [0, [], 1]
     assert local.events()[2:] == rows("DEL l", "RPUSH l b")
     local.check_replay()
@@ -93,9 +93,9 @@ def test_the_digest_depends_on_the_order_and_not_on_how_it_came_about() -> None:
     a, b = Local(), Local()
     run(a, "RPUSH l 1 2 3")
     run(b, "LPUSH l 2 1", "RPUSH l 3")
-    assert a.engine.keyspace.digest() == b.engine.keyspace.digest()
+    assert a.engine.store.keyspace.digest() == b.engine.store.keyspace.digest()
     run(b, "LMOVE l l LEFT RIGHT")
-    assert a.engine.keyspace.digest() != b.engine.keyspace.digest()
+    assert a.engine.store.keyspace.digest() != b.engine.store.keyspace.digest()
 
 
 def test_a_copy_is_independent(local: Local) -> None:

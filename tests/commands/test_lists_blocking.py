@@ -7,7 +7,8 @@ import pytest
 from eventdb.engine.client import Client
 from eventdb.engine.engine import Engine
 from eventdb.engine.settings import Config
-from eventdb.pipeline.commit import Batch, Commit
+from eventdb.pipeline.commit import Commit
+from eventdb.pipeline.outbox import Batch
 from tests.kit.harness import Collector, Local
 
 NONE_YET = b""
@@ -50,7 +51,7 @@ def test_who_has_waited_longest_is_served_first(room: Room) -> None:
     assert [room.got(c) for c in (first, second, third)] == [pair("k", "1"), pair("k", "2"), NONE_YET]
     room("RPUSH k 3")
     assert room.got(third) == pair("k", "3")
-    assert not room.local.engine.waiting.waiters
+    assert not room.local.engine.blocking.waiters
     room.local.check_replay()
 
 
@@ -113,11 +114,13 @@ def test_a_list_that_is_expired_when_its_turn_comes_serves_nobody_and_its_deleti
     room("RPUSH src 1")
     room("PEXPIREAT src 1700000000050")
     engine = room.local.engine
-    engine.now_ms += 1000
-    engine.emit(engine.keyspace.dbs[0], [b"RENAME", b"src", b"k"])  # as from a command that did not look at the clock
+    engine.store.now_ms += 1000
+    engine.store.emit(
+        engine.store.keyspace.dbs[0], [b"RENAME", b"src", b"k"]
+    )  # as from a command that did not look at the clock
     engine.run(room.local.client, engine.commands[b"LLEN"], [b"LLEN", b"k"])
     assert room.got(waiter) == NONE_YET and waiter.blocked is not None
-    assert not engine.events
+    assert not engine.store.events
     assert room.local.events()[-1] == [b"DEL", b"k"]
     room.local.check_replay()
 
@@ -159,7 +162,7 @@ def test_a_list_that_comes_by_another_way_than_a_push_wakes_too(room: Room, line
 
 def test_a_list_that_comes_from_another_database_wakes_too(room: Room) -> None:
     other = room.local.connect()
-    other.db = room.local.engine.keyspace.dbs[3]
+    other.db = room.local.engine.store.keyspace.dbs[3]
     waiter = room.wait("BLPOP k 0")
     room.local("RPUSH", "k", "1", client=other)
     assert room.got(waiter) == NONE_YET
@@ -180,7 +183,7 @@ def test_a_client_that_left_is_passed_over(room: Room) -> None:
     room.wait("BLPOP a b c 0")
     for client in list(room.local.engine.clients.values()):
         room.local.engine.disconnect(client)
-    assert not room.local.engine.waiting.waiters
+    assert not room.local.engine.blocking.waiters
 
 
 @pytest.mark.parametrize(
@@ -203,7 +206,7 @@ def test_a_timeout_does_not_tell_of_a_pop_that_could_still_be_lost() -> None:
     sealed: list[Batch] = []
     timers = []
     engine = Engine(Config(), Commit(sealed.append, lambda action: action()))
-    engine.call_later = lambda seconds, action: timers.append(action)
+    engine.turn.call_later = lambda seconds, action: timers.append(action)
     waiter, other = engine.connect(Collector()), engine.connect(Collector())
     engine.call(other, [b"RPUSH", b"k", b"1"])
     engine.call(other, [b"LPOP", b"k"])
@@ -240,7 +243,7 @@ def test_a_thousand_waiters_are_served_one_by_one_without_trying_the_others(room
     room("RPUSH k 1")
     assert room.got(waiters[0]) == pair("k", "1")
     assert command.calls == tried
-    assert len(room.local.engine.waiting.waiters[(0, b"k")]) == 999
+    assert len(room.local.engine.blocking.waiters[(0, b"k")]) == 999
 
 
 def test_serving_is_not_a_second_call(room: Room) -> None:

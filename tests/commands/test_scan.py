@@ -139,7 +139,7 @@ def test_a_quiet_scan_returns_each_key_once(db: Local) -> None:
 
 
 def test_match_and_type_filter_and_expired_keys_are_hidden(db: Local) -> None:
-    db.engine.now_ms += 10
+    db.engine.store.now_ms += 10
     live = [i for i in range(100) if i % 4 != 2]
     assert sorted(scan_all(db)) == sorted(b"key:%d" % i for i in live)
     assert sorted(scan_all(db, "MATCH", "*5", "COUNT", 1000)) == sorted(b"key:%d" % i for i in live if i % 10 == 5)

@@ -26,7 +26,7 @@ from eventdb.engine.registry import COMMANDS
 from eventdb.engine.settings import Config
 from tests.conftest import StartServer, answers_ping, free_port, wait_until
 from tests.kit.differential import Address, Wire
-from tests.kit.harness import Local
+from tests.kit.harness import Local, StandIn
 from tests.kit.nodes import Nodes
 from tests.kit.wire import Wire as Plain
 
@@ -189,7 +189,7 @@ def test_a_primary_without_a_lease_is_down() -> None:
     local = Local()
     topology = local.engine.topology
     topology.introduce("me", "h:1", candidate=False)
-    local.engine.facts = lambda: {"lease_ms": "500"}
+    local.engine.host = StandIn(facts=lambda: {"lease_ms": "500"})
     topology.update(6, Member("a", "[::1]:2"), [Member("b", "h:3")])
     found = asked(local, "MASTER", "any name")
     assert (found["flags"], found["ip"], found["port"], found["config-epoch"]) == ("master", "::1", "2", "6")

@@ -13,13 +13,13 @@ from tests.kit.harness import Local
 
 
 def set_of(local: Local, key: bytes = b"s") -> SetValue:
-    value = local.engine.keyspace.dbs[0].values[key]
+    value = local.engine.store.keyspace.dbs[0].values[key]
     assert isinstance(value, SetValue)
     return value
 
 
 def encoding(local: Local, key: bytes = b"s") -> bytes:
-    return set_of(local, key).encoding(local.engine.keyspace.limits)
+    return set_of(local, key).encoding(local.engine.store.keyspace.limits)
 
 
 def members(local: Local, key: str = "s") -> set[bytes]:
@@ -44,7 +44,7 @@ def test_the_last_member_takes_the_key_with_it() -> None:
     local("SADD", "s", "a", "b")
     assert local.raw("SREM", "s", "x", "a", "b", "a") == b":2\r\n"
     assert local.events()[-1] == [b"SREM", b"s", b"a", b"b"]
-    assert not local.engine.keyspace.dbs[0].values
+    assert not local.engine.store.keyspace.dbs[0].values
     local.check_replay()
 
 
@@ -84,7 +84,7 @@ def test_a_pop_is_logged_as_the_members_it_took(size: int) -> None:
         member = local("SPOP", "s")
         assert local.events()[-1] == [b"SREM", b"s", member]
         left.remove(member)  # type: ignore[arg-type]
-    assert local.raw("EXISTS", "s") and not local.engine.keyspace.dbs[0].values
+    assert local.raw("EXISTS", "s") and not local.engine.store.keyspace.dbs[0].values
     local.check_replay()
 
 
@@ -115,7 +115,7 @@ def test_a_move_is_logged_as_removal_and_addition() -> None:
     assert local.events()[-2:] == [[b"SREM", b"s", b"a"], [b"SADD", b"t", b"a"]]
     assert local.raw("SMOVE", "s", "t", "b") == b":1\r\n"  # it was there already
     assert local.events()[-1] == [b"SREM", b"s", b"b"]
-    assert members(local, "t") == {b"a", b"b"} and b"s" not in local.engine.keyspace.dbs[0].values
+    assert members(local, "t") == {b"a", b"b"} and b"s" not in local.engine.store.keyspace.dbs[0].values
     local.check_replay()
 
 
@@ -254,20 +254,20 @@ def test_the_destination_may_be_a_source(filled: Local) -> None:
     assert filled("SUNIONSTORE", "large", "large", "small") == expected
     assert len(members(filled, "large")) == expected
     assert filled("SDIFFSTORE", "small", "small", "small") == 0
-    assert b"small" not in filled.engine.keyspace.dbs[0].values
+    assert b"small" not in filled.engine.store.keyspace.dbs[0].values
     filled.check_replay()
 
 
 def test_a_stored_result_has_no_deadline(filled: Local) -> None:
-    filled.client.emit([b"PEXPIREAT", b"large", b"%d" % (filled.engine.now_ms + 1000)])
+    filled.client.emit([b"PEXPIREAT", b"large", b"%d" % (filled.engine.store.now_ms + 1000)])
     filled("SUNIONSTORE", "large", "small")
-    assert not filled.engine.keyspace.dbs[0].expires
+    assert not filled.engine.store.keyspace.dbs[0].expires
     filled.check_replay()
 
 
 def test_an_expired_set_counts_as_missing_and_is_deleted_by_a_write(filled: Local) -> None:
-    filled.client.emit([b"PEXPIREAT", b"large", b"%d" % (filled.engine.now_ms + 5)])
-    filled.engine.now_ms += 5
+    filled.client.emit([b"PEXPIREAT", b"large", b"%d" % (filled.engine.store.now_ms + 5)])
+    filled.engine.store.now_ms += 5
     assert filled.raw("SINTER", "large", "small") == b"*0\r\n"
     assert filled.raw("SINTERSTORE", "large", "large", "small") == b":0\r\n"
     assert filled.events()[-1] == [b"DEL", b"large"]

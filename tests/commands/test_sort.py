@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventdb.engine.registry import COMMANDS, WHOLE
+from eventdb.engine.command import WHOLE
+from eventdb.engine.registry import COMMANDS
 from tests.kit.differential import Address, Step, compare, examples, sequences
 from tests.kit.harness import Local
 

@@ -88,7 +88,7 @@ def test_counting_keeps_the_deadline_and_setting_ends_it(db: Local) -> None:
 
 def test_a_key_past_its_deadline_is_deleted_by_an_event_before_it_is_counted(db: Local) -> None:
     db.raw("SET", "k", 41, "PX", 1)
-    db.engine.now_ms += 1
+    db.engine.store.now_ms += 1
     assert db("INCR", "k") == 1
     assert db.transactions()[-1][1:] == [[b"DEL", b"k"], [b"SET", b"k", b"1"]]
     db.check_replay()

@@ -7,7 +7,8 @@ import pytest
 from eventdb.engine.client import FOLLOWING, IN_MULTI, Client
 from eventdb.engine.engine import Engine
 from eventdb.engine.settings import Config
-from eventdb.pipeline.commit import Batch, Commit
+from eventdb.pipeline.commit import Commit
+from eventdb.pipeline.outbox import Batch
 from tests.kit.harness import Collector, Local
 
 ABORTED = "EXECABORT Transaction discarded because of previous errors."
@@ -34,7 +35,7 @@ def test_a_block_over_several_databases_says_where_each_event_goes(local: Local)
     client = local.client
     run(local, "MULTI", "SET a 1", "SET b 2")
     client.queue[1] = (client.queue[1][0], [b"SET", b"b", b"2"])
-    client.db = local.engine.keyspace.dbs[4]
+    client.db = local.engine.store.keyspace.dbs[4]
     run(local, "EXEC")
     assert local.events() == [[b"SELECT", b"4"], [b"SET", b"a", b"1"], [b"SET", b"b", b"2"]]
     local.check_replay()
@@ -82,7 +83,7 @@ def test_discard_forgets_the_queue_and_the_watch(local: Local) -> None:
     run(local, "WATCH k", "MULTI", "SET a 1", "DISCARD")
     run(local, "SET k 1", client=other)
     assert run(local, "MULTI", "GET a", "EXEC")[-1] == [None]
-    assert not local.engine.waiting.watchers
+    assert not local.engine.store.watching.watches
 
 
 def test_blocking_commands_answer_at_once(local: Local) -> None:
@@ -114,7 +115,7 @@ def test_writes_queued_before_this_node_lost_its_role_are_refused(local: Local) 
 def outcome(local: Local, *, broken: bool) -> None:
     """The next EXEC of the usual client fails, or not."""
     assert run(local, "MULTI", "GET none", "EXEC")[-1] == (None if broken else [None])
-    assert not local.engine.waiting.watchers
+    assert not local.engine.store.watching.watches
 
 
 @pytest.mark.parametrize(
@@ -153,7 +154,7 @@ def test_only_a_change_of_the_key_breaks_a_watch(
 
 def test_a_watch_holds_in_its_own_database(local: Local) -> None:
     other = local.connect()
-    other.db = local.engine.keyspace.dbs[1]
+    other.db = local.engine.store.keyspace.dbs[1]
     run(local, "WATCH k")
     run(local, "SET k 1", "FLUSHDB", client=other)
     outcome(local, broken=False)
@@ -169,8 +170,8 @@ def test_unwatch_forgives(local: Local) -> None:
 
 def test_a_key_that_expires_between_watch_and_exec_breaks_it(local: Local) -> None:
     for look in ([], ["GET k"], ["SET k 2"]):
-        run(local, f"SET k 1 PXAT {local.engine.now_ms + 50}", "WATCH k")
-        local.engine.now_ms += 100
+        run(local, f"SET k 1 PXAT {local.engine.store.now_ms + 50}", "WATCH k")
+        local.engine.store.now_ms += 100
         run(local, *look)
         outcome(local, broken=True)
         run(local, "DEL k")
@@ -180,22 +181,22 @@ def test_a_key_that_expires_between_watch_and_exec_breaks_it(local: Local) -> No
     ("change", "broken"), [("", False), ("DEL k", False), ("FLUSHALL", False), ("SWAPDB 0 1", False), ("SET k 2", True)]
 )
 def test_a_key_that_had_expired_before_the_watch_counts_as_absent(local: Local, change: str, broken: bool) -> None:
-    run(local, f"SET k 1 PXAT {local.engine.now_ms + 50}")
-    local.engine.now_ms += 100
+    run(local, f"SET k 1 PXAT {local.engine.store.now_ms + 50}")
+    local.engine.store.now_ms += 100
     run(local, "WATCH k")
     if change:
         run(local, change)
     else:
         local.engine.expire_cycle()
-        assert not local.engine.keyspace.dbs[0].values
+        assert not local.engine.store.keyspace.dbs[0].values
     outcome(local, broken=broken)
 
 
 def test_an_expired_key_that_swapdb_brings_counts_as_absent(local: Local) -> None:
     other = local.connect()
-    other.db = local.engine.keyspace.dbs[1]
-    run(local, f"SET k 1 PXAT {local.engine.now_ms + 50}", client=other)
-    local.engine.now_ms += 100
+    other.db = local.engine.store.keyspace.dbs[1]
+    run(local, f"SET k 1 PXAT {local.engine.store.now_ms + 50}", client=other)
+    local.engine.store.now_ms += 100
     run(local, "WATCH k", "SWAPDB 0 1")
     outcome(local, broken=False)
 
@@ -212,7 +213,7 @@ def test_a_client_that_leaves_watches_no_more(local: Local) -> None:
     other = local.connect()
     run(local, "WATCH a b", client=other)
     local.engine.disconnect(other)
-    assert not local.engine.waiting.watchers
+    assert not local.engine.store.watching.watches
 
 
 # -- nothing leaves before it is durable

@@ -23,7 +23,7 @@ def db() -> Local:
 
 
 def zset(db: Local, key: bytes) -> ZSetValue:
-    value = db.engine.keyspace.dbs[0].values[key]
+    value = db.engine.store.keyspace.dbs[0].values[key]
     assert isinstance(value, ZSetValue)
     return value
 
@@ -195,11 +195,11 @@ def test_a_replay_makes_no_order_and_a_primary_does_before_it_would_take_long(db
         db("ZADD", "z", *pairs)
     assert zset(db, b"z").ranking is not None
     replica = Local()
-    replica.engine.keyspace.dbs[0].deadlines = None
+    replica.engine.store.keyspace.dbs[0].deadlines = None
     replica.engine.apply(db.transactions())  # type: ignore[arg-type]
     assert zset(replica, b"z").ranking is None
-    assert rank_large(replica.engine.keyspace) == replica("ZCARD", "z")
-    assert zset(replica, b"z").ranking is not None and rank_large(replica.engine.keyspace) == 0
+    assert rank_large(replica.engine.store.keyspace) == replica("ZCARD", "z")
+    assert zset(replica, b"z").ranking is not None and rank_large(replica.engine.store.keyspace) == 0
     assert replica("ZRANK", "z", 0) == 0
     assert replica("ZRANGE", "z", 140, 260) == db("ZRANGE", "z", 140, 260)
 

@@ -66,7 +66,7 @@ def test_an_alias_is_the_same_setting() -> None:
     local = Local()
     assert local.raw("CONFIG", "SET", "zset-max-ziplist-entries", "7") == OK
     assert local("CONFIG", "GET", "zset-max-listpack-entries") == [b"zset-max-listpack-entries", b"7"]
-    assert local.engine.keyspace.limits.zset_entries == 7
+    assert local.engine.store.keyspace.limits.zset_entries == 7
     local.raw("CONFIG", "SET", "hash-max-listpack-entries", "1")
     local.raw("HSET", "h", "a", "1", "b", "2")
     assert local("OBJECT", "ENCODING", "h") == b"hashtable"
@@ -117,7 +117,7 @@ def test_debug_is_off_unless_the_start_said_so() -> None:
     assert local.raw("DEBUG", "SLEEP", "0", client=stranger).startswith(b"-ERR DEBUG command not allowed.")
     assert local.raw("DEBUG", "SET-ACTIVE-EXPIRE", "0") == OK
     local.raw("SET", "k", "v", "PX", "1")
-    local.engine.now_ms += 10
+    local.engine.store.now_ms += 10
     local.engine.expire_cycle()
     local.turn()
     assert [b"DEL", b"k"] not in local.events()

@@ -236,7 +236,7 @@ class Pair:
         wire, client = self._connection(via)
         rule = self.rules.get(str(encode(argv[:1])[0], "latin-1").upper().encode("latin-1"), same)
         theirs = wire.call(*argv)
-        self.local.engine.now_ms = int(time.time() * 1000)
+        self.local.engine.store.now_ms = int(time.time() * 1000)
         ours = self.local.raw(*argv, client=client)
         shown = " ".join(repr(arg)[1:] if isinstance(arg, bytes) else str(arg) for arg in argv)
         self.history.append(f"{f'[{via}] ' if via else ''}{shown}  ->  {short(theirs)}")
@@ -260,7 +260,7 @@ class Pair:
         past = time.time() + 0.0025
         while time.time() < past:
             time.sleep(0.0005)
-        self.local.engine.now_ms = int(time.time() * 1000)
+        self.local.engine.store.now_ms = int(time.time() * 1000)
 
     def step(self, step: Step, via: int = 0) -> None:
         if isinstance(step, Via):
@@ -273,14 +273,14 @@ class Pair:
     def check_state(self) -> None:
         """Every key of every database: type, content, encoding, deadline. Then the replay."""
         theirs, ours = Wire(self.address), self.local.connect()
-        self.local.engine.now_ms = int(time.time() * 1000)
+        self.local.engine.store.now_ms = int(time.time() * 1000)
         try:
-            for db in self.local.engine.keyspace.dbs:
+            for db in self.local.engine.store.keyspace.dbs:
                 theirs.call("SELECT", db.index)
                 ours.db = db
                 for raw in split(theirs.call("KEYS", "*"))[1]:
                     self._check_key(theirs, ours, raw[raw.index(b"\n") + 1 : -2])
-                live = [k for k in db.values if db.expires.get(k, 1 << 62) > self.local.engine.now_ms]
+                live = [k for k in db.values if db.expires.get(k, 1 << 62) > self.local.engine.store.now_ms]
                 for key in live:
                     if theirs.call("EXISTS", key) != b":1\r\n":
                         self.history.append(f"(at the end, db {db.index}) {key!r}")

@@ -7,10 +7,12 @@ from collections.abc import Callable
 import hiredis
 
 from eventdb import commands
+from eventdb.cluster.topology import Member
 from eventdb.engine.client import Client
 from eventdb.engine.engine import Engine
 from eventdb.engine.settings import Config
-from eventdb.pipeline.commit import Batch, Commit
+from eventdb.pipeline.commit import Commit
+from eventdb.pipeline.outbox import Batch
 
 
 class Collector:
@@ -29,6 +31,29 @@ class Collector:
         pass
 
 
+class StandIn:
+    """A host that answers as a test says: StandIn(facts=lambda: {...}, fail_over=..., announced=..., shut_down=...)."""
+
+    def __init__(self, **answers: Callable[..., object]) -> None:
+        self.answers = answers
+
+    def facts(self) -> dict[str, str]:
+        return self.answers["facts"]() if "facts" in self.answers else {}  # type: ignore[return-value]
+
+    def port(self) -> int:
+        return 0
+
+    def shut_down(self) -> bool:
+        self.answers["shut_down"]()
+        return True
+
+    def fail_over(self, address: str | None, timeout_ms: int) -> None:
+        self.answers["fail_over"](address, timeout_ms)
+
+    def announced(self, member: Member, said: dict[str, object]) -> bytes | None:
+        return self.answers["announced"](member, said)  # type: ignore[return-value]
+
+
 class Local:
     """One engine whose batches are durable at once; `log` keeps their bodies."""
 
@@ -38,9 +63,9 @@ class Local:
         self.scheduled: list[Callable[[], None]] = []
         self.timers: list[tuple[float, Callable[[], None]]] = []
         self.engine = Engine(config or Config(), Commit(self._durable, self.scheduled.append), seed)
-        self.engine.now_ms = 1_700_000_000_000
-        self.engine.call_later = self._call_later
-        for db in self.engine.keyspace.dbs:
+        self.engine.store.now_ms = 1_700_000_000_000
+        self.engine.turn.call_later = self._call_later
+        for db in self.engine.store.keyspace.dbs:
             db.track_deadlines()
         self.client = self.connect()
 
@@ -99,7 +124,7 @@ class Local:
         """The same log gives the same digest."""
         replica = Engine(Config(), Commit(lambda batch: None, lambda action: None), 2)
         replica.apply(self.transactions())  # type: ignore[arg-type]
-        assert replica.keyspace.digest() == self.engine.keyspace.digest()
+        assert replica.digest() == self.engine.store.keyspace.digest()
 
 
 class _Timer:

@@ -8,10 +8,11 @@ from contextlib import closing
 import pytest
 
 from eventdb.cluster.topology import Member
+from eventdb.engine.host import NoHost
 from eventdb.engine.settings import Config
 from eventdb.protocol.replies import ReplyError, bulk, error
 from tests.kit.differential import Address, Wire
-from tests.kit.harness import Local
+from tests.kit.harness import Local, StandIn
 
 
 def primary(**settings: str) -> tuple[Local, list[tuple[str | None, int]]]:
@@ -23,7 +24,7 @@ def primary(**settings: str) -> tuple[Local, list[tuple[str | None, int]]]:
     topology = local.engine.topology
     topology.update(2, topology.me, [Member("b", "h:2"), Member("c", "[::1]:3", candidate=False)])
     asked: list[tuple[str | None, int]] = []
-    local.engine.on_failover = lambda address, timeout_ms: asked.append((address, timeout_ms))
+    local.engine.host = StandIn(fail_over=lambda address, timeout_ms: asked.append((address, timeout_ms)))
     return local, asked
 
 
@@ -86,9 +87,9 @@ def test_what_the_node_refuses_is_answered() -> None:
     def refuse(address: str | None, timeout_ms: int) -> None:
         raise ReplyError("ERR not now")
 
-    local.engine.on_failover = refuse
+    local.engine.host = StandIn(fail_over=refuse)
     assert local.raw("FAILOVER") == b"-ERR not now\r\n"
-    local.engine.on_failover = None
+    local.engine.host = NoHost()
     assert b"runs inside a program" in local.raw("FAILOVER")
 
 
@@ -124,20 +125,20 @@ def announce(local: Local, **fields: object) -> bytes:
 
 def test_an_announcement_reaches_the_node_with_all_its_fields() -> None:
     local, _ = primary()
-    assert announce(local) == error("ERR this node takes no announcements")
+    assert announce(Local()) == error("ERR this node takes no announcements")
     told: list[tuple[Member, dict[str, object]]] = []
-    local.engine.on_announce = lambda member, fields: told.append((member, fields))
+    local.engine.host = StandIn(announced=lambda member, fields: told.append((member, fields)))
     assert announce(local, zone="a") == b"+OK\r\n"
     (member, fields) = told[0]
     assert (member.name, member.address, member.candidate, member.offset, member.lag_ms) == ("d", "h:4", True, 3, 1)
     assert fields["zone"] == "a" and local.log == [], "an announcement is not a write"
-    local.engine.on_announce = lambda member, fields: bulk(b"more")
+    local.engine.host = StandIn(announced=lambda member, fields: bulk(b"more"))
     assert announce(local) == b"$4\r\nmore\r\n"
 
 
 def test_an_announcement_elsewhere_is_told_where_it_belongs() -> None:
     local, _ = primary()
-    local.engine.on_announce = lambda member, fields: pytest.fail("asked")
+    local.engine.host = StandIn(announced=lambda member, fields: pytest.fail("asked"))
     local.engine.topology.update(3, Member("b", "h:2"), [])
     assert announce(local) == b"-NOTPRIMARY h:2\r\n"
     local.engine.topology.update(3, None, [])
@@ -149,14 +150,14 @@ def test_an_announcement_elsewhere_is_told_where_it_belongs() -> None:
 )
 def test_an_announcement_that_makes_no_sense_is_refused(text: str) -> None:
     local, _ = primary()
-    local.engine.on_announce = lambda member, fields: pytest.fail("asked")
+    local.engine.host = StandIn(announced=lambda member, fields: pytest.fail("asked"))
     assert local.raw("EVENTDB.ANNOUNCE", text).startswith(b"-ERR not an announcement: ")
     assert local.raw("EVENTDB.ANNOUNCE", b"\xff\xfe").startswith(b"-ERR not an announcement: ")
 
 
 def test_an_announcement_is_short_and_has_a_name_of_its_own() -> None:
     local, _ = primary()
-    local.engine.on_announce = lambda member, fields: pytest.fail("asked")
+    local.engine.host = StandIn(announced=lambda member, fields: pytest.fail("asked"))
     assert announce(local, more="x" * 4096) == error("ERR an announcement has at most 4096 bytes")
     assert announce(local, name=local.engine.topology.me.name).startswith(b"-ERR the primary itself is called 'local'")
     config = Config()

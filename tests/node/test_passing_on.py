@@ -18,7 +18,7 @@ from eventdb.cluster.topology import Member
 from eventdb.engine import pubsub
 from eventdb.engine.client import Client
 from tests.conftest import Server, StartServer, wait_until
-from tests.kit.harness import Local
+from tests.kit.harness import Local, StandIn
 from tests.kit.wire import Wire, encode
 from tests.node.test_failover import Trio
 
@@ -174,7 +174,7 @@ def test_after_a_switch_the_new_primary_passes_on_and_every_node_tells_of_it_onc
 def node() -> Local:
     """A primary that takes announcements."""
     local = Local()
-    local.engine.on_announce = lambda member, fields: None
+    local.engine.host = StandIn(announced=lambda member, fields: None)
     return local
 
 

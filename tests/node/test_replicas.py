@@ -15,7 +15,8 @@ from eventdb.engine.client import LOADING
 from eventdb.engine.engine import Engine
 from eventdb.engine.settings import Config
 from eventdb.node.node import Node
-from eventdb.pipeline.commit import Batch, Commit
+from eventdb.pipeline.commit import Commit
+from eventdb.pipeline.outbox import Batch
 from tests.conftest import StartServer, wait_until
 from tests.kit.faults import until
 from tests.kit.harness import Collector
@@ -149,7 +150,7 @@ def test_waitfor_answers_when_the_offset_is_durable_and_not_before() -> None:
     engine.commit.completed(sealed[0])
     engine.offset_reached()
     assert waiter.blocked is None and waiter.out == [b":1\r\n"]
-    assert not engine.waiting.offsets
+    assert not engine.blocking.offsets
 
 
 @pytest.mark.parametrize(
@@ -176,10 +177,10 @@ def test_a_waitfor_that_is_ended_leaves_nothing_behind() -> None:
     waiter, other = engine.connect(Collector()), engine.connect(Collector())
     engine.call(waiter, [b"EVENTDB.WAITFOR", b"7"])
     engine.call(other, [b"CLIENT", b"UNBLOCK", b"%d" % waiter.id])
-    assert waiter.out == [b"$-1\r\n"] and not engine.waiting.offsets
+    assert waiter.out == [b"$-1\r\n"] and not engine.blocking.offsets
     engine.call(waiter, [b"EVENTDB.WAITFOR", b"7"])
     engine.disconnect(waiter)
-    assert not engine.waiting.offsets
+    assert not engine.blocking.offsets
 
 
 async def test_a_replica_in_the_middle_of_a_record_states_what_it_shows(tmp_path: Path) -> None:

@@ -10,14 +10,8 @@ from eventdb import commands
 from eventdb.engine.client import Client
 from eventdb.engine.engine import Engine
 from eventdb.engine.settings import Config
-from eventdb.pipeline.commit import (
-    GATHER_COUNT_MAX,
-    GATHER_QUIET_TURNS,
-    GATHER_TURNS_MAX,
-    IN_FLIGHT_MAX,
-    Batch,
-    Commit,
-)
+from eventdb.pipeline.commit import GATHER_COUNT_MAX, GATHER_QUIET_TURNS, GATHER_TURNS_MAX, IN_FLIGHT_MAX, Commit
+from eventdb.pipeline.outbox import Batch
 from tests.kit.harness import Collector, Local
 
 OK = b"+OK\r\n"
@@ -31,7 +25,7 @@ class Stalled:
         self.sent: list[Batch] = []
         self.scheduled: list[Callable[[], None]] = []
         self.engine = Engine(Config(), Commit(self.sent.append, self.scheduled.append), 1)
-        for db in self.engine.keyspace.dbs:
+        for db in self.engine.store.keyspace.dbs:
             db.track_deadlines()
 
     def connect(self) -> Client:

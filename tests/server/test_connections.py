@@ -76,7 +76,7 @@ def test_reset_ends_everything_the_connection_had_begun() -> None:
     assert local.raw("RESET") == b"+RESET\r\n"
     assert local.raw("PUBSUB", "NUMPAT") == b":0\r\n"
     client = local.client
-    assert (client.db.index, client.name, client.gate, len(client.watching)) == (0, b"", 0, 0)
+    assert (client.db.index, client.name, client.gate, len(client.watcher.watches)) == (0, b"", 0, 0)
     local.raw("MULTI")
     assert local.raw("RESET") == b"+RESET\r\n"
     assert local.raw("EXEC") == error("ERR EXEC without MULTI")
@@ -188,13 +188,13 @@ def test_nothing_expires_during_a_pause() -> None:
     local = Local()
     local.raw("SET", "k", "v", "PX", "5")
     local.raw("CLIENT", "PAUSE", "1000", "WRITE")
-    local.engine.now_ms += 10
+    local.engine.store.now_ms += 10
     before = len(local.events())
     local.engine.expire_cycle()
     local.turn()
     assert len(local.events()) == before
     local.raw("CLIENT", "UNPAUSE")
-    local.engine.now_ms += 10**6  # reading the clock moved it
+    local.engine.store.now_ms += 10**6  # reading the clock moved it
     local.engine.expire_cycle()
     local.turn()
     assert local.events()[-1] == [b"DEL", b"k"]
@@ -215,8 +215,8 @@ def test_a_new_pause_keeps_what_the_old_one_stalled() -> None:
     client, _ = closable(local)
     local.raw("CLIENT", "PAUSE", "1000", "WRITE")
     local.raw("SET", "k", "v", client=client)
-    local.engine.pause.end()
-    local.engine.pause.start(1000, True)
+    local.engine.unpause()
+    local.engine.pause_for(1000, True)
     local.turn()
     assert local.take(client) == b"" and client.stalled is not None
     local.raw("CLIENT", "UNPAUSE")
@@ -313,8 +313,8 @@ def test_idle_clients_are_closed_but_not_subscribers_nor_blocked_ones() -> None:
     local.raw("SUBSCRIBE", "a", client=listener)
     local.raw("BLPOP", "list", "0", client=blocked)
     local.raw("CONFIG", "SET", "timeout", "10")
-    local.engine.now_ms += 10_001
-    local.client.active_ms = local.engine.now_ms
+    local.engine.store.now_ms += 10_001
+    local.client.active_ms = local.engine.store.now_ms
     local.engine.cron()
     assert sink.closed and idle.id not in local.engine.clients
     assert not listening.closed and not waiting.closed and local.client.id in local.engine.clients

@@ -12,7 +12,8 @@ from eventdb.cluster.slots import SLOTS, Shard, SlotMap, key_slot
 from eventdb.cluster.topology import Member
 from eventdb.commands.cluster.replication import durable_offset, log_id
 from eventdb.engine.client import Client
-from eventdb.engine.registry import command, container
+from eventdb.engine.engine import Engine
+from eventdb.engine.registry import container, server_command
 from eventdb.protocol.replies import (
     EMPTY_ARRAY,
     OK,
@@ -65,20 +66,20 @@ HELP
 container("CLUSTER", since="3.0.0", group="cluster", summary="Tells where the keys are.")
 
 
-def _slots(client: Client) -> SlotMap:
+def _slots(engine: Engine, client: Client) -> SlotMap:
     """The slot map. Raises ReplyError when cluster-enabled is off."""
-    if client.engine.config.cluster_enabled != "yes":
+    if engine.config.cluster_enabled != "yes":
         raise ReplyError(DISABLED)
-    return client.engine.slots
+    return engine.slots
 
 
-@command(
+@server_command(
     "CLUSTER SLOTS", arity=2, flags="stale", since="3.0.0", group="cluster", tips=UNSTABLE,
     complexity="O(N) where N is the number of nodes", summary="Tells the nodes that serve each range of slots.",
 )  # fmt: skip
-def cluster_slots(client: Client, argv: list[bytes]) -> bytes:
+def cluster_slots(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     found: list[bytes] = []
-    for shard in _slots(client).shards:
+    for shard in _slots(engine, client).shards:
         if shard.primary is None:
             continue
         nodes = [_endpoint(member, client.resp3) for member in [shard.primary, *shard.replicas]]
@@ -92,23 +93,23 @@ def _endpoint(member: Member, resp3: bool) -> bytes:
     return array([bulk(member.host.encode()), integer(member.port), bulk(member.id.encode()), more])
 
 
-@command(
+@server_command(
     "CLUSTER SHARDS", arity=2, flags="stale", since="7.0.0", group="cluster", tips=UNSTABLE,
     complexity="O(N) where N is the number of nodes", summary="Tells the slots and the nodes of each shard.",
 )  # fmt: skip
-def cluster_shards(client: Client, argv: list[bytes]) -> bytes:
+def cluster_shards(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     found: list[bytes] = []
-    for shard in _slots(client).shards:
+    for shard in _slots(engine, client).shards:
         ranges: list[bytes] = []
         for first, last in shard.ranges:
             ranges += [integer(first), integer(last)]
         members = shard.replicas if shard.primary is None else [shard.primary, *shard.replicas]
-        nodes = array([_node(client, shard, member) for member in members])
+        nodes = array([_node(engine, client, shard, member) for member in members])
         found.append(mapping([bulk(b"slots"), array(ranges), bulk(b"nodes"), nodes], client.resp3))
     return array(found)
 
 
-def _node(client: Client, shard: Shard, member: Member) -> bytes:
+def _node(engine: Engine, client: Client, shard: Shard, member: Member) -> bytes:
     host = member.host.encode()
     first = member is shard.primary
     gone = first and shard.topology.primary is None
@@ -118,29 +119,29 @@ def _node(client: Client, shard: Shard, member: Member) -> bytes:
         bulk(b"ip"), bulk(host),
         bulk(b"endpoint"), bulk(host),
         bulk(b"role"), bulk(b"master" if first else b"replica"),
-        bulk(b"replication-offset"), integer(durable_offset(client.engine, member)),
+        bulk(b"replication-offset"), integer(durable_offset(engine, member)),
         bulk(b"health"), bulk(b"failed" if gone else b"online"),
     ]  # fmt: skip
     return mapping(items, client.resp3)
 
 
-@command(
+@server_command(
     "CLUSTER NODES", arity=2, flags="stale", since="3.0.0", group="cluster", tips=UNSTABLE,
     complexity="O(N) where N is the number of nodes", summary="Tells every node, its role and its slots, a line each.",
 )  # fmt: skip
-def cluster_nodes(client: Client, argv: list[bytes]) -> bytes:
+def cluster_nodes(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     text: list[str] = []
-    for shard in _slots(client).shards:
+    for shard in _slots(engine, client).shards:
         if shard.primary is not None:
-            text.append(_line(client, shard, shard.primary))
-        text += [_line(client, shard, member) for member in shard.replicas]
+            text.append(_line(engine, client, shard, shard.primary))
+        text += [_line(engine, client, shard, member) for member in shard.replicas]
     return verbatim("".join([line + "\n" for line in text]).encode(), client.resp3)
 
 
-def _line(client: Client, shard: Shard, member: Member) -> str:
+def _line(engine: Engine, client: Client, shard: Shard, member: Member) -> str:
     """One node as redis clusterGenNodeDescription prints it; nobody is pinged, so those times are 0."""
     primary, topology = shard.primary, shard.topology
-    flags = ["myself"] if member is client.engine.topology.me else []
+    flags = ["myself"] if member is engine.topology.me else []
     link, master, owned = "connected", "-", ""
     if member is primary:
         flags.append("master")
@@ -156,12 +157,12 @@ def _line(client: Client, shard: Shard, member: Member) -> str:
     return f"{member.id} {address} {','.join(flags)} {master} 0 0 {topology.epoch} {link}{owned}"
 
 
-@command(
+@server_command(
     "CLUSTER INFO", arity=2, flags="stale", since="3.0.0", group="cluster", tips=UNSTABLE,
     summary="Tells whether every slot is served, and counts nodes and shards.",
 )  # fmt: skip
-def cluster_info(client: Client, argv: list[bytes]) -> bytes:
-    slots = _slots(client)
+def cluster_info(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    slots = _slots(engine, client)
     assigned = slots.assigned()
     failed = nodes = epoch = 0
     for shard in slots.shards:
@@ -186,49 +187,49 @@ def cluster_info(client: Client, argv: list[bytes]) -> bytes:
     return verbatim(f"{text}total_cluster_links_buffer_limit_exceeded:0\r\n".encode(), client.resp3)
 
 
-@command(
+@server_command(
     "CLUSTER MYID", arity=2, flags="stale", since="3.0.0", group="cluster", summary="Tells the id of this node.",
 )  # fmt: skip
-def cluster_myid(client: Client, argv: list[bytes]) -> bytes:
-    return bulk(_slots(client).mine.topology.me.id.encode())
+def cluster_myid(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    return bulk(_slots(engine, client).mine.topology.me.id.encode())
 
 
-@command(
+@server_command(
     "CLUSTER MYSHARDID", arity=2, flags="stale", since="7.2.0", group="cluster", tips=UNSTABLE,
     summary="Tells the id of this node's shard.",
 )  # fmt: skip
-def cluster_myshardid(client: Client, argv: list[bytes]) -> bytes:
-    _slots(client)
-    return bulk(log_id(client.engine).encode())
+def cluster_myshardid(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    _slots(engine, client)
+    return bulk(log_id(engine).encode())
 
 
-@command(
+@server_command(
     "CLUSTER KEYSLOT", arity=3, flags="stale", since="3.0.0", group="cluster",
     complexity="O(N) where N is the number of bytes in the key", summary="Tells the slot of a key.",
 )  # fmt: skip
-def cluster_keyslot(client: Client, argv: list[bytes]) -> bytes:
-    _slots(client)
+def cluster_keyslot(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    _slots(engine, client)
     return integer(key_slot(argv[2]))
 
 
-@command(
+@server_command(
     "CLUSTER COUNTKEYSINSLOT", arity=3, flags="stale", whole=True, since="3.0.0", group="cluster",
     complexity="O(N) where N is the number of all keys", summary="Counts the keys in a slot.",
 )  # fmt: skip
-def cluster_countkeysinslot(client: Client, argv: list[bytes]) -> bytes:
-    _slots(client)
+def cluster_countkeysinslot(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    _slots(engine, client)
     slot = parse_int(argv[2])
     if not 0 <= slot < SLOTS:
         raise ReplyError("ERR Invalid slot")
     return integer(len([key for key in client.db.values if key_slot(key) == slot]))
 
 
-@command(
+@server_command(
     "CLUSTER GETKEYSINSLOT", arity=4, flags="stale", whole=True, since="3.0.0", group="cluster", tips=UNSTABLE,
     complexity="O(N) where N is the number of all keys", summary="Tells keys in a slot, at most so many.",
 )  # fmt: skip
-def cluster_getkeysinslot(client: Client, argv: list[bytes]) -> bytes:
-    _slots(client)
+def cluster_getkeysinslot(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    _slots(engine, client)
     slot, count = parse_int(argv[2]), parse_int(argv[3])
     if not 0 <= slot < SLOTS or count < 0:
         raise ReplyError("ERR Invalid slot or number of keys")
@@ -241,42 +242,42 @@ def cluster_getkeysinslot(client: Client, argv: list[bytes]) -> bytes:
     return bulks(found)
 
 
-def cluster_replicas(client: Client, argv: list[bytes]) -> bytes:
+def cluster_replicas(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     wanted = argv[2].decode("utf-8", "surrogateescape")
-    for shard in _slots(client).shards:
+    for shard in _slots(engine, client).shards:
         if shard.primary is not None and shard.primary.id == wanted:
-            return bulks([_line(client, shard, member).encode() for member in shard.replicas])
+            return bulks([_line(engine, client, shard, member).encode() for member in shard.replicas])
         if wanted in [member.id for member in shard.replicas]:
             raise ReplyError("ERR The specified node is not a master")
     raise ReplyError(f"ERR Unknown node {wanted}")
 
 
 for _name, _since in (("REPLICAS", "5.0.0"), ("SLAVES", "3.0.0")):
-    command(
+    server_command(
         f"CLUSTER {_name}", arity=3, flags="admin stale", since=_since, group="cluster", tips=UNSTABLE,
         summary="Tells the replicas of a primary, a line each.",
     )(cluster_replicas)  # fmt: skip
 
 
-@command(
+@server_command(
     "CLUSTER LINKS", arity=2, flags="stale", since="7.0.0", group="cluster", tips=UNSTABLE,
     complexity="O(1)", summary="Answers with an empty list: there is no cluster bus.",
 )  # fmt: skip
-def cluster_links(client: Client, argv: list[bytes]) -> bytes:
-    _slots(client)
+def cluster_links(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    _slots(engine, client)
     return EMPTY_ARRAY
 
 
-@command(
+@server_command(
     "CLUSTER HELP", arity=2, flags="loading stale", since="5.0.0", group="cluster", summary="Explains CLUSTER.",
 )  # fmt: skip
-def cluster_help(client: Client, argv: list[bytes]) -> bytes:
-    _slots(client)
+def cluster_help(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    _slots(engine, client)
     return lines(HELP)
 
 
-def refused(client: Client, argv: list[bytes]) -> bytes:
-    _slots(client)
+def refused(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    _slots(engine, client)
     raise ReplyError(FROM_THE_LOG)
 
 
@@ -298,37 +299,37 @@ for _name, _arity, _flags, _tips in (
     ("SET-CONFIG-EPOCH", 3, _CHANGES, ""),
     ("SETSLOT", -4, _CHANGES, ""),
 ):
-    command(
+    server_command(
         f"CLUSTER {_name}", arity=_arity, flags=_flags, since="7.0.0" if _name.endswith("RANGE") else "3.0.0",
         group="cluster", tips=_tips,
         summary="Refused: slots and roles follow from the log.",
     )(refused)  # fmt: skip
 
 
-@command(
+@server_command(
     "READONLY", arity=1, flags="loading stale fast", acl="connection", since="3.0.0", group="cluster",
     summary="Lets this connection read from a replica.",
 )  # fmt: skip
-def readonly(client: Client, argv: list[bytes]) -> bytes:
-    _slots(client)
+def readonly(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    _slots(engine, client)
     client.readonly_mode = True
     return OK
 
 
-@command(
+@server_command(
     "READWRITE", arity=1, flags="loading stale fast", acl="connection", since="3.0.0", group="cluster",
     summary="Takes back READONLY.",
 )  # fmt: skip
-def readwrite(client: Client, argv: list[bytes]) -> bytes:
-    _slots(client)
+def readwrite(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    _slots(engine, client)
     client.readonly_mode = False
     return OK
 
 
-@command(
+@server_command(
     "ASKING", arity=1, flags="fast", acl="connection", since="3.0.0", group="cluster",
     summary="Does nothing: no slot is ever on its way between two shards.",
 )  # fmt: skip
-def asking(client: Client, argv: list[bytes]) -> bytes:
-    _slots(client)
+def asking(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    _slots(engine, client)
     return OK

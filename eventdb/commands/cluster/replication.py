@@ -13,7 +13,7 @@ from typing import Final
 from eventdb.cluster.topology import Member, member_of
 from eventdb.engine.client import LOADING, Client
 from eventdb.engine.engine import NO_FAILOVER, WAITING_FOR_SYNC, Engine
-from eventdb.engine.registry import command
+from eventdb.engine.registry import command, server_command
 from eventdb.protocol.replies import NO_REPLY, OK, ReplyError, array, bulk, bulks, integer, parse_int, syntax_error
 
 ANNOUNCEMENT_BYTES_MAX: Final = 4096
@@ -28,7 +28,7 @@ def log_id(engine: Engine) -> str:
 
     Made from the log's own id where the node tells it, else from the URL, which may be spelled differently elsewhere.
     """
-    facts = engine.facts() if engine.facts is not None else {}
+    facts = engine.host.facts()
     text = facts.get("log_id") or facts.get("log_url", "")
     return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
@@ -38,12 +38,11 @@ def durable_offset(engine: Engine, member: Member) -> int:
     return engine.commit.durable_offset if member is engine.topology.me else member.offset
 
 
-@command(
+@server_command(
     "ROLE", arity=1, flags="noscript loading stale fast", acl="admin dangerous", since="2.8.12", group="server",
     summary="Tells whether the node is the primary or a replica, of whom, and the offset it has.",
 )  # fmt: skip
-def role(client: Client, argv: list[bytes]) -> bytes:
-    engine = client.engine
+def role(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     topology = engine.topology
     if topology.is_primary:
         replicas = [
@@ -103,17 +102,16 @@ def replication_lines(engine: Engine) -> list[tuple[str, object]]:
     ]
 
 
-@command(
+@server_command(
     "FAILOVER", arity=-1, flags="admin noscript stale", since="6.2.0", group="server",
     summary="Hands the role of the primary over to another node.",
 )  # fmt: skip
-def failover(client: Client, argv: list[bytes]) -> bytes:
+def failover(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     """FAILOVER [TO host port [FORCE]] [ABORT] [TIMEOUT ms] -> OK once it has begun, or is called off.
 
     Also in cluster mode, where Redis has CLUSTER FAILOVER for it. FORCE is for replicas that have not got everything;
     here the log has, and it changes nothing.
     """
-    engine = client.engine
     if len(argv) == 2 and argv[1].upper() == b"ABORT":
         if engine.failover_state == NO_FAILOVER:
             raise ReplyError("ERR No failover in progress.")
@@ -141,9 +139,7 @@ def failover(client: Client, argv: list[bytes]) -> bytes:
         address = found[0].address
     elif not [member for member in topology.replicas if member.candidate]:
         raise ReplyError("ERR FAILOVER requires a replica that may become the primary.")
-    if engine.on_failover is None:
-        raise ReplyError("ERR eventdb runs inside a program here, which cannot hand its log over")
-    engine.on_failover(address, timeout_ms)
+    engine.host.fail_over(address, timeout_ms)
     return OK
 
 
@@ -182,11 +178,11 @@ for _name, _since in (("REPLICAOF", "5.0.0"), ("SLAVEOF", "1.0.0")):
     )(replicaof)  # fmt: skip
 
 
-@command(
+@server_command(
     "EVENTDB.ANNOUNCE", arity=2, flags="admin noscript loading stale fast", since="7.0.0", group="server",
     summary="How a follower tells the primary that it is there, and how far it is.",
 )  # fmt: skip
-def announce(client: Client, argv: list[bytes]) -> bytes:
+def announce(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     """EVENTDB.ANNOUNCE json -> the durable offset; NOTPRIMARY host:port (or ?) where the announcement belongs.
 
     From then on what is published here is passed on over this connection, as pushes of RESP3 whatever HELLO said:
@@ -197,7 +193,6 @@ def announce(client: Client, argv: list[bytes]) -> bytes:
     """
     if len(argv[1]) > ANNOUNCEMENT_BYTES_MAX:
         raise ReplyError(f"ERR an announcement has at most {ANNOUNCEMENT_BYTES_MAX} bytes")
-    engine = client.engine
     topology = engine.topology
     try:
         found: object = json.loads(argv[1])
@@ -205,24 +200,22 @@ def announce(client: Client, argv: list[bytes]) -> bytes:
     except (ValueError, RecursionError) as failure:
         raise ReplyError(f"ERR not an announcement: {failure}") from None
     assert isinstance(found, dict)
-    if engine.on_announce is None:
-        raise ReplyError("ERR this node takes no announcements")
     if not topology.is_primary:
         raise ReplyError(f"NOTPRIMARY {topology.primary.address if topology.primary is not None else '?'}")
     if member.name == topology.me.name:
         raise ReplyError(f"ERR the primary itself is called '{member.name}': every node needs a name of its own")
-    reply = engine.on_announce(member, found)
+    reply = engine.host.announced(member, found)
     engine.pubsub.followers[client] = None
+    client.is_node = True
     return OK if reply is None else reply
 
 
-@command(
+@server_command(
     "EVENTDB.PUBLISH", arity=4, flags="admin noscript loading stale fast", since="7.0.0", group="server",
     summary="How a follower passes on what was published at it, in a cluster.",
 )  # fmt: skip
-def publish(client: Client, argv: list[bytes]) -> bytes:
+def publish(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     """EVENTDB.PUBLISH MESSAGE|SMESSAGE channel message, from a node that announced itself; there is no answer."""
-    engine = client.engine
     if client not in engine.pubsub.followers:
         raise ReplyError("ERR only a node that has announced itself passes messages on")
     sharded = argv[1].upper() == b"SMESSAGE"

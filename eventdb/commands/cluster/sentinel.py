@@ -12,7 +12,8 @@ from typing import Final
 from eventdb.cluster.slots import Shard
 from eventdb.cluster.topology import Member
 from eventdb.engine.client import Client
-from eventdb.engine.registry import command, container
+from eventdb.engine.engine import Engine
+from eventdb.engine.registry import command, container, server_command
 from eventdb.protocol.replies import (
     ReplyError,
     array,
@@ -62,20 +63,20 @@ def _pairs(client: Client, fields: Fields) -> bytes:
     return mapping(items, client.resp3)
 
 
-def _shard(client: Client) -> Shard:
-    return client.engine.slots.mine
+def _shard(engine: Engine, client: Client) -> Shard:
+    return engine.slots.mine
 
 
-def _primary(client: Client) -> Member:
+def _primary(engine: Engine, client: Client) -> Member:
     """The primary, or who was it last. Raises ReplyError while none has ever been heard of."""
-    found = _shard(client).primary
+    found = _shard(engine, client).primary
     if found is None:
         raise ReplyError(NO_MASTER)
     return found
 
 
-def _instance(client: Client, name: str, member: Member, flags: str) -> Fields:
-    facts = client.engine.facts() if client.engine.facts is not None else {}
+def _instance(engine: Engine, client: Client, name: str, member: Member, flags: str) -> Fields:
+    facts = engine.host.facts()
     return [
         ("name", name),
         ("ip", member.host),
@@ -95,12 +96,12 @@ def _reported(role: str) -> Fields:
     return [("info-refresh", 0), ("role-reported", role), ("role-reported-time", 0)]
 
 
-def _master(client: Client) -> bytes:
-    shard, member = _shard(client), _primary(client)
+def _master(engine: Engine, client: Client) -> bytes:
+    shard, member = _shard(engine, client), _primary(engine, client)
     flags = "master" if shard.topology.primary is not None else "master,s_down,o_down,disconnected"
-    config = client.engine.config
+    config = engine.config
     fields = [
-        *_instance(client, config.sentinel_service_name, member, flags),
+        *_instance(engine, client, config.sentinel_service_name, member, flags),
         *_reported("master"),
         ("config-epoch", shard.topology.epoch),
         ("num-slaves", len(shard.replicas)),
@@ -112,39 +113,39 @@ def _master(client: Client) -> bytes:
     return _pairs(client, fields)
 
 
-@command(
+@server_command(
     "SENTINEL MASTERS", arity=2, flags=FLAGS, since="2.8.4", group="sentinel",
     summary="Tells of the primary, in a list.",
 )  # fmt: skip
-def sentinel_masters(client: Client, argv: list[bytes]) -> bytes:
-    return array([] if _shard(client).primary is None else [_master(client)])
+def sentinel_masters(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    return array([] if _shard(engine, client).primary is None else [_master(engine, client)])
 
 
-@command(
+@server_command(
     "SENTINEL MASTER", arity=3, flags=FLAGS, since="2.8.4", group="sentinel", summary="Tells of the primary.",
 )  # fmt: skip
-def sentinel_master(client: Client, argv: list[bytes]) -> bytes:
-    return _master(client)
+def sentinel_master(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    return _master(engine, client)
 
 
-@command(
+@server_command(
     "SENTINEL GET-MASTER-ADDR-BY-NAME", arity=3, flags=FLAGS, since="2.8.4", group="sentinel",
     summary="Tells host and port of the primary.",
 )  # fmt: skip
-def sentinel_get_master_addr_by_name(client: Client, argv: list[bytes]) -> bytes:
-    member = _shard(client).primary
+def sentinel_get_master_addr_by_name(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    member = _shard(engine, client).primary
     if member is None:
         return null_array(client.resp3)
     return bulks([member.host.encode(), b"%d" % member.port])
 
 
-def sentinel_replicas(client: Client, argv: list[bytes]) -> bytes:
-    shard, primary = _shard(client), _primary(client)
+def sentinel_replicas(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    shard, primary = _shard(engine, client), _primary(engine, client)
     there = shard.topology.primary is not None
     found: list[bytes] = []
     for member in shard.replicas:
         fields = [
-            *_instance(client, f"{member.host}:{member.port}", member, "slave"),
+            *_instance(engine, client, f"{member.host}:{member.port}", member, "slave"),
             *_reported("slave"),
             ("master-link-down-time", 0),
             ("master-link-status", "ok" if there else "err"),
@@ -159,24 +160,24 @@ def sentinel_replicas(client: Client, argv: list[bytes]) -> bytes:
 
 
 for _name, _since in (("REPLICAS", "5.0.0"), ("SLAVES", "2.8.0")):
-    command(
+    server_command(
         f"SENTINEL {_name}", arity=3, flags=FLAGS, since=_since, group="sentinel",
         complexity="O(N) where N is the number of replicas", summary="Tells of the live replicas.",
     )(sentinel_replicas)  # fmt: skip
 
 
-@command(
+@server_command(
     "SENTINEL SENTINELS", arity=3, flags=FLAGS, since="2.8.4", group="sentinel",
     complexity="O(N) where N is the number of nodes", summary="Tells of the other live nodes.",
 )  # fmt: skip
-def sentinel_sentinels(client: Client, argv: list[bytes]) -> bytes:
-    topology = _shard(client).topology
+def sentinel_sentinels(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    topology = _shard(engine, client).topology
     found: list[bytes] = []
     for name in sorted(topology.members):
         member = topology.members[name]
         if member is not topology.me:
             fields = [
-                *_instance(client, member.id, member, "sentinel"),
+                *_instance(engine, client, member.id, member, "sentinel"),
                 ("last-hello-message", 0),
                 ("voted-leader", "?"),
                 ("voted-leader-epoch", 0),
@@ -185,38 +186,38 @@ def sentinel_sentinels(client: Client, argv: list[bytes]) -> bytes:
     return array(found)
 
 
-@command(
+@server_command(
     "SENTINEL CKQUORUM", arity=3, flags=FLAGS, since="2.8.4", group="sentinel",
     summary="Tells whether a live node may take over from the primary.",
 )  # fmt: skip
-def sentinel_ckquorum(client: Client, argv: list[bytes]) -> bytes:
-    _primary(client)
-    topology = _shard(client).topology
+def sentinel_ckquorum(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    _primary(engine, client)
+    topology = _shard(engine, client).topology
     usable = len(topology.members)
     if not [member for member in topology.replicas if member.candidate]:
         raise ReplyError(f"NOQUORUM {usable} usable Sentinels. No live node may take over from the primary")
     return simple(b"OK %d usable Sentinels. Quorum and failover authorization can be reached" % usable)
 
 
-@command(
+@server_command(
     "SENTINEL IS-MASTER-DOWN-BY-ADDR", arity=6, flags=FLAGS, since="2.8.4", group="sentinel",
     summary="Tells whether the primary at an address has lost its lease; votes for nobody.",
 )  # fmt: skip
-def sentinel_is_master_down_by_addr(client: Client, argv: list[bytes]) -> bytes:
+def sentinel_is_master_down_by_addr(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     port = parse_int(argv[3])
     parse_int(argv[4])
-    shard = _shard(client)
+    shard = _shard(engine, client)
     last = shard.primary
     down = shard.topology.primary is None and last is not None
     named = last is not None and last.port == port and last.host.encode() == argv[2]
     return array([integer(1 if down and named else 0), bulk(b"*"), integer(0)])
 
 
-@command(
+@server_command(
     "SENTINEL MYID", arity=2, flags=FLAGS, since="6.2.0", group="sentinel", summary="Tells the id of this node.",
 )  # fmt: skip
-def sentinel_myid(client: Client, argv: list[bytes]) -> bytes:
-    return bulk(_shard(client).topology.me.id.encode())
+def sentinel_myid(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    return bulk(_shard(engine, client).topology.me.id.encode())
 
 
 @command(

@@ -298,7 +298,7 @@ def hrandfield(client: Client, argv: list[bytes]) -> bytes:
         value = hash_to_read(client, argv[1])
         if value is None:
             return NULL3 if client.resp3 else NULL_BULK
-        return bulk(value.pick(client.engine.rng, 1)[0])
+        return bulk(value.pick(client.store.rng, 1)[0])
     count = random_count(argv[2])
     with_values = n > 3
     if with_values:
@@ -311,7 +311,7 @@ def hrandfield(client: Client, argv: list[bytes]) -> bytes:
         return EMPTY_ARRAY
     if count < -REPEATED_MAX:
         raise ReplyError(COUNT_OUT_OF_RANGE)
-    picked = value.pick(client.engine.rng, count)
+    picked = value.pick(client.store.rng, count)
     if not with_values:
         return bulks(picked)
     fields = value.fields

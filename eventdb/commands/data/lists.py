@@ -69,7 +69,7 @@ def push(client: Client, argv: list[bytes], left: bool, value: ListValue | None)
         else:
             apply_rpush(db, argv)
             data = b"*3\r\n$5\r\nRPUSH\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(key), key, len(element), element)
-        client.engine.record(db, key, data)
+        client.store.record(db, key, data)
         if value is None:
             return SMALL_INTEGERS[1]
     else:
@@ -127,7 +127,7 @@ def pop_one(client: Client, key: bytes, value: ListValue, left: bool) -> bytes:
         element = value.get(len(value.front) + len(value.back) - 1)
         apply_rpop(db, [RPOP, key])
         data = b"*2\r\n$4\r\nRPOP\r\n$%d\r\n%b\r\n" % (len(key), key)
-    client.engine.record(db, key, data)
+    client.store.record(db, key, data)
     return element
 
 

@@ -79,7 +79,7 @@ def blocking_move(client: Client, argv: list[bytes], side: bytes, to_side: bytes
     value = waited_for(client, argv[1])
     if value is not None:
         return move(client, argv[1], argv[2], side, to_side, value)
-    if client.engine.in_exec:
+    if client.store.in_exec:
         return null(client.resp3)  # Redis's answer inside MULTI differs from that of a timeout
     return client.block(argv, argv[1:2], timeout_ms, null_array(client.resp3))
 

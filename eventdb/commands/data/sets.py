@@ -158,7 +158,7 @@ def spop(client: Client, argv: list[bytes]) -> bytes:
         value = set_to_write(client, key)
         if value is None:
             return NULL3 if client.resp3 else NULL_BULK
-        member = value.pick(client.engine.rng, 1)[0]
+        member = value.pick(client.store.rng, 1)[0]
         client.emit([b"SREM", key, member])
         return bulk(member)
     if n > 3:
@@ -169,7 +169,7 @@ def spop(client: Client, argv: list[bytes]) -> bytes:
     value = set_to_write(client, key)
     if value is None or count == 0:
         return bulk_set([], client.resp3)
-    picked = value.pick(client.engine.rng, count)
+    picked = value.pick(client.store.rng, count)
     if len(picked) == len(value.members):
         client.emit([b"DEL", key])
     else:
@@ -189,7 +189,7 @@ def srandmember(client: Client, argv: list[bytes]) -> bytes:
         value = set_to_read(client, argv[1])
         if value is None:
             return NULL3 if client.resp3 else NULL_BULK
-        return bulk(value.pick(client.engine.rng, 1)[0])
+        return bulk(value.pick(client.store.rng, 1)[0])
     if n > 3:
         raise syntax_error()
     count = random_count(argv[2])
@@ -198,7 +198,7 @@ def srandmember(client: Client, argv: list[bytes]) -> bytes:
         return EMPTY_ARRAY
     if count < -REPEATED_MAX:
         raise ReplyError(COUNT_OUT_OF_RANGE)
-    return bulks(value.pick(client.engine.rng, count))
+    return bulks(value.pick(client.store.rng, count))
 
 
 @command(

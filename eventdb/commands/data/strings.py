@@ -62,7 +62,7 @@ def put(client: Client, key: bytes, value: bytes) -> None:
     """Emit SET key value, which also ends the deadline: the hottest event, so it takes the shortest way."""
     db = client.db
     apply_set(db, [b"SET", key, value])
-    client.engine.record(db, key, encode_set(key, value))
+    client.store.record(db, key, encode_set(key, value))
 
 
 def put_keeping_deadline(client: Client, key: bytes, value: bytes) -> None:
@@ -127,7 +127,7 @@ def deadline_of(client: Client, unit: bytes, text: bytes, name: str) -> int:
     if unit[:1] == b"E":
         at_ms *= 1000
     if len(unit) == 2:
-        at_ms += client.engine.now_ms
+        at_ms += client.store.now_ms
         if at_ms > INT64_MAX:
             raise invalid_expire_time(name)
     return at_ms
@@ -163,7 +163,7 @@ def set_(client: Client, argv: list[bytes]) -> bytes:
     if len(argv) == 3:
         key, value, db = argv[1], argv[2], client.db
         apply_set(db, argv)
-        client.engine.record(db, key, encode_set(key, value))
+        client.store.record(db, key, encode_set(key, value))
         return OK
     return set_with_options(client, argv)
 
@@ -255,7 +255,7 @@ def getex(client: Client, argv: list[bytes]) -> bytes:
         return reply
     if options.unit:
         at_ms = deadline_of(client, options.unit, options.time, "getex")
-        if len(options.unit) == 4 and at_ms <= client.engine.now_ms:
+        if len(options.unit) == 4 and at_ms <= client.store.now_ms:
             client.emit([b"DEL", key])
         else:
             client.emit([b"PEXPIREAT", key, b"%d" % at_ms])

@@ -179,7 +179,7 @@ def _add(client: Client, argv: list[bytes], bits: int) -> bytes:
     scores: dict[bytes, float] = {} if value is None else value.scores
     if bits & INCR:
         return _increment(client, key, value, given[0], argv[first + 1], bits)
-    limits = client.engine.config.limits
+    limits = client.store.keyspace.limits
     big = value is not None and value.big
     changes: dict[bytes, float] = {}
     added = updated = 0
@@ -216,7 +216,7 @@ def _increment(client: Client, key: bytes, value: ZSetValue | None, by: float, m
         if bits & XX:
             return null(client.resp3)
         score = by
-        big = big or outgrows(client.engine.config.limits, len(scores) + 1, member)
+        big = big or outgrows(client.store.keyspace.limits, len(scores) + 1, member)
     else:
         score = before + by
         if bits & NX:
@@ -434,7 +434,7 @@ def zrevrank(client: Client, argv: list[bytes]) -> bytes:
     summary="Get one or multiple random elements from a sorted set",
 )  # fmt: skip
 def zrandmember(client: Client, argv: list[bytes]) -> bytes:
-    rng = client.engine.rng
+    rng = client.store.rng
     if len(argv) == 2:
         value = read_zset(client, argv[1])
         return null(client.resp3) if value is None else bulk(value.pick(rng, 1)[0])

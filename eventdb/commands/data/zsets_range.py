@@ -215,7 +215,7 @@ def store(client: Client, key: bytes, scores: dict[bytes, float]) -> bytes:
     if client.lookup_write(key) is not None:
         client.emit([b"DEL", key])
     if scores:
-        limits = client.engine.config.limits
+        limits = client.store.keyspace.limits
         small = len(scores) <= limits.zset_entries and max(map(len, scores)) <= limits.zset_value
         event: list[bytes] = [b"ZADD", key]
         for member, score in scores.items():

@@ -5,28 +5,29 @@ from __future__ import annotations
 from typing import Final
 
 from eventdb.engine.client import Client
-from eventdb.engine.registry import command
+from eventdb.engine.engine import Engine
+from eventdb.engine.registry import server_command
 from eventdb.protocol.replies import NO_REPLY, ReplyError, array, bulk, integer, null, parse_int, syntax_error
 
 TIMEOUT_MS_MAX: Final = 1 << 40  # 35 years; what timers take without overflowing
 
 
-@command(
+@server_command(
     "EVENTDB.OFFSET", arity=1, flags="noscript loading stale fast", acl="connection", since="7.0.0", group="server",
     tips="nondeterministic_output",
     summary="Tells the offset of this connection's last write (0: none), and the durable offset.",
 )  # fmt: skip
-def eventdb_offset(client: Client, argv: list[bytes]) -> bytes:
+def eventdb_offset(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     """The reply leaves when that write is durable, so the durable offset is never below the first number."""
-    commit = client.engine.commit
+    commit = engine.commit
     reply = array([integer(client.last_offset), integer(max(client.last_offset, commit.durable_offset))])
-    return after_own_writes(client, reply)
+    return after_own_writes(engine, client, reply)
 
 
-def after_own_writes(client: Client, reply: bytes) -> bytes:
+def after_own_writes(engine: Engine, client: Client, reply: bytes) -> bytes:
     """Answer once everything this client has written is durable; inside EXEC, with the EXEC itself."""
-    batch = client.pending_batch()
-    if batch is None or client.engine.in_exec:
+    batch = engine.commit.newest_of(client)
+    if batch is None or client.store.in_exec:
         return reply
     client.hold(batch, reply)
     return NO_REPLY
@@ -40,12 +41,12 @@ def parse_timeout(text: bytes) -> int:
     return timeout_ms
 
 
-@command(
+@server_command(
     "EVENTDB.WAITFOR", arity=-2, flags="noscript blocking", acl="connection", since="7.0.0", group="server",
     tips="nondeterministic_output",
     summary="Waits until this node has that offset, at most so many ms (0: for ever); nil when the time is up.",
 )  # fmt: skip
-def eventdb_waitfor(client: Client, argv: list[bytes]) -> bytes:
+def eventdb_waitfor(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     """EVENTDB.WAITFOR offset [milliseconds] -> the offset this node has, not below the one asked for; nil: not yet.
 
     With the first number of EVENTDB.OFFSET on the primary, a read behind it on a replica sees one's own writes.
@@ -58,19 +59,18 @@ def eventdb_waitfor(client: Client, argv: list[bytes]) -> bytes:
         raise ReplyError("ERR offset is negative")
     if timeout_ms > TIMEOUT_MS_MAX:
         raise ReplyError("ERR timeout is out of range")
-    engine = client.engine
     if engine.commit.durable_offset >= offset:
         return integer(engine.commit.durable_offset)
     reply = client.block(argv, [], timeout_ms, null(client.resp3))
     if client.blocked is not None:
-        engine.waiting.offsets[client] = offset
+        engine.blocking.offsets[client] = offset
     return reply
 
 
-@command(
+@server_command(
     "EVENTDB.DIGEST", arity=1, flags="readonly", whole=True, since="7.0.0", group="server",
     complexity="O(N) where N is the size of all data: the server does nothing else meanwhile",
     summary="Tells a hash of the whole state, the same on every node and snapshot that has the same offset.",
 )  # fmt: skip
-def eventdb_digest(client: Client, argv: list[bytes]) -> bytes:
-    return bulk(client.engine.digest().encode())
+def eventdb_digest(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    return bulk(engine.digest().encode())

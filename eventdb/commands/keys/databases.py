@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from eventdb.cluster.slots import not_in_cluster
 from eventdb.commands.keys.keys import DB_OUT_OF_RANGE, INT32_MAX, INT32_MIN
 from eventdb.engine.client import Client
+from eventdb.engine.gates import not_in_cluster
 from eventdb.engine.registry import command
 from eventdb.protocol.replies import OK, ReplyError, integer, parse_int, syntax_error
 
@@ -45,7 +45,7 @@ def flushdb(client: Client, argv: list[bytes]) -> bytes:
 )  # fmt: skip
 def flushall(client: Client, argv: list[bytes]) -> bytes:
     check_flush(argv)
-    if client.engine.keyspace.key_count():
+    if client.store.keyspace.key_count():
         client.emit([b"FLUSHALL"])
     return OK
 
@@ -59,7 +59,7 @@ def swapdb(client: Client, argv: list[bytes]) -> bytes:
     not_in_cluster(client, "ERR SWAPDB is not allowed in cluster mode")
     a = parse_index(argv[1], "ERR invalid first DB index")
     b = parse_index(argv[2], "ERR invalid second DB index")
-    dbs = client.engine.keyspace.dbs
+    dbs = client.store.keyspace.dbs
     if not (0 <= a < len(dbs) and 0 <= b < len(dbs)):
         raise ReplyError(DB_OUT_OF_RANGE)
     if a != b and (dbs[a].values or dbs[b].values):

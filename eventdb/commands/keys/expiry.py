@@ -45,7 +45,7 @@ def set_deadline(client: Client, argv: list[bytes], name: str, in_seconds: bool,
         if abs(at_ms) > INT64_MAX // 1000:
             raise invalid_expire_time(name)
         at_ms *= 1000
-    now_ms = client.engine.now_ms
+    now_ms = client.store.now_ms
     if relative:
         at_ms += now_ms
         if at_ms > INT64_MAX:
@@ -116,7 +116,7 @@ def persist(client: Client, argv: list[bytes]) -> bytes:
     summary="Returns the seconds until a key is gone.", tips="nondeterministic_output",
 )  # fmt: skip
 def ttl(client: Client, argv: list[bytes]) -> bytes:
-    return time_left(client, argv[1], client.engine.now_ms, True)
+    return time_left(client, argv[1], client.store.now_ms, True)
 
 
 @command(
@@ -124,7 +124,7 @@ def ttl(client: Client, argv: list[bytes]) -> bytes:
     summary="Returns the milliseconds until a key is gone.", tips="nondeterministic_output",
 )  # fmt: skip
 def pttl(client: Client, argv: list[bytes]) -> bytes:
-    return time_left(client, argv[1], client.engine.now_ms, False)
+    return time_left(client, argv[1], client.store.now_ms, False)
 
 
 @command(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from eventdb.cluster.slots import not_in_cluster
 from eventdb.engine.client import Client
+from eventdb.engine.gates import not_in_cluster
 from eventdb.engine.registry import command
 from eventdb.keyspace.databases import Db
 from eventdb.keyspace.value import Value
@@ -39,7 +39,7 @@ def parse_db(client: Client, text: bytes) -> Db:
     n = parse_int(text)
     if n < INT32_MIN or n > INT32_MAX:
         raise ReplyError(f"ERR value is out of range, value must between {INT32_MIN} and {INT32_MAX}")
-    dbs = client.engine.keyspace.dbs
+    dbs = client.store.keyspace.dbs
     if n < 0 or n >= len(dbs):
         raise ReplyError(DB_OUT_OF_RANGE)
     return dbs[n]
@@ -48,8 +48,8 @@ def parse_db(client: Client, text: bytes) -> Db:
 def lookup_in(client: Client, db: Db, key: bytes) -> object:
     """The value in any database, to change it; an expired one is deleted."""
     at_ms = db.expires.get(key)
-    if at_ms is not None and at_ms <= client.engine.now_ms:
-        client.engine.expire(db, key)
+    if at_ms is not None and at_ms <= client.store.now_ms:
+        client.store.expire(db, key)
         return None
     return db.values.get(key)
 

@@ -47,7 +47,7 @@ def encoding(client: Client, argv: list[bytes]) -> bytes:
     if value is None:
         return null(client.resp3)
     if isinstance(value, Value):
-        return bulk(value.encoding(client.engine.keyspace.limits))
+        return bulk(value.encoding(client.store.keyspace.limits))
     return bulk(string_encoding(value))
 
 

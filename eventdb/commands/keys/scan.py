@@ -7,8 +7,9 @@ from typing import Final
 from eventdb.commands.keys.keys import type_of
 from eventdb.commands.shared.scan_replies import COUNT_DEFAULT, parse_cursor, scan_reply
 from eventdb.engine.client import Client
-from eventdb.engine.registry import command
-from eventdb.engine.waiting import is_expired
+from eventdb.engine.engine import Engine
+from eventdb.engine.registry import command, server_command
+from eventdb.engine.watching import is_expired
 from eventdb.protocol.glob import compile_glob
 from eventdb.protocol.replies import bulk, bulks, null, parse_int, syntax_error
 
@@ -19,7 +20,7 @@ def hide_expired(client: Client, keys: list[bytes]) -> list[bytes]:
     expires = client.db.expires
     if not expires:
         return keys
-    now_ms = client.engine.now_ms
+    now_ms = client.store.now_ms
     found: list[bytes] = []
     for key in keys:
         at_ms = expires.get(key)
@@ -77,19 +78,19 @@ def keys(client: Client, argv: list[bytes]) -> bytes:
     return bulks(hide_expired(client, matching(argv[1], list(client.db.values))))
 
 
-@command(
+@server_command(
     "RANDOMKEY", arity=1, flags="readonly", whole=True, acl="keyspace",
     summary="Returns a key picked by chance.", tips="request_policy:all_shards nondeterministic_output",
 )  # fmt: skip
-def randomkey(client: Client, argv: list[bytes]) -> bytes:
-    db, engine = client.db, client.engine
+def randomkey(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    db = client.db
     for _ in range(RANDOM_TRIES_MAX):
-        key = db.random_key(engine.rng)
+        key = db.random_key(engine.store.rng)
         if key is None:
             return null(client.resp3)
-        if not is_expired(db, key, engine.now_ms):
+        if not is_expired(db, key, engine.store.now_ms):
             return bulk(key)
     for key in db.values:  # hardly any key is alive, or none
-        if not is_expired(db, key, engine.now_ms):
+        if not is_expired(db, key, engine.store.now_ms):
             return bulk(key)
     return null(client.resp3)

@@ -6,8 +6,8 @@ as the DEL of what was there and the RPUSH of the result. Bytes compare as in th
 
 from __future__ import annotations
 
-from eventdb.cluster.slots import not_in_cluster
 from eventdb.engine.client import Client
+from eventdb.engine.gates import not_in_cluster
 from eventdb.engine.registry import command
 from eventdb.keyspace.types.hash import HashValue
 from eventdb.keyspace.types.list import ListValue

@@ -13,7 +13,8 @@ from typing import Final
 from eventdb.commands.history.offsets import after_own_writes, parse_timeout
 from eventdb.commands.server.info import durable_until
 from eventdb.engine.client import FOLLOWING, Client
-from eventdb.engine.registry import command, container
+from eventdb.engine.engine import Engine
+from eventdb.engine.registry import command, container, server_command
 from eventdb.metrics.slowlog import SlowCommand
 from eventdb.protocol.replies import (
     EMPTY_ARRAY,
@@ -72,42 +73,42 @@ def time_(client: Client, argv: list[bytes]) -> bytes:
     return bulks([b"%d" % (usec // 1_000_000), b"%d" % (usec % 1_000_000)])
 
 
-@command(
+@server_command(
     "WAIT", arity=3, flags="noscript", acl="connection", since="3.0.0", group="generic",
     tips="request_policy:all_shards response_policy:agg_min",
     summary="Answers when this connection's writes are durable; the number of replicas is always 0.",
 )  # fmt: skip
-def wait(client: Client, argv: list[bytes]) -> bytes:
+def wait(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     """Never waits for the timeout: replicas follow the log and confirm nothing, so no more time brings more of them."""
-    if client.engine.gate & FOLLOWING:
+    if engine.gate & FOLLOWING:
         raise ReplyError(ON_A_REPLICA)
     parse_int(argv[1])
     parse_timeout(argv[2])
-    return after_own_writes(client, ZERO)
+    return after_own_writes(engine, client, ZERO)
 
 
-@command(
+@server_command(
     "WAITAOF", arity=4, flags="noscript", acl="connection", since="7.2.0", group="generic",
     tips="request_policy:all_shards response_policy:agg_min",
     summary="Answers when this connection's writes are durable: 1 for the log, and 0 replicas.",
 )  # fmt: skip
-def waitaof(client: Client, argv: list[bytes]) -> bytes:
-    if client.engine.gate & FOLLOWING:
+def waitaof(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    if engine.gate & FOLLOWING:
         raise ReplyError(ON_A_REPLICA.replace("WAIT", "WAITAOF"))
     if not 0 <= parse_int(argv[1]) <= 1:
         raise ReplyError("ERR value is out of range, must be between 0 and 1")
     if parse_int(argv[2]) < 0:
         raise ReplyError("ERR value is out of range, must be positive")
     parse_timeout(argv[3])
-    return after_own_writes(client, array([integer(1), ZERO]))
+    return after_own_writes(engine, client, array([integer(1), ZERO]))
 
 
-@command(
+@server_command(
     "LASTSAVE", arity=1, flags="loading stale fast", acl="admin dangerous", group="server",
     tips="nondeterministic_output", summary="Tells the Unix time up to which everything is durable.",
 )  # fmt: skip
-def lastsave(client: Client, argv: list[bytes]) -> bytes:
-    return integer(int(durable_until(client.engine)))
+def lastsave(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    return integer(int(durable_until(engine)))
 
 
 @command(
@@ -137,11 +138,11 @@ def bgrewriteaof(client: Client, argv: list[bytes]) -> bytes:
     raise ReplyError(NO_REWRITE)
 
 
-@command(
+@server_command(
     "SHUTDOWN", arity=-1, flags="admin noscript loading stale no_multi allow_busy", group="server",
     complexity="O(1): what is on its way is waited for", summary="Stops the server when everything is durable.",
 )  # fmt: skip
-def shutdown(client: Client, argv: list[bytes]) -> bytes:
+def shutdown(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     options = [arg.upper() for arg in argv[1:]]
     for option in options:
         if option not in (b"SAVE", b"NOSAVE", b"NOW", b"FORCE", b"ABORT"):
@@ -150,22 +151,20 @@ def shutdown(client: Client, argv: list[bytes]) -> bytes:
         raise syntax_error()
     if b"ABORT" in options:
         raise ReplyError("ERR No shutdown in progress.")
-    stop = client.engine.on_shutdown
-    if stop is None:
+    if not engine.host.shut_down():
         raise ReplyError("ERR eventdb runs inside a program here, which has to close it")
-    stop()
     return NO_REPLY
 
 
 container("SLOWLOG", since="2.2.12", summary="Tells which commands were slow.")
 
 
-@command(
+@server_command(
     "SLOWLOG GET", arity=-2, flags="admin loading stale", since="2.2.12", group="server",
     complexity="O(N) where N is the number of entries", tips="request_policy:all_nodes nondeterministic_output",
     summary="Tells the newest slow commands.",
 )  # fmt: skip
-def slowlog_get(client: Client, argv: list[bytes]) -> bytes:
+def slowlog_get(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     if len(argv) > 3:
         name = argv[1].decode("utf-8", "surrogateescape")
         raise ReplyError(f"ERR unknown subcommand or wrong number of arguments for '{name}'. Try SLOWLOG HELP.")
@@ -173,7 +172,7 @@ def slowlog_get(client: Client, argv: list[bytes]) -> bytes:
     count = parse_int(argv[2], message) if len(argv) == 3 else 10
     if count < -1:
         raise ReplyError(message)
-    entries = list(client.engine.slowlog.entries)
+    entries = list(engine.slowlog.entries)
     return array([_slow(entry) for entry in (entries if count == -1 else entries[:count])])
 
 
@@ -190,21 +189,21 @@ def _slow(entry: SlowCommand) -> bytes:
     )
 
 
-@command(
+@server_command(
     "SLOWLOG LEN", arity=2, flags="admin loading stale", since="2.2.12", group="server",
     tips="request_policy:all_nodes response_policy:agg_sum nondeterministic_output",
     summary="Counts the slow commands that are kept.",
 )  # fmt: skip
-def slowlog_len(client: Client, argv: list[bytes]) -> bytes:
-    return integer(len(client.engine.slowlog.entries))
+def slowlog_len(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    return integer(len(engine.slowlog.entries))
 
 
-@command(
+@server_command(
     "SLOWLOG RESET", arity=2, flags="admin loading stale", since="2.2.12", group="server", tips=ALL_NODES,
     complexity="O(N) where N is the number of entries", summary="Forgets the slow commands.",
 )  # fmt: skip
-def slowlog_reset(client: Client, argv: list[bytes]) -> bytes:
-    client.engine.slowlog.entries.clear()
+def slowlog_reset(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    engine.slowlog.entries.clear()
     return OK
 
 
@@ -213,12 +212,11 @@ def slowlog_help(client: Client, argv: list[bytes]) -> bytes:
     return lines(SLOWLOG_HELP)
 
 
-@command(
+@server_command(
     "DEBUG", arity=-2, flags=ADMIN, group="server", complexity="Depends on subcommand.",
     summary="For tests of the server; off unless enable-debug-command says otherwise.",
 )  # fmt: skip
-def debug(client: Client, argv: list[bytes]) -> bytes:
-    engine = client.engine
+def debug(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     allowed = engine.config.debug_command
     if allowed != "yes" and not (allowed == "local" and _is_local(client.address)):
         raise ReplyError(NOT_ALLOWED)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from eventdb.engine.client import Client
-from eventdb.engine.registry import COMMANDS, Command, command, container
+from eventdb.engine.command import Command
+from eventdb.engine.engine import Engine
+from eventdb.engine.registry import COMMANDS, command, container, server_command
 from eventdb.engine.settings import FIXED, SETTINGS, Setting, SettingError
 from eventdb.protocol.glob import glob_match
 from eventdb.protocol.replies import OK, ReplyError, bulk, lines, mapping, syntax_error
@@ -28,18 +30,18 @@ HELP
 container("CONFIG", since="2.0.0", summary="Tells and changes settings.")
 
 
-@command(
+@server_command(
     "CONFIG GET", arity=-3, flags=ADMIN, since="2.0.0", group="server",
     complexity="O(N) when N is the number of patterns", summary="Tells the values of settings.",
 )  # fmt: skip
-def config_get(client: Client, argv: list[bytes]) -> bytes:
-    config = client.engine.config
+def config_get(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    config = engine.config
     found: dict[bytes, bytes] = {}
     for pattern in argv[2:]:
         plain = pattern.decode("utf-8", "surrogateescape")
         if plain.lower() in SETTINGS:  # told under the name as it was spelled
             if pattern.lower() not in [name.lower() for name in found]:
-                found[pattern] = _value(client, plain.lower())
+                found[pattern] = _value(engine, client, plain.lower())
             continue
         for name in SETTINGS:
             if glob_match(pattern, name.encode(), True):
@@ -50,23 +52,22 @@ def config_get(client: Client, argv: list[bytes]) -> bytes:
     return mapping(items, client.resp3)
 
 
-def _value(client: Client, name: str) -> bytes:
-    return client.engine.config.get(name).encode("utf-8", "surrogateescape")
+def _value(engine: Engine, client: Client, name: str) -> bytes:
+    return engine.config.get(name).encode("utf-8", "surrogateescape")
 
 
 def _failed(name: str, why: str) -> ReplyError:
     return ReplyError(f"ERR CONFIG SET failed (possibly related to argument '{name}') - {why}")
 
 
-@command(
+@server_command(
     "CONFIG SET", arity=-4, flags=ADMIN, since="2.0.0", group="server",
     complexity="O(N) when N is the number of settings", tips="request_policy:all_nodes response_policy:all_succeeded",
     summary="Changes settings until the server stops.",
 )  # fmt: skip
-def config_set(client: Client, argv: list[bytes]) -> bytes:
+def config_set(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     if len(argv) % 2:
         raise syntax_error()
-    engine = client.engine
     words = [arg.decode("utf-8", "surrogateescape") for arg in argv]
     wanted = _settings(words)
     values: list[tuple[Setting, int | str]] = []
@@ -97,12 +98,12 @@ def _settings(words: list[str]) -> list[tuple[Setting, str]]:
     return wanted
 
 
-@command(
+@server_command(
     "CONFIG RESETSTAT", arity=2, flags=ADMIN, since="2.0.0", group="server",
     summary="Starts the counters of INFO again.",
 )  # fmt: skip
-def config_resetstat(client: Client, argv: list[bytes]) -> bytes:
-    client.engine.reset_statistics()
+def config_resetstat(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    engine.reset_statistics()
     for each in COMMANDS.values():
         _reset(each)
         for child in each.subcommands.values():

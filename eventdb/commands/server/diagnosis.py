@@ -13,7 +13,8 @@ from typing import Final
 
 from eventdb.commands.server.info import human, peak_bytes, resident_bytes
 from eventdb.engine.client import Client
-from eventdb.engine.registry import command, container
+from eventdb.engine.engine import Engine
+from eventdb.engine.registry import command, container, server_command
 from eventdb.protocol.replies import (
     EMPTY_ARRAY,
     ZERO,
@@ -107,12 +108,11 @@ def memory_usage(client: Client, argv: list[bytes]) -> bytes:
     return integer(round(sys.getsizeof(argv[2]) + size_of(value, samples)))
 
 
-@command(
+@server_command(
     "MEMORY STATS", arity=2, flags="", since="4.0.0", group="server", tips=ALL_SHARDS,
     summary="Tells what the process holds, in numbers.",
 )  # fmt: skip
-def memory_stats(client: Client, argv: list[bytes]) -> bytes:
-    engine = client.engine
+def memory_stats(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     used, keys = resident_bytes(), engine.key_count()
     owed = sum([each.owed + each.queue_bytes for each in engine.clients.values()])
     items = [
@@ -126,15 +126,15 @@ def memory_stats(client: Client, argv: list[bytes]) -> bytes:
     return mapping(items, client.resp3)
 
 
-@command(
+@server_command(
     "MEMORY DOCTOR", arity=2, flags="", since="4.0.0", group="server", tips=ALL_SHARDS,
     summary="Tells what the process holds, in words.",
 )  # fmt: skip
-def memory_doctor(client: Client, argv: list[bytes]) -> bytes:
+def memory_doctor(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     used, peak = resident_bytes(), peak_bytes()
     text = (
         f"The process holds {human(used)} of memory ({human(max(peak, used))} at most so far) with"
-        f" {client.engine.key_count()} keys. eventdb never evicts: when memory runs short, delete keys or add memory.\n"
+        f" {engine.key_count()} keys. eventdb never evicts: when memory runs short, delete keys or add memory.\n"
     )
     return verbatim(text.encode(), client.resp3)
 

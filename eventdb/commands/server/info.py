@@ -17,8 +17,9 @@ from typing import Final
 
 from eventdb.commands.cluster.replication import replication_lines
 from eventdb.engine.client import LOADING, Client
+from eventdb.engine.command import Command
 from eventdb.engine.engine import Engine
-from eventdb.engine.registry import COMMANDS, Command, command
+from eventdb.engine.registry import COMMANDS, server_command
 from eventdb.engine.settings import REDIS_VERSION
 from eventdb.protocol.replies import verbatim
 
@@ -35,13 +36,13 @@ NOT_BY_DEFAULT: Final = ("commandstats", "latencystats")
 Lines = list[tuple[str, object]]
 
 
-@command(
+@server_command(
     "INFO", arity=-1, flags="loading stale", acl="dangerous", group="server",
     tips="nondeterministic_output request_policy:all_shards response_policy:special",
     summary="Tells how the node does, in sections.",
 )  # fmt: skip
-def info(client: Client, argv: list[bytes]) -> bytes:
-    return verbatim(report(client.engine, argv[1:]).encode(), client.resp3)
+def info(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    return verbatim(report(engine, argv[1:]).encode(), client.resp3)
 
 
 def report(engine: Engine, asked: list[bytes]) -> str:
@@ -54,7 +55,7 @@ def report(engine: Engine, asked: list[bytes]) -> str:
             wanted.update([name for name in SECTIONS if name not in NOT_BY_DEFAULT])
         else:
             wanted.add(word)
-    facts = engine.facts() if engine.facts is not None else {}
+    facts = engine.host.facts()
     parts: list[str] = []
     for name in SECTIONS:
         if name in wanted:
@@ -115,7 +116,7 @@ def _server(engine: Engine) -> Lines:
         ("python_version", platform.python_version()),
         ("process_id", os.getpid()),
         ("run_id", RUN_ID),
-        ("tcp_port", engine.port),
+        ("tcp_port", engine.host.port()),
         ("server_time_usec", int(now * 1e6)),
         ("uptime_in_seconds", uptime),
         ("uptime_in_days", uptime // 86400),
@@ -225,18 +226,18 @@ def _stats(engine: Engine) -> Lines:
         ("total_commands_processed", engine.commands_run),
         ("instantaneous_ops_per_sec", round(statistics.commands_rate.now())),
         ("total_net_input_bytes", engine.bytes_in),
-        ("total_net_output_bytes", engine.bytes_out),
+        ("total_net_output_bytes", engine.turn.bytes_out),
         ("instantaneous_input_kbps", f"{statistics.in_rate.now() / 1024:.2f}"),
         ("instantaneous_output_kbps", f"{statistics.out_rate.now() / 1024:.2f}"),
         ("rejected_connections", statistics.connections_rejected),
         ("sync_full", 0),
         ("sync_partial_ok", 0),
         ("sync_partial_err", 0),
-        ("expired_keys", engine.expired_keys),
+        ("expired_keys", engine.store.expired_keys),
         ("evicted_keys", 0),
         ("evicted_clients", 0),
-        ("keyspace_hits", engine.hits),
-        ("keyspace_misses", engine.misses),
+        ("keyspace_hits", engine.store.hits),
+        ("keyspace_misses", engine.store.misses),
         ("pubsub_channels", len(pubsub.channels)),
         ("pubsub_patterns", len(pubsub.patterns)),
         ("pubsubshard_channels", len(pubsub.shards)),
@@ -281,9 +282,9 @@ def _counted(one: Command) -> str:
 
 def _keyspace(engine: Engine) -> Lines:
     found: Lines = []
-    for db in engine.keyspace.dbs:
+    for db in engine.store.keyspace.dbs:
         if db.values:
-            left = [max(0, at_ms - engine.now_ms) for at_ms in islice(db.expires.values(), TTL_SAMPLES)]
+            left = [max(0, at_ms - engine.store.now_ms) for at_ms in islice(db.expires.values(), TTL_SAMPLES)]
             average = sum(left) // len(left) if left else 0
             found.append((f"db{db.index}", f"keys={len(db.values)},expires={len(db.expires)},avg_ttl={average}"))
     return found

@@ -10,8 +10,9 @@ from importlib.resources import files
 from typing import Final
 
 from eventdb.engine.client import Client
+from eventdb.engine.command import Command
 from eventdb.engine.keyspecs import KeySpec, keys_with_flags, specs_of
-from eventdb.engine.registry import COMMANDS, Command, command, find_subcommand
+from eventdb.engine.registry import COMMANDS, command, find_subcommand
 from eventdb.protocol.glob import glob_match
 from eventdb.protocol.replies import (
     ReplyError,

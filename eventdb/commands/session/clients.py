@@ -10,8 +10,10 @@ import sys
 from typing import Final
 
 from eventdb.commands.session.connection import check_name, set_name
-from eventdb.engine.client import IN_MULTI, REPLY_OFF, REPLY_ON, REPLY_SKIP, Client
-from eventdb.engine.registry import command, container
+from eventdb.engine.client import IN_MULTI, Client
+from eventdb.engine.engine import Engine
+from eventdb.engine.registry import command, container, server_command
+from eventdb.pipeline.outbox import REPLY_OFF, REPLY_ON, REPLY_SKIP
 from eventdb.protocol.replies import (
     EMPTY_ARRAY,
     NO_REPLY,
@@ -111,7 +113,7 @@ def _flags(client: Client) -> str:
         flags += "x"
     if client.blocked is not None or client.stalled is not None:
         flags += "b"
-    if client.watch_broken:
+    if client.watcher.broken:
         flags += "d"
     if client.closing:
         flags += "c"
@@ -122,16 +124,15 @@ def _flags(client: Client) -> str:
     return flags or "N"
 
 
-def describe(client: Client) -> bytes:
+def describe(engine: Engine, client: Client) -> bytes:
     """One line of CLIENT LIST, without the line break."""
-    engine = client.engine
     command = client.last_command
     multi = len(client.queue) if client.gate & IN_MULTI else -1
     memory = client.owed + client.queue_bytes
     text = (
         f"id={client.id} addr={client.address} laddr={client.local_address} fd=-1"
-        f" name={client.name.decode()} age={(engine.now_ms - client.created_ms) // 1000}"
-        f" idle={max(0, engine.now_ms - client.active_ms) // 1000} flags={_flags(client)} db={client.db.index}"
+        f" name={client.name.decode()} age={(engine.store.now_ms - client.created_ms) // 1000}"
+        f" idle={max(0, engine.store.now_ms - client.active_ms) // 1000} flags={_flags(client)} db={client.db.index}"
         f" sub={len(client.channels)} psub={len(client.patterns)} ssub={len(client.shards)} multi={multi}"
         f" qbuf=0 qbuf-free=0 argv-mem=0 multi-mem={client.queue_bytes} rbs=0 rbp=0 obl=0"
         f" oll={len(client.out) + len(client.held)} omem={client.owed} tot-mem={memory + sys.getsizeof(client)}"
@@ -150,30 +151,30 @@ def client_id(client: Client, argv: list[bytes]) -> bytes:
     return integer(client.id)
 
 
-@command(
+@server_command(
     "CLIENT INFO", arity=2, flags="noscript loading stale", acl="connection", since="6.2.0", group="connection",
     tips="nondeterministic_output", summary="Describes the connection.",
 )  # fmt: skip
-def client_info(client: Client, argv: list[bytes]) -> bytes:
-    return verbatim(describe(client) + b"\n", client.resp3)
+def client_info(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    return verbatim(describe(engine, client) + b"\n", client.resp3)
 
 
-@command(
+@server_command(
     "CLIENT LIST", arity=-2, flags="admin noscript loading stale", acl="connection", group="connection",
     since="2.4.0", tips="nondeterministic_output", complexity="O(N) where N is the number of connections",
     summary="Describes connections.",
 )  # fmt: skip
-def client_list(client: Client, argv: list[bytes]) -> bytes:
-    clients = list(client.engine.clients.values())
+def client_list(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    clients = list(engine.clients.values())
     if len(argv) == 4 and argv[2].upper() == b"TYPE":
         wanted = _type_named(argv[3])
         clients = [each for each in clients if _type(each) == wanted]
     elif len(argv) > 3 and argv[2].upper() == b"ID":
         ids = [parse_int(arg, "ERR Invalid client ID") for arg in argv[3:]]
-        clients = [client.engine.clients[each] for each in ids if each in client.engine.clients]
+        clients = [engine.clients[each] for each in ids if each in engine.clients]
     elif len(argv) > 2:
         raise syntax_error()
-    return verbatim(b"".join([describe(each) + b"\n" for each in clients]), client.resp3)
+    return verbatim(b"".join([describe(engine, each) + b"\n" for each in clients]), client.resp3)
 
 
 class _Filter:
@@ -224,18 +225,17 @@ def _filter(argv: list[bytes]) -> _Filter:
     return found
 
 
-@command(
+@server_command(
     "CLIENT KILL", arity=-3, flags="admin noscript loading stale", acl="connection", group="connection",
     since="2.4.0", complexity="O(N) where N is the number of connections", summary="Closes connections.",
 )  # fmt: skip
-def client_kill(client: Client, argv: list[bytes]) -> bytes:
+def client_kill(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     if len(argv) == 3:
         wanted = _Filter()
         wanted.address = argv[2].decode("utf-8", "surrogateescape") or "-"
         wanted.skip_me = False
     else:
         wanted = _filter(argv)
-    engine = client.engine
     count = 0
     for other in list(engine.clients.values()):
         if not wanted.matches(other) or (other is client and wanted.skip_me):
@@ -286,11 +286,11 @@ def client_setinfo(client: Client, argv: list[bytes]) -> bytes:
     return OK
 
 
-@command(
+@server_command(
     "CLIENT PAUSE", arity=-3, flags="admin noscript loading stale", acl="connection", since="2.9.50",
     group="connection", summary="Lets clients wait for some time.",
 )  # fmt: skip
-def client_pause(client: Client, argv: list[bytes]) -> bytes:
+def client_pause(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     if len(argv) > 4:
         raise _arguments(argv)
     mode = argv[3].upper() if len(argv) == 4 else b"ALL"
@@ -299,16 +299,16 @@ def client_pause(client: Client, argv: list[bytes]) -> bytes:
     ms = parse_int(argv[2], "ERR timeout is not an integer or out of range")
     if ms < 0:
         raise ReplyError("ERR timeout is negative")
-    client.engine.pause.start(min(ms, PAUSE_MS_MAX), mode == b"WRITE")
+    engine.pause_for(min(ms, PAUSE_MS_MAX), mode == b"WRITE")
     return OK
 
 
-@command(
+@server_command(
     "CLIENT UNPAUSE", arity=2, flags="admin noscript loading stale", acl="connection", since="6.2.0",
     group="connection", complexity="O(N) Where N is the number of paused clients", summary="Ends a pause.",
 )  # fmt: skip
-def client_unpause(client: Client, argv: list[bytes]) -> bytes:
-    client.engine.pause.end()
+def client_unpause(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    engine.unpause()
     return OK
 
 
@@ -323,7 +323,7 @@ def client_reply(client: Client, argv: list[bytes]) -> bytes:
         return OK
     if mode not in (b"OFF", b"SKIP"):
         raise syntax_error()
-    if client.engine.in_exec:  # a missing element would break the framing of EXEC's reply
+    if client.store.in_exec:  # a missing element would break the framing of EXEC's reply
         raise ReplyError("ERR CLIENT REPLY OFF and SKIP are not allowed inside a transaction")
     if mode == b"OFF":
         client.reply_mode = REPLY_OFF
@@ -332,18 +332,17 @@ def client_reply(client: Client, argv: list[bytes]) -> bytes:
     return NO_REPLY
 
 
-@command(
+@server_command(
     "CLIENT UNBLOCK", arity=-3, flags="admin noscript loading stale", acl="connection", since="5.0.0",
     group="connection", complexity="O(log N) where N is the number of connections",
     summary="Lets a blocked client go on.",
 )  # fmt: skip
-def client_unblock(client: Client, argv: list[bytes]) -> bytes:
+def client_unblock(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     if len(argv) > 4:
         raise _arguments(argv)
     reason = argv[3].upper() if len(argv) == 4 else b"TIMEOUT"
     if reason not in (b"TIMEOUT", b"ERROR"):
         raise ReplyError("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")
-    engine = client.engine
     target = engine.clients.get(parse_int(argv[2]))
     if target is None or target.blocked is None:
         return ZERO

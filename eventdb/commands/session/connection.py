@@ -8,12 +8,14 @@ from __future__ import annotations
 import hmac
 from typing import Final
 
-from eventdb.cluster.slots import not_in_cluster
-from eventdb.engine.client import NEEDS_AUTH, REPLY_OFF, REPLY_ON, SUBSCRIBED, Client
+from eventdb.engine.client import NEEDS_AUTH, SUBSCRIBED, Client
+from eventdb.engine.engine import Engine
+from eventdb.engine.gates import not_in_cluster
 from eventdb.engine.pubsub import mark
-from eventdb.engine.registry import command
+from eventdb.engine.registry import command, server_command
 from eventdb.engine.settings import REDIS_VERSION
 from eventdb.keyspace.databases import DATABASES
+from eventdb.pipeline.outbox import REPLY_OFF, REPLY_ON
 from eventdb.protocol.replies import (
     EMPTY_ARRAY,
     OK,
@@ -83,26 +85,26 @@ def select(client: Client, argv: list[bytes]) -> bytes:
         not_in_cluster(client, "ERR SELECT is not allowed in cluster mode")
     if not 0 <= index < DATABASES:
         raise ReplyError("ERR DB index is out of range")
-    client.db = client.engine.keyspace.dbs[index]
+    client.db = client.store.keyspace.dbs[index]
     return OK
 
 
-@command(
+@server_command(
     "AUTH", arity=-2, flags="noscript loading stale fast no_auth allow_busy", acl="connection", group="connection",
     complexity="O(N) where N is the number of passwords defined for the user", summary="Authenticates the connection.",
 )  # fmt: skip
-def auth(client: Client, argv: list[bytes]) -> bytes:
+def auth(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     if len(argv) > 3:
         raise syntax_error()
-    if len(argv) == 2 and not client.engine.config.requirepass:
+    if len(argv) == 2 and not engine.config.requirepass:
         raise ReplyError(NO_PASSWORD)
-    authenticate(client, argv[1] if len(argv) == 3 else b"default", argv[-1])
+    authenticate(engine, client, argv[1] if len(argv) == 3 else b"default", argv[-1])
     return OK
 
 
-def authenticate(client: Client, user: bytes, password: bytes) -> None:
+def authenticate(engine: Engine, client: Client, user: bytes, password: bytes) -> None:
     """Let the client in. Without a requirepass the user "default" takes any password. Raises ReplyError."""
-    wanted = client.engine.config.requirepass
+    wanted = engine.config.requirepass
     right = not wanted or hmac.compare_digest(wanted, password)
     if user != b"default" or not right:
         raise ReplyError(WRONGPASS)
@@ -110,11 +112,11 @@ def authenticate(client: Client, user: bytes, password: bytes) -> None:
     client.gate &= ~NEEDS_AUTH
 
 
-@command(
+@server_command(
     "HELLO", arity=-1, flags="noscript loading stale fast no_auth allow_busy", acl="connection", group="connection",
     since="6.0.0", summary="Greets, and may choose the protocol version, authenticate and name the connection.",
 )  # fmt: skip
-def hello(client: Client, argv: list[bytes]) -> bytes:
+def hello(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     version = 3 if client.resp3 else 2
     if len(argv) > 1:
         version = parse_int(argv[1], "ERR Protocol version is not an integer or out of range")
@@ -124,7 +126,7 @@ def hello(client: Client, argv: list[bytes]) -> bytes:
     while i < len(argv):  # each option takes effect as it is read, as in Redis, even when a later one fails
         option = argv[i].upper()
         if option == b"AUTH" and i + 2 < len(argv):
-            authenticate(client, argv[i + 1], argv[i + 2])
+            authenticate(engine, client, argv[i + 1], argv[i + 2])
             i += 3
         elif option == b"SETNAME" and i + 1 < len(argv):
             set_name(client, argv[i + 1])
@@ -135,11 +137,10 @@ def hello(client: Client, argv: list[bytes]) -> bytes:
         raise ReplyError(HELLO_UNAUTHENTICATED)
     client.resp3 = version == 3
     mark(client)
-    return greeting(client)
+    return greeting(engine, client)
 
 
-def greeting(client: Client) -> bytes:
-    engine = client.engine
+def greeting(engine: Engine, client: Client) -> bytes:
     role = b"master" if engine.topology.is_primary else b"replica"
     mode = b"cluster" if engine.config.cluster_enabled == "yes" else b"standalone"
     items = [
@@ -163,14 +164,13 @@ def quit_(client: Client, argv: list[bytes]) -> bytes:
     return OK
 
 
-@command(
+@server_command(
     "RESET", arity=1, flags="noscript loading stale fast no_auth allow_busy", immediate=True, acl="connection",
     group="connection", since="6.2.0", summary="Brings the connection back to how it started.",
 )  # fmt: skip
-def reset(client: Client, argv: list[bytes]) -> bytes:
-    engine = client.engine
+def reset(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     engine.discard(client)
-    client.db = engine.keyspace.dbs[0]
+    client.db = engine.store.keyspace.dbs[0]
     client.resp3 = False
     engine.pubsub.leave_all(client)
     client.name = b""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from eventdb.engine.client import REPLY_SKIP, Client
+from eventdb.engine.client import Client
+from eventdb.engine.engine import Engine
 from eventdb.engine.pubsub import Listeners, mark
-from eventdb.engine.registry import command, container
+from eventdb.engine.registry import command, container, server_command
+from eventdb.pipeline.outbox import REPLY_SKIP
 from eventdb.protocol.glob import glob_match
 from eventdb.protocol.replies import NO_REPLY, ReplyError, array, bulk, bulks, integer, lines, null, push
 
@@ -36,7 +38,7 @@ def _confirm(client: Client, what: bytes, name: bytes | None, count: int) -> byt
 def _send(client: Client, confirmations: list[bytes]) -> bytes:
     """Confirmations leave even when CLIENT REPLY silences replies, but EXEC collects them as the command's reply."""
     data = b"".join(confirmations)
-    if client.reply_mode == 0 or client.engine.in_exec:
+    if client.reply_mode == 0 or client.store.in_exec:
         return data
     if client.reply_mode == REPLY_SKIP:
         client.reply_mode = 0
@@ -49,9 +51,15 @@ def _count(client: Client) -> int:
 
 
 def _subscribe(
-    client: Client, argv: list[bytes], what: bytes, table: Listeners, own: dict[bytes, None], sharded: bool
+    engine: Engine,
+    client: Client,
+    argv: list[bytes],
+    what: bytes,
+    table: Listeners,
+    own: dict[bytes, None],
+    sharded: bool,
 ) -> bytes:
-    pubsub = client.engine.pubsub
+    pubsub = engine.pubsub
     found: list[bytes] = []
     for name in argv[1:]:
         pubsub.join(table, own, name, client)
@@ -61,9 +69,15 @@ def _subscribe(
 
 
 def _unsubscribe(
-    client: Client, argv: list[bytes], what: bytes, table: Listeners, own: dict[bytes, None], sharded: bool
+    engine: Engine,
+    client: Client,
+    argv: list[bytes],
+    what: bytes,
+    table: Listeners,
+    own: dict[bytes, None],
+    sharded: bool,
 ) -> bytes:
-    pubsub = client.engine.pubsub
+    pubsub = engine.pubsub
     found: list[bytes] = []
     for name in argv[1:] if len(argv) > 1 else list(own):
         pubsub.leave(table, own, name, client)
@@ -74,73 +88,73 @@ def _unsubscribe(
     return _send(client, found)
 
 
-@command(
+@server_command(
     "SUBSCRIBE", arity=-2, flags="pubsub noscript loading stale", since="2.0.0", group="pubsub",
     complexity="O(N) where N is the number of channels", summary="Listens to channels.",
 )  # fmt: skip
-def subscribe(client: Client, argv: list[bytes]) -> bytes:
-    return _subscribe(client, argv, b"subscribe", client.engine.pubsub.channels, client.channels, False)
+def subscribe(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    return _subscribe(engine, client, argv, b"subscribe", engine.pubsub.channels, client.channels, False)
 
 
-@command(
+@server_command(
     "UNSUBSCRIBE", arity=-1, flags="pubsub noscript loading stale", since="2.0.0", group="pubsub",
     complexity="O(N) where N is the number of channels", summary="Stops listening to channels, or to all of them.",
 )  # fmt: skip
-def unsubscribe(client: Client, argv: list[bytes]) -> bytes:
-    return _unsubscribe(client, argv, b"unsubscribe", client.engine.pubsub.channels, client.channels, False)
+def unsubscribe(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    return _unsubscribe(engine, client, argv, b"unsubscribe", engine.pubsub.channels, client.channels, False)
 
 
-@command(
+@server_command(
     "PSUBSCRIBE", arity=-2, flags="pubsub noscript loading stale", since="2.0.0", group="pubsub",
     complexity="O(N) where N is the number of patterns", summary="Listens to the channels that patterns match.",
 )  # fmt: skip
-def psubscribe(client: Client, argv: list[bytes]) -> bytes:
-    return _subscribe(client, argv, b"psubscribe", client.engine.pubsub.patterns, client.patterns, False)
+def psubscribe(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    return _subscribe(engine, client, argv, b"psubscribe", engine.pubsub.patterns, client.patterns, False)
 
 
-@command(
+@server_command(
     "PUNSUBSCRIBE", arity=-1, flags="pubsub noscript loading stale", since="2.0.0", group="pubsub",
     complexity="O(N) where N is the number of patterns", summary="Stops listening to patterns, or to all of them.",
 )  # fmt: skip
-def punsubscribe(client: Client, argv: list[bytes]) -> bytes:
-    return _unsubscribe(client, argv, b"punsubscribe", client.engine.pubsub.patterns, client.patterns, False)
+def punsubscribe(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    return _unsubscribe(engine, client, argv, b"punsubscribe", engine.pubsub.patterns, client.patterns, False)
 
 
 # The keys of the sharded commands are channels: COMMAND INFO shows them, and no read has to wait for them.
 
 
-@command(
+@server_command(
     "SSUBSCRIBE", arity=-2, flags="pubsub noscript loading stale", keys=(1, -1, 1), since="7.0.0", group="pubsub",
     complexity="O(N) where N is the number of shard channels", summary="Listens to shard channels.",
 )  # fmt: skip
-def ssubscribe(client: Client, argv: list[bytes]) -> bytes:
-    return _subscribe(client, argv, b"ssubscribe", client.engine.pubsub.shards, client.shards, True)
+def ssubscribe(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    return _subscribe(engine, client, argv, b"ssubscribe", engine.pubsub.shards, client.shards, True)
 
 
-@command(
+@server_command(
     "SUNSUBSCRIBE", arity=-1, flags="pubsub noscript loading stale", keys=(1, -1, 1), since="7.0.0", group="pubsub",
     complexity="O(N) where N is the number of shard channels", summary="Stops listening to shard channels.",
 )  # fmt: skip
-def sunsubscribe(client: Client, argv: list[bytes]) -> bytes:
-    return _unsubscribe(client, argv, b"sunsubscribe", client.engine.pubsub.shards, client.shards, True)
+def sunsubscribe(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    return _unsubscribe(engine, client, argv, b"sunsubscribe", engine.pubsub.shards, client.shards, True)
 
 
-@command(
+@server_command(
     "PUBLISH", arity=3, flags="pubsub loading stale fast", since="2.0.0", group="pubsub",
     complexity="O(N+M) where N is the number of listeners and M the number of patterns of all clients",
     summary="Sends a message to a channel, once what this client has written is durable.",
 )  # fmt: skip
-def publish(client: Client, argv: list[bytes]) -> bytes:
-    return integer(client.engine.publish(argv[1], argv[2], client.pending_batch()))
+def publish(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    return integer(engine.publish(argv[1], argv[2], engine.commit.newest_of(client)))
 
 
-@command(
+@server_command(
     "SPUBLISH", arity=3, flags="pubsub loading stale fast", keys=(1, 1, 1), since="7.0.0", group="pubsub",
     complexity="O(N) where N is the number of listeners",
     summary="Sends a message to a shard channel, once what this client has written is durable.",
 )  # fmt: skip
-def spublish(client: Client, argv: list[bytes]) -> bytes:
-    return integer(client.engine.publish(argv[1], argv[2], client.pending_batch(), True))
+def spublish(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    return integer(engine.publish(argv[1], argv[2], engine.commit.newest_of(client), True))
 
 
 container("PUBSUB", since="2.8.0", group="pubsub", summary="Tells who listens to what.")
@@ -161,46 +175,46 @@ def _numbers(argv: list[bytes], table: Listeners) -> bytes:
     return array(found)
 
 
-@command(
+@server_command(
     "PUBSUB CHANNELS", arity=-2, flags=LIST_FLAGS, since="2.8.0", group="pubsub",
     complexity="O(N) where N is the number of channels with listeners", summary="Lists channels with listeners.",
 )  # fmt: skip
-def pubsub_channels(client: Client, argv: list[bytes]) -> bytes:
-    return _names(argv, client.engine.pubsub.channels)
+def pubsub_channels(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    return _names(argv, engine.pubsub.channels)
 
 
-@command(
+@server_command(
     "PUBSUB SHARDCHANNELS", arity=-2, flags=LIST_FLAGS, since="7.0.0", group="pubsub",
     complexity="O(N) where N is the number of shard channels with listeners",
     summary="Lists shard channels with listeners.",
 )  # fmt: skip
-def pubsub_shardchannels(client: Client, argv: list[bytes]) -> bytes:
-    return _names(argv, client.engine.pubsub.shards)
+def pubsub_shardchannels(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    return _names(argv, engine.pubsub.shards)
 
 
-@command(
+@server_command(
     "PUBSUB NUMSUB", arity=-2, flags=LIST_FLAGS, since="2.8.0", group="pubsub",
     complexity="O(N) where N is the number of channels asked for", summary="Counts the listeners of channels.",
 )  # fmt: skip
-def pubsub_numsub(client: Client, argv: list[bytes]) -> bytes:
-    return _numbers(argv, client.engine.pubsub.channels)
+def pubsub_numsub(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    return _numbers(argv, engine.pubsub.channels)
 
 
-@command(
+@server_command(
     "PUBSUB SHARDNUMSUB", arity=-2, flags=LIST_FLAGS, since="7.0.0", group="pubsub",
     complexity="O(N) where N is the number of shard channels asked for",
     summary="Counts the listeners of shard channels.",
 )  # fmt: skip
-def pubsub_shardnumsub(client: Client, argv: list[bytes]) -> bytes:
-    return _numbers(argv, client.engine.pubsub.shards)
+def pubsub_shardnumsub(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    return _numbers(argv, engine.pubsub.shards)
 
 
-@command(
+@server_command(
     "PUBSUB NUMPAT", arity=2, flags=LIST_FLAGS, since="2.8.0", group="pubsub",
     summary="Counts the patterns that clients listen to.",
 )  # fmt: skip
-def pubsub_numpat(client: Client, argv: list[bytes]) -> bytes:
-    return integer(len(client.engine.pubsub.patterns))
+def pubsub_numpat(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    return integer(len(engine.pubsub.patterns))
 
 
 @command("PUBSUB HELP", arity=2, flags="loading stale", since="6.2.0", group="pubsub", summary="Explains PUBSUB.")

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Final
 
 from eventdb.engine.client import FOLLOWING, IN_MULTI, LOADING, Client
+from eventdb.engine.engine import Engine
 from eventdb.engine.gates import refuses
-from eventdb.engine.registry import command
+from eventdb.engine.registry import command, server_command
 from eventdb.protocol.replies import OK, ReplyError, array, null_array
 
 ABORTED: Final = "EXECABORT Transaction discarded because"
@@ -27,22 +28,21 @@ def multi(client: Client, argv: list[bytes]) -> bytes:
     return OK
 
 
-@command(
+@server_command(
     "EXEC", arity=1, flags="noscript loading stale skip_slowlog", whole=True, immediate=True, acl="transaction",
     since="1.2.0", complexity="Depends on commands in the transaction", group="transactions",
     summary="Execute all commands issued after MULTI",
 )  # fmt: skip
-def exec_(client: Client, argv: list[bytes]) -> bytes:
+def exec_(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     if not client.gate & IN_MULTI:
         raise ReplyError("ERR EXEC without MULTI")
-    engine = client.engine
     queue = client.queue
     failed = client.queue_failed
-    broken = engine.waiting.broken(client, engine.now_ms)
+    broken = engine.store.watching.is_broken(client.watcher, engine.store.now_ms)
     engine.discard(client)
     if engine.gate & (LOADING | FOLLOWING):  # the role may have changed since the commands were queued
         for queued, _ in queue:
-            if refuses(engine, queued):
+            if refuses(engine.gate, queued):
                 raise ReplyError(
                     "EXECABORT Transaction discarded because of: " + engine.gate_error.removeprefix("ERR ")
                 )
@@ -50,47 +50,47 @@ def exec_(client: Client, argv: list[bytes]) -> bytes:
         raise ReplyError(f"{ABORTED} of previous errors.")
     if broken:
         return null_array(client.resp3)
-    engine.in_exec = True
+    engine.store.in_exec = True
     replies: list[bytes] = []
     try:
         for queued, args in queue:
             replies.append(engine.run_queued(client, queued, args))
     finally:
-        engine.in_exec = False
+        engine.store.in_exec = False
     return array(replies)
 
 
-@command(
+@server_command(
     "DISCARD", arity=1, flags="noscript loading stale fast allow_busy", immediate=True, acl="transaction",
     since="2.0.0", complexity="O(N), when N is the number of queued commands", group="transactions",
     summary="Discard all commands issued after MULTI",
 )  # fmt: skip
-def discard(client: Client, argv: list[bytes]) -> bytes:
+def discard(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     if not client.gate & IN_MULTI:
         raise ReplyError("ERR DISCARD without MULTI")
-    client.engine.discard(client)
+    engine.discard(client)
     return OK
 
 
-@command(
+@server_command(
     "WATCH", arity=-2, flags="noscript loading stale fast allow_busy", keys=(1, -1, 1), immediate=True,
     acl="transaction", since="2.2.0", complexity="O(1) for every key.", group="transactions",
     summary="Watch the given keys to determine execution of the MULTI/EXEC block",
 )  # fmt: skip
-def watch(client: Client, argv: list[bytes]) -> bytes:
+def watch(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     if client.gate & IN_MULTI:
         raise ReplyError("ERR WATCH inside MULTI is not allowed")
-    if not client.watch_broken:  # else the next EXEC fails anyway
-        engine = client.engine
+    if not client.watcher.broken:  # else the next EXEC fails anyway
+        engine = engine
         for i in range(1, len(argv)):
-            engine.waiting.watch(client, argv[i], engine.now_ms)
+            engine.store.watching.watch(client.watcher, client.db, argv[i], engine.store.now_ms)
     return OK
 
 
-@command(
+@server_command(
     "UNWATCH", arity=1, flags="noscript loading stale fast allow_busy", acl="transaction", since="2.2.0",
     group="transactions", summary="Forget about all watched keys",
 )  # fmt: skip
-def unwatch(client: Client, argv: list[bytes]) -> bytes:
-    client.engine.unwatch(client)
+def unwatch(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    engine.unwatch(client)
     return OK

@@ -1,0 +1,53 @@
+"""Blocked clients: who waits for a key (BLPOP …) or for an offset (EVENTDB.WAITFOR).
+
+As in Redis, a client is served by the key that became ready first, and the clients of one key in the order in which
+they blocked. Source: redis src/blocked.c (signalKeyAsReady).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from eventdb.engine.watching import DbKey
+
+if TYPE_CHECKING:
+    from eventdb.engine.client import Client
+    from eventdb.engine.store import Store
+    from eventdb.keyspace.databases import Db
+
+
+class Blocking:
+    """The clients behind each awaited key. The store notes which of these keys changed, and knows no client."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.waiters: dict[DbKey, dict[Client, None]] = {}  # in the order in which they blocked
+        self.offsets: dict[Client, int] = {}  # EVENTDB.WAITFOR: who waits for which offset
+
+    def add(self, client: Client, db: Db, keys: list[bytes]) -> None:
+        for key in keys:
+            place = (db.index, key)
+            found = self.waiters.get(place)
+            if found is None:
+                self.waiters[place] = {client: None}
+                self.store.awaited[place] = None
+            else:
+                found[client] = None
+
+    def remove(self, client: Client, db: Db, keys: list[bytes]) -> None:
+        self.offsets.pop(client, None)
+        for key in keys:
+            place = (db.index, key)
+            found = self.waiters.get(place)
+            if found is not None:
+                found.pop(client, None)
+                if not found:
+                    del self.waiters[place]
+                    del self.store.awaited[place]
+
+    def first(self, place: DbKey) -> Client | None:
+        """Who has waited longest for this key; None when nobody does, or when the key has gone again."""
+        found = self.waiters.get(place)
+        if found is None or place[1] not in self.store.keyspace.dbs[place[0]].values:
+            return None
+        return next(iter(found))

@@ -1,0 +1,48 @@
+"""The host: what an engine asks of whatever it runs in. A node implements it; an engine alone has `NoHost`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from eventdb.protocol.replies import ReplyError
+
+if TYPE_CHECKING:
+    from eventdb.cluster.topology import Member
+
+
+class Host(Protocol):
+    """None of it is on the hot path."""
+
+    def facts(self) -> dict[str, str]:
+        """The node and its log for INFO: role, log_url, epoch, offset …"""
+
+    def port(self) -> int:
+        """Where it listens; 0: nowhere."""
+
+    def shut_down(self) -> bool:
+        """End the server soon. False: an embedded database is ended by its program."""
+
+    def fail_over(self, address: str | None, timeout_ms: int) -> None:
+        """Hand over to the node at `address` or to the best one, in the background. Raises ReplyError."""
+
+    def announced(self, member: Member, said: dict[str, object]) -> bytes | None:
+        """A follower says that it is there; the reply to it, None when this node is not the primary."""
+
+
+class NoHost:
+    """An engine without a node: a view, or a test."""
+
+    def facts(self) -> dict[str, str]:
+        return {}
+
+    def port(self) -> int:
+        return 0
+
+    def shut_down(self) -> bool:
+        return False
+
+    def fail_over(self, address: str | None, timeout_ms: int) -> None:
+        raise ReplyError("ERR eventdb runs inside a program here, which cannot hand its log over")
+
+    def announced(self, member: Member, said: dict[str, object]) -> bytes | None:
+        raise ReplyError("ERR this node takes no announcements")
