@@ -38,6 +38,8 @@ HOT_ROOMS = (
     "eventdb/server/connection.py",
     "eventdb/replay/transaction.py",
     "eventdb/backends/record.py",
+    "eventdb/backends/quorum/hint_file.py",
+    "eventdb/backends/quorum/segment_file.py",
     "eventdb/backends/quorum/window.py",
     "eventdb/backends/quorum/writer.py",
     "eventdb/backends/quorum/zone.py",

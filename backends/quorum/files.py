@@ -31,6 +31,11 @@ class FileOps:
     def fsync(self, fd: int) -> None:
         os.fsync(fd)
 
+    def forget_cached(self, fd: int) -> None:
+        """Let the next reads come from the disk, where the system can do that; pages that are not synced stay."""
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
     def ftruncate(self, fd: int, size: int) -> None:
         os.ftruncate(fd, size)
 

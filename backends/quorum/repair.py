@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from typing import Final
 
 from eventdb.backends.quorum.files import FileOps, sync_directory, write_all
+from eventdb.backends.quorum.joining import Source
 from eventdb.backends.quorum.segment import CHUNK_BYTES, NO_STOP, Chunk
 from eventdb.backends.quorum.view import Damage, ZoneView
 
 LOGGER: Final = logging.getLogger("eventdb.backends.quorum")
 
 
-def repair_segment(ops: FileOps, directory: str, zone: str, name: str, others: Sequence[ZoneView]) -> None:
+def repair_segment(ops: FileOps, directory: str, zone: str, name: str, others: Sequence[Source]) -> None:
     """Rebuild the segment if it can be, and say so; closes the views. Raises OSError."""
     try:
         if _rebuild(ops, directory, zone, name, others):
@@ -22,11 +23,11 @@ def repair_segment(ops: FileOps, directory: str, zone: str, name: str, others: S
     except Damage as damage:
         LOGGER.error("%s: segment %s cannot be rebuilt: %s", zone, name, damage)
     finally:
-        for view in others:
-            view.close()
+        for source in others:
+            source.view.close()
 
 
-def _rebuild(ops: FileOps, directory: str, zone: str, name: str, others: Sequence[ZoneView]) -> bool:
+def _rebuild(ops: FileOps, directory: str, zone: str, name: str, others: Sequence[Source]) -> bool:
     """Write the segment anew, from others where they have it and from itself where it is sound.
 
     The new file takes the name only when it is whole and synced. False when there is nothing to do: the segment is
@@ -35,8 +36,8 @@ def _rebuild(ops: FileOps, directory: str, zone: str, name: str, others: Sequenc
     mine = ZoneView(ops, directory, zone)
     try:
         mine.refresh()
-        for view in others:
-            view.refresh()
+        for source in others:
+            source.view.refresh()
         segment = next((segment for segment in mine.segments if segment.name == name), None)
         if segment is None or segment.stop == NO_STOP:
             return False
@@ -46,11 +47,14 @@ def _rebuild(ops: FileOps, directory: str, zone: str, name: str, others: Sequenc
             position = segment.first
             byte = 0
             while position < segment.stop:
-                chunk = _read_anywhere((*others, mine), position, segment.stop)
+                chunk = _read_anywhere(others, mine, position, segment.stop)
                 write_all(ops, fd, chunk.raw, byte)
                 byte += len(chunk.raw)
                 position = chunk.next_position
             ops.fsync(fd)
+            for source in others:
+                if not source.is_sound():
+                    raise Damage(source.view.name, name, segment.first, 0, "the zone was replaced while it was read")
         except BaseException:
             ops.unlink(path)
             raise
@@ -63,11 +67,14 @@ def _rebuild(ops: FileOps, directory: str, zone: str, name: str, others: Sequenc
         mine.close()
 
 
-def _read_anywhere(views: Sequence[ZoneView], position: int, stop: int) -> Chunk:
+def _read_anywhere(others: Sequence[Source], mine: ZoneView, position: int, stop: int) -> Chunk:
+    """From a zone that has proven it, or from our own copy where that is sound. Raises Damage."""
     damage: Damage | None = None
-    for view in views:
+    for view, end in [*((source.view, source.end) for source in others), (mine, stop)]:
+        if position >= end:
+            continue
         try:
-            chunk = view.read(position, stop, CHUNK_BYTES)
+            chunk = view.read(position, min(stop, end), CHUNK_BYTES)
         except Damage as error:
             damage = error
             continue
@@ -75,4 +82,4 @@ def _read_anywhere(views: Sequence[ZoneView], position: int, stop: int) -> Chunk
             continue
         if chunk.frames:
             return chunk
-    raise damage or Damage(views[-1].name, "-", position, 0, "no zone can be read there")
+    raise damage or Damage(mine.name, "-", position, 0, "no zone can be read there")

@@ -1,7 +1,8 @@
 """The scrubber: a live writer reads its zones' sealed segments again and again, slowly.
 
 A byte that rots in one zone harms nobody as long as another zone has it; so it has to be found before the
-other one is lost. Damage is reported to the zone, which rebuilds the segment from the others.
+other one is lost. It reads the disk, not the page cache, which may be right where the disk is wrong (a network or FUSE
+file system may ignore that). Damage is reported to the zone, which rebuilds the segment from the others.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Scrubber:
                 return
 
     def _zone(self, zone: Zone) -> None:
-        view = ZoneView(zone.ops, zone.directory, zone.name)
+        view = ZoneView(zone.ops, zone.directory, zone.name, from_disk=True)
         try:
             view.refresh()
             for segment in view.segments:

@@ -59,8 +59,10 @@ class Tail:
 
 
 class ZoneView:
-    def __init__(self, ops: FileOps, directory: str, name: str) -> None:
+    def __init__(self, ops: FileOps, directory: str, name: str, *, from_disk: bool = False) -> None:
+        """from_disk: what the page cache holds of a segment is dropped before it is read."""
         self.ops = ops
+        self._from_disk = from_disk
         self.directory = directory
         self.name = name
         self.segments: list[Segment] = []
@@ -247,6 +249,8 @@ class ZoneView:
         except FileNotFoundError:
             raise Damage(self.name, segment.name, segment.first, 0, "the segment is gone") from None
         self._path = segment.path
+        if self._from_disk:
+            self.ops.forget_cached(self._fd)
 
     def _damage(self, segment: Segment, chunk: Chunk) -> Damage:
         reason = chunk.reason or "nothing is written there"

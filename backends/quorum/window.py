@@ -101,7 +101,7 @@ class Quorum:
         self.eager = [index < self.majority for index in range(zones)]
         # Frames that were copied from an older epoch become durable with the claim record, not before: a later
         # claimant might prefer another tail until this epoch's own record is on a majority.
-        self._claim_end = claim_end
+        self.claim_end = claim_end
         self._wake = wake  # called in a zone's thread; tells the loop that durable_end or fenced_by changed
         self._lock = threading.Lock()
         self._outbid: dict[int, int] = {}
@@ -123,7 +123,7 @@ class Quorum:
             if end <= self.durable_end or self.fenced_by:
                 return False
             reached = sorted(self.synced)[-self.majority]
-            if reached <= self.durable_end or reached < self._claim_end:
+            if reached <= self.durable_end or reached < self.claim_end:
                 return False
             self.durable_end = reached
             if not self.eager[zone]:

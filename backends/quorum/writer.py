@@ -13,7 +13,7 @@ from concurrent.futures import Executor
 from typing import Final
 
 from eventdb.backends.log import Fenced, Indeterminate, LogError, RecordKind, WriterStats
-from eventdb.backends.quorum.claim import Claimed
+from eventdb.backends.quorum.claim import Claimed, remembered
 from eventdb.backends.quorum.files import FileOps
 from eventdb.backends.quorum.identity import Identity
 from eventdb.backends.quorum.progress import Progress
@@ -86,7 +86,9 @@ class QuorumWriter:
             zone = Zone(place, self._quorum, identity)
             # A zone of which nothing is known may still be a member: joining will tell.
             member = facts.worth in (Worth.COUNT, Worth.ABSENT, Worth.LOST)
-            zone.adopt(facts.promise, facts.tail, true=place.index == claimed.source, member=member)
+            known = remembered(claimed.facts, place.index, facts.tail.writer_epoch) if facts.tail is not None else 0
+            true = place.index == claimed.source
+            zone.adopt(facts.promise, facts.tail, true=true, member=member, known_synced=known)
             # Not all at once: a new segment takes some milliseconds, in one zone at a time nobody waits for it.
             zone.segment_bytes = segment_bytes - place.index * (segment_bytes // 16)
             zones.append(zone)

@@ -12,7 +12,6 @@ Votes are safe at any time: a vote says "synced here up to this position", and a
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import queue
@@ -25,12 +24,15 @@ from eventdb.backends.quorum import promise as promises
 from eventdb.backends.quorum import zone_loops
 from eventdb.backends.quorum.align import agreed_end
 from eventdb.backends.quorum.claim import Place
-from eventdb.backends.quorum.files import sync_directory, write_all
+from eventdb.backends.quorum.files import write_all
+from eventdb.backends.quorum.hint_file import HintFile
 from eventdb.backends.quorum.identity import DamagedIdentity, Identity
+from eventdb.backends.quorum.joining import source_of, write_again
 from eventdb.backends.quorum.promise import LostPromise, Outbid, Promise
 from eventdb.backends.quorum.repair import repair_segment
 from eventdb.backends.quorum.runtime import Wake
-from eventdb.backends.quorum.segment import CHUNK_BYTES, list_segments, segment_name
+from eventdb.backends.quorum.segment import CHUNK_BYTES, list_segments
+from eventdb.backends.quorum.segment_file import SegmentFile
 from eventdb.backends.quorum.view import Damage, Tail, ZoneView
 from eventdb.backends.quorum.window import Quorum
 
@@ -87,17 +89,13 @@ class Zone:
         self._member = False  # its identity is there, and it forgot nothing
         self._trusted = False  # was a member in this writer's life; a whole copy of it may become one again
         self._voted = 0  # the highest end it voted for, also before it was rebuilt
+        self._copied_epoch = 0  # of the record before `end`, while that lies before this writer's own
+        # From here to `end` an earlier writer's sync may have failed, so it is written again first. None: it was.
+        self._unsynced_from: int | None = 0
         self._stopping = False
         self._abandoned = False
-        self._fd = -1
-        self._hint_fd = -1
-        self._segment_first = 0
-        self._segment_inode = 0
-        self._byte = 0  # where the next frame goes
-        self._mark = (0, 0)  # byte and position of the latest write
-        self._zeroed = 0  # the segment holds zeros from `_byte` to here
-        self._published = (0, 0)  # the votes that the hint states
-        self._published_at = 0.0
+        self._file = SegmentFile(place.ops, place.directory, quorum.epoch, place.index, len(quorum.synced))
+        self._hint = HintFile(place.ops, place.directory, place.name, runtime.monotonic)
         self._in_lane = False  # the thread is in zone_loop.c; the quorum knows how far it is
         self._wrote_at = 0.0
         self._damaged: set[str] = set()  # names of segments to be rebuilt
@@ -108,13 +106,17 @@ class Zone:
     def start(self) -> None:
         self._runner.start()
 
-    def adopt(self, promise: Promise | None, tail: Tail | None, *, true: bool, member: bool) -> None:
-        """What the claim found out. `true`: this is the tail that was adopted."""
+    def adopt(
+        self, promise: Promise | None, tail: Tail | None, *, true: bool, member: bool, known_synced: int = 0
+    ) -> None:
+        """What the claim found out. `true`: this is the tail that was adopted. known_synced: a hint says so of it."""
+        self._unsynced_from = known_synced
         self.promise = promise
         self._member = self._trusted = member
         if true and tail is not None:
             self.true = True
             self.end = tail.end
+            self._copied_epoch = tail.last.epoch if tail.last is not None else 0
 
     def stop(self, *, abandon: bool = False) -> None:
         """End the thread when all is written; or at once, leaving the files as they are."""
@@ -196,29 +198,29 @@ class Zone:
                     return
                 continue
             self._write(frames[0] if len(frames) == 1 else b"".join(frames), self.end + len(frames))
-            if quorum.mark(self.index, self.end) and self.monotonic() - self._published_at > HINT_S:
+            if quorum.mark(self.index, self.end) and self.monotonic() - self._hint.published_at > HINT_S:
                 self._publish()
             if quorum.fenced_by:
                 return
-            if self._byte >= self.segment_bytes:
+            if self._file.byte >= self.segment_bytes:
                 self._roll()
-            elif self._zeroed - self._byte < self._zero_low() and window.end <= self.end:
-                self._zero()
+            elif self._file.zeroed - self._file.byte < self._file.zero_low() and window.end <= self.end:
+                self._file.zero()
 
     def _serve_in_lane(self, lanes: Lanes) -> None:
         """What `_serve` does, without the interpreter (zone_loop.c), until something else is to be done; then that."""
         promise = self.promise
         quorum = self._quorum
         assert promise is not None
-        dry_at = self._zeroed - self._zero_low() + 1
+        dry_at = self._file.zeroed - self._file.zero_low() + 1
         self._in_lane = True
-        reason, error, at, self._mark, self._published, self._published_at = lanes.serve(
+        reason, error, at, self._file.mark, self._hint.published, self._hint.published_at = lanes.serve(
             self.index, (os.fsencode(promise.path), promise.inode, promise.changed_ns),
-            (self._fd, quorum.epoch, self._segment_first, self.segment_bytes, dry_at), (self._byte, self.end),
-            self._mark, (self._hint_fd, *self._published, self._published_at),
+            (self._file.fd, quorum.epoch, self._file.first, self.segment_bytes, dry_at), (self._file.byte, self.end),
+            self._file.mark, (self._hint.fd, *self._hint.published, self._hint.published_at),
             HINT_S, IDLE_S, LINGER_S, WRITE_BYTES_MAX,
         )  # fmt: skip
-        self._byte, self.end = at
+        self._file.byte, self.end = at
         self._in_lane = False
         quorum.refresh()
         if reason == zone_loops.FAILED:
@@ -230,7 +232,7 @@ class Zone:
         elif reason == zone_loops.FULL:
             self._roll()
         elif reason == zone_loops.DRY:
-            self._zero()
+            self._file.zero()
         elif reason == zone_loops.IDLE:
             self._still_there()
         if self._damaged and quorum.window.end <= self.end:
@@ -249,15 +251,15 @@ class Zone:
         promise = self.promise
         assert promise is not None
         self.busy_since = self.monotonic()
-        at = self._byte
-        done = ops.pwrite(self._fd, data, at)  # O_DSYNC: back only when it is on stable storage
+        at = self._file.byte
+        done = ops.pwrite(self._file.fd, data, at)  # O_DSYNC: back only when it is on stable storage
         if done < len(data):
-            write_all(ops, self._fd, data[done:], at + done)
+            write_all(ops, self._file.fd, data[done:], at + done)
         if not promise.holds(ops):
             raise LostPromise
         self.busy_since = 0.0
-        self._mark = (at, self.end)
-        self._byte = at + len(data)
+        self._file.mark = (at, self.end)
+        self._file.byte = at + len(data)
         self.end = end
 
     def _idle(self) -> bool:
@@ -266,7 +268,7 @@ class Zone:
         if self._quorum.window.end > self.end:  # it came between the look and the flag
             self.waiting = False
             return True
-        behind = self._published != self._quorum.votes
+        behind = self._hint.published != self._quorum.votes
         try:
             self.wake.get(timeout=HINT_S if behind else IDLE_S)
         except queue.Empty:
@@ -284,9 +286,7 @@ class Zone:
         assert self.promise is not None
         if not self.promise.holds(self.ops):
             raise LostPromise
-        path = os.path.join(self.directory, segment_name(self._segment_first, self._quorum.epoch))
-        if self.ops.stat(path).st_ino != self._segment_inode:
-            raise OSError(errno.ESTALE, "the segment was replaced", path)
+        self._file.check()
 
     # -- joining --------------------------------------------------------------------------------------------
 
@@ -313,9 +313,13 @@ class Zone:
             quorum.unmark(self.index)
         if not self.true:
             self._align()
-        self._begin_segment(self.end)
+        if self._unsynced_from is not None:
+            write_again(ops, self.directory, self.name, quorum.epoch, self._unsynced_from, self.end)
+            self._unsynced_from = None
+        self._file.begin(self.end)
+        self.true = True  # only now: what was cut has just lost its place in history
         self.busy_since = 0.0
-        self._open_hint()
+        self._hint.open()
         if quorum.window.take(self.end, 1) is None:
             self._state(CATCHING_UP, f"from position {self.end}")
             self._fill()
@@ -336,42 +340,68 @@ class Zone:
         return found is not None
 
     def _after_replacement(self, marked: bool, known: bool) -> None:
-        """The directory is another one than a moment ago: the zone was away and came back, or this is a copy of it.
+        """The promise is another file than a moment ago, or bears another change time.
 
-        If it bears our promise and all we voted for, it forgot nothing and counts as before. Any other is rebuilt.
+        Either somebody only changed the files' facts (chmod, chown, a hard link), or the zone was away and came back,
+        or this is a copy of it. If it bears our promise and all it voted for, it forgot nothing: it counts as before,
+        its end is what it voted, and it needs no other zone. Any other is rebuilt.
         """
-        self.true = False
         self._member = False
         if not marked:
+            self.true = False
             return  # blank: the zone itself may still come back
         trusted, self._trusted = self._trusted, False
         voted = max(self._voted, self._quorum.synced[self.index])
+        end = max(voted, self.end if self.true else 0)
+        kept = known and self._holds(end)
+        self._member = self._trusted = trusted and known and (kept or (not self.true and voted == 0))
+        self.true = self.true and kept
+        if self.true:
+            self.end = end
+
+    def _holds(self, end: int) -> bool:
+        """The directory holds all before `end` that this zone knew as history. Raises OSError.
+
+        Two records of one position and epoch are the same record, and so is all that lies before them (align.py).
+        """
         view = ZoneView(self.ops, self.directory, self.name)
         try:
             view.refresh()
-            self._member = self._trusted = trusted and known and view.tail().end >= voted
+            if end <= view.first_position:
+                return end == 0
+            frame = view.frame_at(end - 1)
+            return frame is not None and frame.epoch == self._epoch_before(end)
+        except Damage:
+            return False
         finally:
             view.close()
+
+    def _epoch_before(self, end: int) -> int:
+        """The epoch of the record before `end`: our own from the claim record on, else as it was adopted or copied."""
+        return self._quorum.epoch if end >= self._quorum.claim_end else self._copied_epoch
 
     def _align(self) -> None:
         """Set `end` to where this zone's history is still the true one; drop what cannot be joined to it."""
         ops = self.ops
         mine = ZoneView(ops, self.directory, self.name)
-        source = self._source(-1)
+        # A source that lags would have what a majority holds cut off here.
+        source = source_of(self._source(self._quorum.durable_end - 1))
+        other = source.view
         try:
             mine.refresh()
             mine.mark(hints.load(ops, self.directory))
             tail = mine.tail()
-            other = ZoneView(source.ops, source.directory, source.name)
-            try:
-                other.refresh()
-                other.mark(hints.load(source.ops, source.directory))
-                end = agreed_end(mine, tail, other, source.reached())
-                first = other.first_position
-            finally:
-                other.close()
+            other.refresh()
+            other.mark(hints.load(other.ops, other.directory))
+            end = agreed_end(mine, tail, other, source.end)
+            first = other.first_position
+            last = mine.frame_at(end - 1) if end is not None else None
+            if not source.is_sound():
+                raise NotYet(f"{other.name} was replaced while it was read")
         finally:
             mine.close()
+            other.close()
+        voted = self._quorum.synced[self.index]
         if end is None:
             for segment in list_segments(ops, self.directory):
                 ops.unlink(segment.path)
@@ -381,8 +411,10 @@ class Zone:
                 "%s: cut at position %d: %s, never acknowledged",
                 self.name, end, tail.torn or f"{tail.end - end} records of a fenced writer",
             )  # fmt: skip
+        if voted > end:
+            self._quorum.unmark(self.index)  # a vote is never for more than the zone holds
         self.end = end
-        self.true = True
+        self._copied_epoch = last.epoch if last is not None else 0
 
     def _become_member(self) -> None:
         """Count again after a rebuild. It forgot its promises: only a majority of the others knows them all."""
@@ -424,24 +456,28 @@ class Zone:
         tried: frozenset[int] = frozenset()
         window = self._quorum.window
         while window.first > self.end and not self._stopping:
-            source = self._source(self.end, tried)
-            view = ZoneView(source.ops, source.directory, source.name)
+            zone = self._source(self.end, tried)
+            source = source_of(zone)
+            view = source.view
             try:
                 view.refresh()
                 if view.first_position > self.end:
                     self.true = False
                     raise NotYet(f"position {self.end} was trimmed meanwhile")
                 while window.first > self.end and not self._stopping:
-                    chunk = view.read(self.end, source.reached(), CHUNK_BYTES)
+                    chunk = view.read(self.end, zone.reached(), CHUNK_BYTES)
                     if not chunk.frames:
                         break
+                    if not source.is_sound():  # its directory is another one by now, perhaps an older copy
+                        raise NotYet(f"{view.name} was replaced while it was read")
+                    self._copied_epoch = chunk.frames[-1].epoch
                     self._write(chunk.raw, chunk.next_position)
                     self._vote()
-                    if self._byte >= self.segment_bytes:
+                    if self._file.byte >= self.segment_bytes:
                         self._roll()
             except Damage as damage:
-                source.report_damage(damage.segment)
-                tried |= {source.index}
+                zone.report_damage(damage.segment)
+                tried |= {zone.index}
             finally:
                 view.close()
         if window.first > self.end:
@@ -451,92 +487,22 @@ class Zone:
         if self._member and self._quorum.mark(self.index, self.end):
             self._publish()
 
-    # -- the segment ----------------------------------------------------------------------------------------
-
-    def _begin_segment(self, first: int) -> None:
-        """Open a new segment of our epoch at `first`, its name durable, zeros ahead."""
-        ops = self.ops
-        self._close_segment()
-        epoch = self._quorum.epoch
-        for segment in list_segments(ops, self.directory):
-            if segment.epoch == epoch and segment.first >= first:
-                ops.unlink(segment.path)  # ours, from before an error: nothing in it was counted
-        path = os.path.join(self.directory, segment_name(first, epoch))
-        self._fd = ops.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_DSYNC)
-        self._segment_first = first
-        self._segment_inode = ops.stat(path).st_ino
-        self._byte = 0
-        self._zeroed = 0
-        self._mark = (0, first)
-        self._zero()
-        sync_directory(ops, self.directory)
-
-    def _zero_low(self) -> int:
-        """When to fill in zeros: at another level in each zone, so that they do not all stop for it at once."""
-        return ZERO_BYTES_MIN * (self.index + 1) // (len(self.others) + 2)
-
-    def _zero(self) -> None:
-        size = min(max(self._byte, ZERO_BYTES_MIN), ZERO_BYTES_MAX)
-        start = max(self._zeroed, self._byte)
-        try:
-            write_all(self.ops, self._fd, bytes(size), start)
-            self._zeroed = start + size
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            self._zeroed = 1 << 62  # full: only speed is lost, the frames themselves may still fit
-
     def _roll(self) -> None:
-        self._seal()
-        self._begin_segment(self.end)
-
-    def _seal(self) -> None:
-        if self._fd >= 0:
-            self.ops.ftruncate(self._fd, self._byte)
-
-    def _close_segment(self) -> None:
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            try:
-                self.ops.close(fd)
-            except OSError:
-                pass  # the descriptor is gone either way
-
-    # -- the hint -------------------------------------------------------------------------------------------
-
-    def _open_hint(self) -> None:
-        fd, self._hint_fd = self._hint_fd, -1
-        if fd >= 0:
-            self.ops.close(fd)
-        self._hint_fd = self.ops.open(os.path.join(self.directory, hints.NAME), os.O_WRONLY | os.O_CREAT)
-        self._published = (0, 0)
+        self._file.seal()
+        self._file.begin(self.end)
 
     def _publish(self) -> None:
-        quorum = self._quorum
-        votes = quorum.votes
-        durable_end = quorum.durable_end
-        if not durable_end or self._hint_fd < 0:
-            return
-        byte, position = self._mark
-        stated = hints.encode(
-            quorum.epoch, durable_end, self._segment_first, quorum.epoch, byte, position, list(quorum.synced)
-        )
-        try:
-            self.ops.pwrite(self._hint_fd, stated, 0)
-        except OSError as error:  # a hint may be old; if the disk is in earnest, the next frame will meet it
-            LOGGER.debug("%s: hint not written: %s", self.name, error)
-        self._published = votes
-        self._published_at = self.monotonic()
+        self._hint.publish(self._quorum, self._file)
 
     # -- repair, errors, the end ----------------------------------------------------------------------------
 
     def _repair(self) -> None:
         name = self._damaged.pop()
-        if name == segment_name(self._segment_first, self._quorum.epoch):
-            if self._byte == 0:
+        if name == self._file.name:
+            if self._file.byte == 0:
                 return
             self._roll()
-        sources = [ZoneView(z.ops, z.directory, z.name) for z in self.others if z.true]
+        sources = [source_of(other) for other in self.others if other.true]
         repair_segment(self.ops, self.directory, self.name, name, sources)
 
     def _outbid(self) -> bool:
@@ -564,7 +530,7 @@ class Zone:
     def _give_up(self, reason: str) -> None:
         """Go down. The segment is left behind: what a failed sync covered is not trusted again."""
         self.busy_since = 0.0
-        self._close_segment()
+        self._file.close()
         self._quorum.zone_errors += 1
         self._state(DOWN, reason)
 
@@ -585,12 +551,9 @@ class Zone:
 
     def _finish(self) -> None:
         """Leave the zone as small and as well described as can be."""
-        if self._fd >= 0 and not self._quorum.fenced_by and not self._abandoned:
-            self._seal()
+        clean = self._file.fd >= 0 and not self._quorum.fenced_by and not self._abandoned
+        if clean:
+            self._file.seal()
             self._publish()
-            if self._hint_fd >= 0:
-                self.ops.fsync(self._hint_fd)
-        self._close_segment()
-        if self._hint_fd >= 0:
-            fd, self._hint_fd = self._hint_fd, -1
-            self.ops.close(fd)
+        self._file.close()
+        self._hint.close(sync=clean)

@@ -256,7 +256,7 @@ async def test_an_older_copy_is_not_counted_when_the_zone_that_knows_is_away(ben
     shutil.copytree(bench.zones[1], old)
     await bench.append(writer, *(b"middle-%d" % n for n in range(5)))
     await until_up(log, writer)
-    await until(lambda: all(zone._published == writer._quorum.votes for zone in writer.zones))
+    await until(lambda: all(zone._hint.published == writer._quorum.votes for zone in writer.zones))
     bench.ops[2].fail(errno.EIO, frozenset({"pwrite", "fsync"}))
     await bench.append(writer, b"only in a and b")
     crash(writer)

@@ -245,7 +245,7 @@ async def test_a_single_zone_that_lost_what_it_acknowledged_is_corrupt_and_named
     bench = Bench(tmp_path, zones=1)
     writer = await bench.open().claim("node")
     await bench.append(writer, b"one", b"two", b"three")
-    await until(lambda: writer.zones[0]._published == writer._quorum.votes)
+    await until(lambda: writer.zones[0]._hint.published == writer._quorum.votes)
     crash(writer)
     (segment,) = bench.segments(0)
     raw = bytearray(segment.read_bytes())

@@ -165,10 +165,14 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def until_up(log: QuorumLog, writer: QuorumWriter) -> LogInfo:
-    """Wait until every zone is up and complete."""
-    await until(lambda: all(zone.health()[0] == "up" for zone in writer.zones))
-    await until(lambda: all(zone.end >= writer.durable_end for zone in writer.zones))
-    info = await log.info()
-    assert [zone.state for zone in info.zones] == ["up"] * len(info.zones), info
+    """Wait until every zone is up and complete, also those that first have to notice what was done to them."""
+    deadline = time.monotonic() + 10
+    while True:
+        await until(lambda: all(zone.health()[0] == "up" for zone in writer.zones))
+        await until(lambda: all(zone.end >= writer.durable_end for zone in writer.zones))
+        info = await log.info()
+        if [zone.state for zone in info.zones] == ["up"] * len(info.zones):
+            break
+        assert time.monotonic() < deadline, info
     assert {zone.end_position for zone in info.zones} == {info.end_position}, info
     return info

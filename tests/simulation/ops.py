@@ -217,6 +217,9 @@ class SimOps(FileOps):
     def fsync(self, fd: int) -> None:
         self._sync(self._file(fd).inode)
 
+    def forget_cached(self, fd: int) -> None:
+        pass  # what is read here is what the disk would show
+
     def ftruncate(self, fd: int, size: int) -> None:
         self._call(lambda: self._zone.disk.ftruncate(self._file(fd).inode, size), error=self._zone.write_error)
 
