@@ -20,7 +20,18 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import TypeVar
 
-from eventdb.backends.log import Batch, Fenced, Indeterminate, Log, LogError, Record, RecordKind, Trimmed, Writer
+from eventdb.backends.log import (
+    Batch,
+    Corrupt,
+    Fenced,
+    Indeterminate,
+    Log,
+    LogError,
+    Record,
+    RecordKind,
+    Trimmed,
+    Writer,
+)
 
 WAIT_S = 10.0
 Raised = TypeVar("Raised", bound=BaseException)
@@ -216,6 +227,24 @@ class LogConformance:
         assert await read_all(log, position) == []
         await log.close()
 
+    async def test_reading_goes_on_only_in_the_history_that_was_read(self, tmp_path: Path) -> None:
+        log = self.fresh(tmp_path)()
+        writer = await log.claim("node")
+        await fill(writer, [b"one", b"two", b"three"])
+        records = await read_all(log)
+        assert await read_all(log) == records
+        checksums = {record.checksum for record in records}
+        if checksums == {-1}:
+            return  # none are kept
+        assert len(checksums) == len(records)
+        last, start = records[-2], records[-1].position
+        assert [record async for batch in log.read(start, after=last.checksum) for record in batch.records] == records[
+            -1:
+        ]
+        found = await _corrupt(log.read(start, after=records[0].checksum))
+        assert f"the frame at position {start} does not follow the one before" in found
+        await log.close()
+
     async def test_trimmed_history_cannot_be_read_and_the_rest_can(self, tmp_path: Path) -> None:
         log = self.fresh(tmp_path)()
         writer = await log.claim("node")
@@ -305,6 +334,14 @@ async def _close(batches: AsyncIterator[Batch]) -> None:
     closing = getattr(batches, "aclose", None)
     if closing is not None:
         await closing()
+
+
+async def _corrupt(batches: AsyncIterator[Batch]) -> str:
+    try:
+        [batch async for batch in batches]
+    except Corrupt as error:
+        return f"{error}"
+    raise AssertionError("reading went on after another record than the one that was read")
 
 
 async def _reading_raises_trimmed(log: Log, position: int) -> None:

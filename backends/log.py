@@ -69,6 +69,9 @@ class Record:
     position: of the record (of its last fragment when it was split).
     time_ms: Unix ms on the primary's clock when the record was sealed; never smaller than the one before.
     body: DATA: transactions as `replay` framed them; CLAIM: UTF-8 "node address"; HEARTBEAT: the writer's word.
+    checksum: running checksum of history up to here, this record in it: two logs that show the same at one
+        position have the same history before it. -1 where the backend keeps none. Only good for `Log.read(after=)`
+        and for comparing.
     """
 
     position: int
@@ -78,6 +81,7 @@ class Record:
     count: int
     time_ms: int
     body: bytes
+    checksum: int = -1
 
     @property
     def last_offset(self) -> int:
@@ -90,7 +94,7 @@ class Batch:
     """What one step of a reader yields."""
 
     records: tuple[Record, ...]  # empty when only void records were passed over
-    next_position: int  # where to read next
+    next_position: int  # where to read next: after the last record, and never inside one
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,11 +176,13 @@ class Log(Protocol):
         """
         ...
 
-    def read(self, start: int = 0, *, follow: bool = False) -> AsyncIterator[Batch]:
+    def read(self, start: int = 0, *, follow: bool = False, after: int = -1) -> AsyncIterator[Batch]:
         """Yield durable records from position `start` on, in order; then wait for more if `follow`, else end.
 
         What was yielded is never withdrawn. Batches are bounded in bytes (about 1 MiB of bodies, or one
-        record if larger). Raises: Trimmed, Corrupt, Unavailable.
+        record if larger). `after`: the checksum of the latest record before `start`, given by a caller that read
+        it: what stands at `start` must follow that record and not another, or Corrupt is raised. Raises: Trimmed,
+        Corrupt, Unavailable.
         """
         ...
 

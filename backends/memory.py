@@ -185,7 +185,7 @@ class MemoryLog:
         self._writers.append(writer)
         return writer
 
-    async def read(self, start: int = 0, *, follow: bool = False) -> AsyncIterator[Batch]:
+    async def read(self, start: int = 0, *, follow: bool = False, after: int = -1) -> AsyncIterator[Batch]:
         history = self._history
         position = start
         while True:

@@ -5,38 +5,54 @@ One frame, little-endian, 64 bytes and then the payload::
     at  size  field
      0    4   magic, b"evDB"
      4    4   CRC32C of everything from byte 8 to the end of the payload
-     8    1   format version, 1
+     8    1   format version, 2
      9    1   kind: 0 data, 1 claim, 2 heartbeat
     10    1   fragment: 0 whole, 1 first, 2 middle, 3 last
     11    1   codec: 0 none, 1 zstd
     12    2   key id: 0 not encrypted, else the AES-256-GCM key that seals the payload
-    14    2   zero
-    16    8   epoch
+    14    2   flags: 1 the payload is masked; the others are zero, and a frame that has one is not read
+    16    4   epoch
+    20    4   link: the checksum of the frame before it in history, 0 where nothing is said of that
     24    8   position the writer expects the frame to take
     32    8   first offset
     40    8   time, Unix ms on the primary's clock
     48    4   count of transactions
-    52    4   payload length, bytes that follow
+    52    4   payload length, bytes that follow, a mask among them
     56    4   raw length: bytes of the whole body once fragments are joined and decompressed
     60    4   in flight: positions sealed before this one and not yet durable then, so
               everything below `position - in_flight` is known to be durable
 
 The checksum leaves out the magic (its loss is seen without one) and itself. The body is compressed
 first and cut into fragments afterwards: a fragment alone can be checked but not decompressed.
+
+**The link makes one history of the frames.** A frame's checksum covers its link, and its link is the checksum of the
+frame before: so the checksum of a frame is a *running* checksum of all that lies before it, back to the first frame of
+format 2 and, through that one's link, the last of format 1. Two logs that show the same checksum at the same
+position have, but for one chance in 2^32, the same history up to there; a frame of another history does not follow.
+Every step from one frame to the next checks it by `follows`. It costs no second pass over any byte.
+
+**No payload contains the magic.** Where one would (a client can send any bytes), the payload is masked: four random
+bytes, then what was to be stored XORed with them, chosen anew until the magic is in none of it. So whatever is found
+by searching for the magic past a damaged place began as a frame of this log, and no client can have made it.
+
+The flags leave room for what seals parts of a body by keys of its own (one key a subject): such a frame says so, and
+is refused by a program that cannot read it. Frames of older formats: `old_frames.py`.
 """
 
 from __future__ import annotations
 
+import os
 import struct
 from typing import Final
 
 import google_crc32c
 import zstandard
 
+from eventdb.backends import old_frames
 from eventdb.backends.log import Record, RecordKind
 
 MAGIC: Final = b"evDB"
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 HEADER_BYTES: Final = 64
 # Below Kafka's default max.message.bytes (1,048,588 with its own overhead), so one limit serves all backends.
 PAYLOAD_BYTES_MAX: Final = 1_000_000
@@ -55,15 +71,28 @@ LAST: Final = 3
 CODEC_NONE: Final = 0
 CODEC_ZSTD: Final = 1
 
-_HEADER: Final = struct.Struct("<4sIBBBBHHQQQQIIII")
-_SEALED: Final = struct.Struct("<BBBBHHQQQQIIII")  # what the checksum covers of it
+MASKED: Final = 1  # of the flags
+MASK_BYTES: Final = 4
+
+# Of the frame before: nothing is known, so any frame may follow. And: there is none, the next one is the first.
+UNKNOWN: Final = -1
+NOTHING: Final = 0
+
+_HEADER: Final = struct.Struct("<4sIBBBBHHIIQQQIIII")
+_SEALED: Final = struct.Struct("<BBBBHHIIQQQIIII")  # what the checksum covers of it
 _PREFIX: Final = struct.Struct("<4sI")
+_LENGTH: Final = struct.Struct("<I")
+_LENGTH_AT: Final = 52  # in every format
+_VERSION_AT: Final = 8
 _IN_FLIGHT_MAX: Final = (1 << 32) - 1
 _COUNT_MAX: Final = (1 << 32) - 1
+_EPOCH_MAX: Final = (1 << 32) - 1
+_CHECKSUM_BITS: Final = 32
+_CHECKSUM_MASK: Final = (1 << 32) - 1
 
 assert _HEADER.size == HEADER_BYTES
 assert _PREFIX.size + _SEALED.size == HEADER_BYTES
-assert PAYLOAD_BYTES_MAX <= PAYLOAD_BYTES_BELIEVED
+assert PAYLOAD_BYTES_MAX + MASK_BYTES <= PAYLOAD_BYTES_BELIEVED
 
 
 class BadFrame(Exception):  # noqa: N818 - named as the errors of log.py are
@@ -74,6 +103,7 @@ class Frame:
     """One decoded frame; its checksum was right. Plain, because millions are made during a replay."""
 
     __slots__ = (
+        "checksum",
         "codec",
         "count",
         "epoch",
@@ -82,11 +112,13 @@ class Frame:
         "in_flight",
         "key_id",
         "kind",
+        "link",
         "payload",
         "position",
         "raw_length",
         "size",
         "time_ms",
+        "version",
     )
 
     def __init__(
@@ -103,6 +135,10 @@ class Frame:
         raw_length: int,
         in_flight: int,
         payload: bytes,
+        version: int = FORMAT_VERSION,
+        checksum: int = 0,
+        link: int = 0,
+        size: int = 0,
     ) -> None:
         self.kind: int = kind
         self.fragment: int = fragment
@@ -115,8 +151,11 @@ class Frame:
         self.count: int = count
         self.raw_length: int = raw_length
         self.in_flight: int = in_flight
-        self.payload: bytes = payload
-        self.size: int = HEADER_BYTES + len(payload)
+        self.payload: bytes = payload  # as it was before it was masked
+        self.version: int = version
+        self.checksum: int = checksum
+        self.link: int = link
+        self.size: int = size if size else HEADER_BYTES + len(payload)  # bytes that it takes
 
     @property
     def ends_record(self) -> bool:
@@ -132,13 +171,18 @@ class Frame:
         """Every position below this one was durable before the frame was sealed."""
         return self.position - self.in_flight
 
+    @property
+    def seal(self) -> int:
+        """What the next frame must follow (`follows`): the checksum, and above it the format's version."""
+        return self.version << _CHECKSUM_BITS | self.checksum
+
 
 class Encoder:
     """Turns bodies into frames. Holds a compressor, so it belongs to one writer and one thread at a time."""
 
     def __init__(self, payload_bytes_max: int = PAYLOAD_BYTES_MAX) -> None:
-        if not 1 <= payload_bytes_max <= PAYLOAD_BYTES_BELIEVED:
-            raise ValueError(f"payload limit {payload_bytes_max} is outside 1..{PAYLOAD_BYTES_BELIEVED}")
+        if not 1 <= payload_bytes_max <= PAYLOAD_BYTES_BELIEVED - MASK_BYTES:
+            raise ValueError(f"payload limit {payload_bytes_max} is outside 1..{PAYLOAD_BYTES_BELIEVED - MASK_BYTES}")
         self.payload_bytes_max: int = payload_bytes_max
         self._compressor: zstandard.ZstdCompressor = zstandard.ZstdCompressor(level=COMPRESS_LEVEL)
 
@@ -153,11 +197,17 @@ class Encoder:
         first_offset: int,
         count: int,
         time_ms: int,
+        before: int = UNKNOWN,
     ) -> list[bytes]:
-        """Return the frames of one record; each takes one position, counted up from `position`."""
+        """Return the frames of one record; each takes one position, counted up from `position`.
+
+        before: the seal of the frame that comes before the first of them.
+        """
         raw_length = len(body)
-        if raw_length > BODY_BYTES_MAX or count > _COUNT_MAX:
-            raise ValueError(f"a record of {raw_length} bytes and {count} transactions is past the format's limits")
+        if raw_length > BODY_BYTES_MAX or count > _COUNT_MAX or epoch > _EPOCH_MAX:
+            raise ValueError(
+                f"a record of {raw_length} bytes and {count} transactions in epoch {epoch} is past the format's limits"
+            )
         codec = CODEC_NONE
         stored = body
         if raw_length >= COMPRESS_BYTES_MIN:
@@ -167,20 +217,23 @@ class Encoder:
                 stored = packed
         limit = self.payload_bytes_max
         if len(stored) <= limit:
-            in_flight = position - durable_end
             return [
-                _frame(kind, WHOLE, codec, epoch, position, first_offset, time_ms, count, raw_length, in_flight, stored)
-            ]
+                _frame(
+                    kind, WHOLE, codec, epoch, before, position, first_offset, time_ms, count, raw_length,
+                    position - durable_end, stored,
+                )
+            ]  # fmt: skip
         frames: list[bytes] = []
         for at in range(0, len(stored), limit):
             fragment = FIRST if at == 0 else LAST if at + limit >= len(stored) else MIDDLE
             here = position + len(frames)
             frames.append(
                 _frame(
-                    kind, fragment, codec, epoch, here, first_offset, time_ms, count, raw_length,
+                    kind, fragment, codec, epoch, before, here, first_offset, time_ms, count, raw_length,
                     here - durable_end, stored[at : at + limit],
                 )
             )  # fmt: skip
+            before = seal_of(frames[-1])
         return frames
 
 
@@ -189,6 +242,7 @@ def _frame(
     fragment: int,
     codec: int,
     epoch: int,
+    before: int,
     position: int,
     first_offset: int,
     time_ms: int,
@@ -198,12 +252,55 @@ def _frame(
     payload: bytes,
 ) -> bytes:
     flying = in_flight if in_flight < _IN_FLIGHT_MAX else _IN_FLIGHT_MAX
+    link = before & _CHECKSUM_MASK if before > 0 else 0
+    flags = 0
+    if payload.find(MAGIC) >= 0:
+        flags = MASKED
+        payload = _mask(payload)
     sealed = _SEALED.pack(
-        FORMAT_VERSION, kind, fragment, codec, 0, 0, epoch, position, first_offset, time_ms,
+        FORMAT_VERSION, kind, fragment, codec, 0, flags, epoch, link, position, first_offset, time_ms,
         count, len(payload), raw_length, flying,
     )  # fmt: skip
     covered = sealed + payload
     return _PREFIX.pack(MAGIC, google_crc32c.value(covered)) + covered
+
+
+def _mask(payload: bytes) -> bytes:
+    """The payload under a mask that nobody can have foreseen, without the magic anywhere in it."""
+    while True:
+        mask = os.urandom(MASK_BYTES)
+        masked = mask + _xor(payload, mask)
+        if masked.find(MAGIC) < 0:
+            return masked
+
+
+def _xor(data: bytes, mask: bytes) -> bytes:
+    size = len(data)
+    pattern = (mask * (size // MASK_BYTES + 1))[:size]
+    return (int.from_bytes(data, "little") ^ int.from_bytes(pattern, "little")).to_bytes(size, "little")
+
+
+def seal_of(frame: bytes) -> int:
+    """`Frame.seal` of a frame that was made here: nothing is checked."""
+    return frame[_VERSION_AT] << _CHECKSUM_BITS | int.from_bytes(frame[4:8], "little")
+
+
+def follows(frame: Frame, before: int) -> bool:
+    """Whether the frame can stand after the one with the seal `before` (or UNKNOWN, or NOTHING: it is the first).
+
+    Format 1 says nothing of what came before; but a writer of it never comes after one of format 2, which it would
+    not have read.
+    """
+    if before < 0:
+        return True
+    if frame.version < 2:
+        return before >> _CHECKSUM_BITS < 2
+    return frame.link == before & _CHECKSUM_MASK or frame.link == 0
+
+
+def unlinked(position: int) -> str:
+    """The words for a frame that does not follow."""
+    return f"the frame at position {position} does not follow the one before"
 
 
 def decode(data: bytes, at: int = 0) -> Frame | None:
@@ -217,8 +314,8 @@ def decode(data: bytes, at: int = 0) -> Frame | None:
             raise BadFrame("no frame starts here")
         return None
     (
-        magic, crc, version, kind, fragment, codec, key_id, _zero, epoch, position, first_offset, time_ms,
-        count, length, raw_length, in_flight,
+        magic, crc, version, kind, fragment, codec, key_id, flags, epoch, link, position, first_offset, time_ms, count,
+        length, raw_length, in_flight,
     ) = _HEADER.unpack_from(data, at)  # fmt: skip
     if magic != MAGIC:
         raise BadFrame("no frame starts here")
@@ -229,14 +326,25 @@ def decode(data: bytes, at: int = 0) -> Frame | None:
     stop = at + HEADER_BYTES + length
     if google_crc32c.value(data[at + 8 : stop]) != crc:
         raise BadFrame("wrong checksum")
-    # Only now are the fields worth reading: a newer format is told from a flipped bit.
-    if version != FORMAT_VERSION:
-        raise BadFrame(f"format version {version}; this program reads {FORMAT_VERSION}")
+    # Only now are the fields worth reading: another format is not taken for a flipped bit.
+    payload = data[at + HEADER_BYTES : stop]
+    if version == FORMAT_VERSION:
+        if flags == MASKED:
+            payload = _xor(payload[MASK_BYTES:], payload[:MASK_BYTES])
+        elif flags:
+            raise BadFrame(f"flags {flags:#06x} that this program does not know")
+    elif version == 1:
+        link = 0
+        (
+            kind, fragment, codec, key_id, epoch, position, first_offset, time_ms, count, raw_length, in_flight,
+        ) = old_frames.fields_1(data, at)  # fmt: skip
+    else:
+        raise BadFrame(f"format version {version}; this program reads 1 to {FORMAT_VERSION}")
     if kind > 2 or fragment > LAST or codec > CODEC_ZSTD:
         raise BadFrame(f"unknown kind {kind}, fragment {fragment} or codec {codec}")
     return Frame(
         kind, fragment, codec, key_id, epoch, position, first_offset, time_ms, count, raw_length, in_flight,
-        data[at + HEADER_BYTES : stop],
+        payload, version, crc, link, HEADER_BYTES + length,
     )  # fmt: skip
 
 
@@ -244,7 +352,7 @@ def covers(data: bytes, at: int) -> int:
     """How many bytes the frame at `at` says it takes, checked by nothing; 0 when no header stands there."""
     if len(data) - at < HEADER_BYTES or data[at : at + 4] != MAGIC:
         return 0
-    length: int = _HEADER.unpack_from(data, at)[13]
+    length: int = _LENGTH.unpack_from(data, at + _LENGTH_AT)[0]
     return HEADER_BYTES + length
 
 
@@ -252,7 +360,7 @@ def length_at(header: bytes) -> int:
     """The length that a perhaps damaged header states for its frame, magic or not; 0 when it cannot be one."""
     if len(header) < HEADER_BYTES:
         return 0
-    length: int = _HEADER.unpack_from(header)[13]
+    length: int = _LENGTH.unpack_from(header, _LENGTH_AT)[0]
     return HEADER_BYTES + length if length <= PAYLOAD_BYTES_BELIEVED else 0
 
 
@@ -335,7 +443,9 @@ class Assembler:
             body = decompress(self._decompressor, payload, frame.raw_length)
         elif len(body) != frame.raw_length:
             raise BadFrame(f"body has {len(body)} bytes, its header says {frame.raw_length}")
-        return Record(position, frame.epoch, _KINDS[frame.kind], frame.first_offset, frame.count, frame.time_ms, body)
+        return Record(
+            position, frame.epoch, _KINDS[frame.kind], frame.first_offset, frame.count, frame.time_ms, body, frame.seal
+        )
 
 
 def decompress(decompressor: zstandard.ZstdDecompressor, payload: bytes, raw_length: int) -> bytes:
@@ -352,11 +462,11 @@ def decompress(decompressor: zstandard.ZstdDecompressor, payload: bytes, raw_len
     return body
 
 
-def moved(data: bytes, position: int, durable_end: int) -> bytes:
-    """The same frame, expecting to take another position."""
+def moved(data: bytes, position: int, durable_end: int, before: int) -> bytes:
+    """The same frame, expecting to take another position after another frame."""
     frame = decode(data)
     assert frame is not None
     return _frame(
-        frame.kind, frame.fragment, frame.codec, frame.epoch, position, frame.first_offset, frame.time_ms, frame.count,
-        frame.raw_length, position - durable_end, frame.payload,
+        frame.kind, frame.fragment, frame.codec, frame.epoch, before, position, frame.first_offset, frame.time_ms,
+        frame.count, frame.raw_length, position - durable_end, frame.payload,
     )  # fmt: skip

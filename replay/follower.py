@@ -102,6 +102,7 @@ class Follower:
         self.transactions = 0
         self.body_bytes = 0
         self.records = 0
+        self._seen = (next_position, -1)  # a position, and the checksum of the latest record before it
         self._completeness = None if allow_incomplete else Completeness(log.url)
 
     async def rebuild(
@@ -156,11 +157,11 @@ class Follower:
 
         Raises what `rebuild` raises. A replica calls `rebuild` first.
         """
-        async with reading(self.log, self.next_position, follow=True) as batches:
+        async with reading(self.log, self.next_position, follow=True, after=self._after()) as batches:
             async for batch in batches:
                 for record in batch.records:
                     await self._apply_sliced(record)
-                self.next_position = batch.next_position
+                self._reached(batch)
 
     async def _read_ahead(self) -> AsyncGenerator[Batch, None]:
         """The batches from `next_position` to the end of what is durable, the next ones read while one is used."""
@@ -168,7 +169,7 @@ class Follower:
 
         async def read() -> None:
             try:
-                async with reading(self.log, self.next_position) as batches:
+                async with reading(self.log, self.next_position, after=self._after()) as batches:
                     async for batch in batches:
                         await queue.put(batch)
             finally:
@@ -219,8 +220,17 @@ class Follower:
             self._passed(record)
         if stop_offset is not None and batch.records and batch.records[-1].last_offset > stop_offset:
             return True  # cut inside the last record: it will be read again
-        self.next_position = batch.next_position
+        self._reached(batch)
         return stop_offset is not None and self.offset >= stop_offset
+
+    def _reached(self, batch: Batch) -> None:
+        self.next_position = batch.next_position
+        self._seen = (batch.next_position, batch.records[-1].checksum if batch.records else self._seen[1])
+
+    def _after(self) -> int:
+        """What the record at `next_position` must follow: reading goes on in the history that was read."""
+        position, checksum = self._seen
+        return checksum if position == self.next_position else -1
 
     async def _apply_sliced(self, record: Record) -> None:
         transactions = self._due(record)

@@ -9,9 +9,11 @@ from eventdb.backends.log import Batch, Log, LogInfo, Record, RecordKind
 
 
 @asynccontextmanager
-async def reading(log: Log, position: int, *, follow: bool = False) -> AsyncIterator[AsyncIterator[Batch]]:
+async def reading(
+    log: Log, position: int, *, follow: bool = False, after: int = -1
+) -> AsyncIterator[AsyncIterator[Batch]]:
     """`async with reading(log, p) as batches:` - files and waiters of the reader are released at the end of it."""
-    batches = log.read(position, follow=follow)
+    batches = log.read(position, follow=follow, after=after)
     try:
         yield batches
     finally:

@@ -24,6 +24,7 @@ class Claimed:
     position: int  # of our claim
     next_offset: int
     time_ms: int
+    seal: int  # what the first record of the epoch links to
 
 
 async def claim_epoch(link: Link, body: bytes, known_end: int) -> Claimed:
@@ -39,7 +40,7 @@ async def claim_epoch(link: Link, body: bytes, known_end: int) -> Claimed:
     epoch = history.epoch + 1
     (frame,) = Encoder().encode(
         body, kind=CLAIM, epoch=epoch, position=end, durable_end=end, first_offset=history.next_offset, count=0,
-        time_ms=history.time_ms,
+        time_ms=history.time_ms, before=history.seal,
     )  # fmt: skip
     key = os.urandom(16)
     producer = Producer(link, idempotent=False)
@@ -57,7 +58,7 @@ async def claim_epoch(link: Link, body: bytes, known_end: int) -> Claimed:
         found = await _read_on(link, history, position, end, key)
         position = end
         if found >= 0:
-            return Claimed(epoch, found, history.next_offset, history.time_ms)
+            return Claimed(epoch, found, history.next_offset, history.time_ms, history.seal)
         if history.epoch >= epoch:
             raise Fenced(f"epoch {epoch} was claimed by another node just before")
         if time.monotonic() > deadline:

@@ -16,6 +16,12 @@ case it reads back what stands from `b` on before it sends again. A copy that wa
 first at `b`, and then it is what the writer will find there, or it is void. Only one thing is needed of Kafka: that
 what was acknowledged by `acks=all`, or could be fetched, keeps its position for ever.
 
+**Links.** A record of history that is no claim links to the one of history before it (record.py); void ones are passed
+over, whatever they link to. A claim cannot know what will come before it, so its own link is not compared; instead
+the first record after it links to a checksum of both: of what came before the claim, and of the claim. So a
+reader that is shown another history (an unclean election, another topic under the same name) meets a record that does
+not follow.
+
 A consequence lets a reader begin in the middle: a record that is no claim and stands where it was expected *is*
 history, whatever came before, so it tells the current epoch (an *anchor*). Only a claim needs the epoch before it; a
 reader that begins at one looks back to the nearest anchor.
@@ -23,11 +29,15 @@ reader that begins at one looks back to the nearest anchor.
 
 from __future__ import annotations
 
+import struct
 from dataclasses import replace
 from typing import Final
 
+import google_crc32c
+
+from eventdb.backends import record as form
 from eventdb.backends.log import Record, RecordKind
-from eventdb.backends.record import FIRST, LAST, WHOLE, Assembler, BadFrame, Frame
+from eventdb.backends.record import FIRST, LAST, NOTHING, WHOLE, Assembler, BadFrame, Frame, follows, unlinked
 
 CLAIM: Final = int(RecordKind.CLAIM)
 UNKNOWN: Final = -1
@@ -43,6 +53,7 @@ class History:
         """
         self.epoch = 0 if known else UNKNOWN
         self._trusting = trusting
+        self.seal = NOTHING if known else form.UNKNOWN  # what the next record must follow; form.UNKNOWN: any
         self.next_offset = 1  # once the epoch is known
         self.time_ms = 0
         self.record_start = 0  # position of the first fragment of the record we are in the middle of
@@ -71,6 +82,9 @@ class History:
             raise BadFrame(f"begins with transaction {frame.first_offset}, where {self.next_offset} was to come")
         if self.open != (frame.fragment not in (WHOLE, FIRST)):
             raise BadFrame("a fragment out of its order")
+        if not follows(frame, self.seal):
+            raise BadFrame(unlinked(position))
+        self.seal = frame.seal
         if frame.fragment in (WHOLE, FIRST):
             self.record_start = position
         self.open = frame.fragment not in (WHOLE, LAST)
@@ -86,8 +100,20 @@ class History:
             self.void += 1
             return False
         self.epoch = frame.epoch
+        self.seal = _joined(self.seal, frame)
         self.open = False  # a record the fenced writer had not finished will never be whole
         return True
+
+
+_BOTH: Final = struct.Struct("<QQ")
+
+
+def _joined(before: int, claim: Frame) -> int:
+    """What the first record after a claim links to: CRC32C of both seals, 8 bytes each, little-endian."""
+    if before < 0:
+        return before
+    checksum: int = google_crc32c.value(_BOTH.pack(before, claim.seal))
+    return claim.version << 32 | checksum
 
 
 class Replay:
@@ -106,5 +132,5 @@ class Replay:
         if record is not None and frame.kind == CLAIM:
             # Its writer could not know what would still come before it.
             history.time_ms = max(history.time_ms, frame.time_ms)
-            record = replace(record, first_offset=history.next_offset, time_ms=history.time_ms)
+            record = replace(record, first_offset=history.next_offset, time_ms=history.time_ms, checksum=history.seal)
         return record

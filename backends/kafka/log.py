@@ -20,7 +20,7 @@ from eventdb.backends.kafka.topic import ensure
 from eventdb.backends.kafka.verify import findings
 from eventdb.backends.kafka.writer import KafkaWriter
 from eventdb.backends.log import Batch, LogInfo, Trimmed
-from eventdb.backends.record import FIRST, HEADER_BYTES, PAYLOAD_BYTES_MAX, WHOLE, Encoder
+from eventdb.backends.record import FIRST, HEADER_BYTES, PAYLOAD_BYTES_MAX, UNKNOWN, WHOLE, Encoder
 
 BATCH_BYTES_MAX: Final = 2 << 20  # of records in one request, if the topic allows
 TRIM_S: Final = 20.0
@@ -68,17 +68,17 @@ class KafkaLog:
         self._known_end = max(self._known_end, claimed.position + 1)
         writer = KafkaWriter(
             link, watch, epoch=claimed.epoch, position=claimed.position + 1, next_offset=claimed.next_offset,
-            last_time_ms=claimed.time_ms, encoder=Encoder(payload), batch_bytes=batch_bytes,
+            last_time_ms=claimed.time_ms, seal=claimed.seal, encoder=Encoder(payload), batch_bytes=batch_bytes,
         )  # fmt: skip
         self._writers.append(writer)
         return writer
 
-    async def read(self, start: int = 0, *, follow: bool = False) -> AsyncIterator[Batch]:
+    async def read(self, start: int = 0, *, follow: bool = False, after: int = UNKNOWN) -> AsyncIterator[Batch]:
         link = self._link()
         try:
             if not await _exists(link, follow=follow):
                 return
-            async with aclosing(batches(link, start, follow=follow, known_end=self._end())) as found:
+            async with aclosing(batches(link, start, follow=follow, known_end=self._end(), after=after)) as found:
                 async for batch in found:
                     yield batch
         finally:

@@ -9,7 +9,7 @@ from eventdb.backends.kafka.history import History, Replay
 from eventdb.backends.kafka.link import Link, NoAnswer, persist
 from eventdb.backends.kafka.page import READ_BYTES, Cursor, Entry, OutOfRange, bounds
 from eventdb.backends.log import Batch, Corrupt, Record, Trimmed
-from eventdb.backends.record import BadFrame
+from eventdb.backends.record import UNKNOWN, BadFrame, unlinked
 
 BATCH_BYTES: Final = 1 << 20
 # How long a reader that has not begun, or that wants an end, waits for a leader before it raises Unavailable.
@@ -79,7 +79,9 @@ async def _page(link: Link, cursor: Cursor, wait_s: float) -> list[Entry]:
         return []
 
 
-async def batches(link: Link, start: int, *, follow: bool, known_end: int) -> AsyncGenerator[Batch, None]:
+async def batches(
+    link: Link, start: int, *, follow: bool, known_end: int, after: int = UNKNOWN
+) -> AsyncGenerator[Batch, None]:
     """See `log.Log.read`."""
     first, end = await span(link, known_end)
     if start < first:
@@ -87,6 +89,8 @@ async def batches(link: Link, start: int, *, follow: bool, known_end: int) -> As
     if start > end:
         raise Corrupt(f"topic {link.address.topic}: ends at position {end}, and is to be read from {start}")
     history = await history_at(link, start, first)
+    if UNKNOWN not in (after, history.seal) and after != history.seal:
+        raise Corrupt(f"topic {link.address.topic}: position {start}: {unlinked(start)}")
     replay = Replay(history)
     cursor = Cursor(link, start, patience_s=None if follow else PATIENCE_S, ahead=True)
     told = start

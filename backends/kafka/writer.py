@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -17,7 +18,7 @@ from eventdb.backends.kafka.link import PAUSE_S_MAX, PAUSE_S_MIN, Link, NoAnswer
 from eventdb.backends.kafka.page import Cursor, Entry, OutOfRange
 from eventdb.backends.kafka.producer import RECORD_BYTES, Producer, TooLarge
 from eventdb.backends.log import Corrupt, Fenced, Indeterminate, LogError, RecordKind, Unavailable, WriterStats
-from eventdb.backends.record import BODY_BYTES_MAX, Encoder, decode, moved
+from eventdb.backends.record import BODY_BYTES_MAX, UNKNOWN, Encoder, decode, moved, seal_of
 
 # From this size on, compressing would hold up the loop for longer than handing it to a thread does.
 ASIDE_BYTES_MIN: Final = 256 << 10
@@ -51,7 +52,7 @@ class KafkaWriter:
 
     def __init__(
         self, link: Link, watch: Link, *, epoch: int, position: int, next_offset: int, last_time_ms: int,
-        encoder: Encoder, batch_bytes: int,
+        encoder: Encoder, batch_bytes: int, seal: int = UNKNOWN,
     ) -> None:  # fmt: skip
         self.epoch = epoch
         self.next_offset = next_offset
@@ -64,6 +65,7 @@ class KafkaWriter:
         self._encoder = encoder
         self._batch_bytes = batch_bytes
         self._base = position  # everything below it was read or acknowledged; it is what the next frame sent expects
+        self._seal = seal  # of what is history right before `_base`: the next frame sent links to it
         self._queue: deque[_Append] = deque()  # behind a large record that is being framed in a thread
         self._staged: deque[tuple[bytes, _Append]] = deque()  # frames, at consecutive positions from _base on
         self._staged_bytes = 0
@@ -109,7 +111,7 @@ class KafkaWriter:
             if self._executor is None:
                 self._executor = ThreadPoolExecutor(1, "eventdb-encode")
             encoder = Encoder(self._encoder.payload_bytes_max)  # a compressor is for one thread
-            entry.sealed = self._loop.run_in_executor(self._executor, self._encode, encoder, entry, 0, 0)
+            entry.sealed = self._loop.run_in_executor(self._executor, self._encode, encoder, entry, 0, 0, UNKNOWN)
         if self._queue or entry.sealed is not None:
             self._queue.append(entry)
         else:
@@ -117,7 +119,7 @@ class KafkaWriter:
         self._wake.set()
         return future
 
-    def _encode(self, encoder: Encoder, entry: _Append, position: int, durable_end: int) -> list[bytes]:
+    def _encode(self, encoder: Encoder, entry: _Append, position: int, durable_end: int, before: int) -> list[bytes]:
         return encoder.encode(
             entry.body,
             kind=entry.kind,
@@ -127,6 +129,7 @@ class KafkaWriter:
             first_offset=entry.first_offset,
             count=entry.count,
             time_ms=entry.time_ms,
+            before=before,
         )
 
     async def _stage(self) -> None:
@@ -139,19 +142,29 @@ class KafkaWriter:
                 return  # send what is there while it is being compressed
             else:
                 frames = await entry.sealed
-                here = self._base + len(self._staged)
-                frames = [moved(frame, here + index, self._base) for index, frame in enumerate(frames)]
+                frames = self._moved(frames, self._base + len(self._staged), self._last_seal())
             self._queue.popleft()
             self._put(entry, frames)
 
     def _put(self, entry: _Append, frames: list[bytes] | None = None) -> None:
         """Stage a record's frames; each expects the position behind the one before."""
         if frames is None:
-            frames = self._encode(self._encoder, entry, self._base + len(self._staged), self._base)
+            frames = self._encode(self._encoder, entry, self._base + len(self._staged), self._base, self._last_seal())
         entry.frames_left = len(frames)
         for frame in frames:
             self._staged.append((frame, entry))
             self._staged_bytes += len(frame)
+
+    def _last_seal(self) -> int:
+        return seal_of(self._staged[-1][0]) if self._staged else self._seal
+
+    def _moved(self, frames: Iterable[bytes], position: int, before: int) -> list[bytes]:
+        """The same frames, expecting the places from `position` on, each linked to the one before."""
+        found: list[bytes] = []
+        for frame in frames:
+            found.append(moved(frame, position + len(found), self._base, before))
+            before = seal_of(found[-1])
+        return found
 
     def _batch(self) -> list[bytes]:
         """The staged frames that go into one batch: at least one, as many as fit."""
@@ -246,6 +259,7 @@ class KafkaWriter:
         for _ in range(count):
             frame, entry = self._staged.popleft()
             self._staged_bytes -= len(frame)
+            self._seal = seal_of(frame)
             stats.stored_bytes += len(frame)
             entry.frames_left -= 1
             if entry.frames_left == 0:
@@ -271,6 +285,7 @@ class KafkaWriter:
                 if self._is_mine(entry):
                     self._base = entry.position
                     self._settle(1)
+                    self._seal = entry.frame.seal
                     count -= 1
                 else:
                     self._base = entry.position + 1
@@ -281,10 +296,8 @@ class KafkaWriter:
             return frames  # nothing there yet: the same again, under the same sequence number
         if position is None:
             self._producer.renew()
-        base = self._base
-        self._staged = deque(
-            (moved(frame, base + index, base), entry) for index, (frame, entry) in enumerate(self._staged)
-        )
+        again = self._moved((frame for frame, _entry in self._staged), self._base, self._seal)
+        self._staged = deque(zip(again, (entry for _frame, entry in self._staged), strict=True))
         return [frame for frame, _entry in list(self._staged)[:count]] if count > 0 else []
 
     async def _page(self, cursor: Cursor) -> list[Entry]:

@@ -276,9 +276,9 @@ def _judge_memories(found: Sequence[Facts]) -> None:
         if facts.hold is not Hold.OWNED or facts.tail is None:
             continue
         known = remembered(found, facts.place.index, facts.tail.writer_epoch)
-        if facts.tail.proven > facts.tail.end:
+        if facts.tail.alleged > facts.tail.end:
             facts.memory = Memory.DAMAGED
-            facts.why = f"ends at position {facts.tail.end} ({facts.tail.torn}), but had {facts.tail.proven}"
+            facts.why = f"ends at position {facts.tail.end} ({facts.tail.torn}), but had {facts.tail.alleged}"
         elif facts.tail.end < known:
             own = facts.hint is not None and facts.hint.synced[facts.place.index] >= known
             facts.memory = Memory.DAMAGED if own else Memory.STALE
@@ -352,7 +352,7 @@ def _delivers(source: Facts, found: Sequence[Facts]) -> bool:
 
 
 def _floor(found: Sequence[Facts]) -> int:
-    """The highest end that anything proves durable."""
+    """The highest end that anything proves durable; what a client may have made a zone say proves nothing."""
     floor = 0
     for facts in found:
         if facts.hint is not None:
@@ -376,11 +376,12 @@ def _refusal(move: Move, found: Sequence[Facts], floor: int) -> LogError:
     if move is Move.UNAVAILABLE:
         short = f"history is durable up to position {floor}, and " if floor else ""
         return Unavailable(f"{short}no majority of zones has all of it: {_describe(found)}")
+    hurt = [(facts, facts.tail) for facts in found if facts.worth is Worth.HURT and facts.tail is not None]
     names = [
-        f"{facts.place.name}: segment {_last_segment(facts)}: position {facts.tail.end}: {facts.tail.torn or 'missing'}"
-        for facts in found
-        if facts.worth is Worth.HURT and facts.tail is not None
+        f"{facts.place.name}: segment {_last_segment(facts)}: position {tail.end}: {tail.torn or 'missing'}"
+        for facts, tail in hurt
     ]
+    floor = max([floor, *(tail.alleged for _facts, tail in hurt)])
     return Corrupt(f"durable history up to position {floor} cannot be read: {'; '.join(names)}")
 
 

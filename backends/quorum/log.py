@@ -26,7 +26,7 @@ from eventdb.backends.quorum.verify import findings
 from eventdb.backends.quorum.view import Damage, ZoneView
 from eventdb.backends.quorum.writer import QuorumWriter
 from eventdb.backends.quorum.zone import SEGMENT_BYTES
-from eventdb.backends.record import PAYLOAD_BYTES_MAX, Encoder
+from eventdb.backends.record import PAYLOAD_BYTES_MAX, UNKNOWN, Encoder
 
 CLAIM_S_MAX = 5.0
 
@@ -86,9 +86,9 @@ class QuorumLog:
         self._damaged.clear()
         return writer
 
-    async def read(self, start: int = 0, *, follow: bool = False) -> AsyncIterator[Batch]:
+    async def read(self, start: int = 0, *, follow: bool = False, after: int = UNKNOWN) -> AsyncIterator[Batch]:
         loop = asyncio.get_running_loop()
-        reader = Reader(self._places, self._progress, start, self._report)
+        reader = Reader(self._places, self._progress, start, self._report, after)
         executor = self._runtime.executor("eventdb-read")
         try:
             while True:
@@ -151,7 +151,7 @@ class QuorumLog:
 
     def _trim(self, before_position: int) -> None:
         end = end_of_history(self._places, self._progress).end
-        before = min(before_position, end)
+        before = min(before_position, end - 1)  # the last record stays: the next claim goes on from it
         errors: list[str] = []
         for place in self._places:
             view = ZoneView(place.ops, place.directory, place.name)

@@ -1,7 +1,8 @@
 """Reading quorum files, in the writer's process or in any other.
 
 How far to read is the hint's word; where to read is any zone that the hint's writer has begun a segment in, because it
-did so only behind true history. A zone that cannot deliver is left for another; only when none can is it an error.
+did so only behind true history. A zone that cannot deliver, or whose next frame does not follow the one that was read
+last, is left for another; only when none can is it an error.
 All of it blocks and runs in the reader's own thread.
 """
 
@@ -21,7 +22,7 @@ from eventdb.backends.quorum.identity import DamagedIdentity
 from eventdb.backends.quorum.progress import Progress
 from eventdb.backends.quorum.segment import Chunk
 from eventdb.backends.quorum.view import Damage, Tail, ZoneView
-from eventdb.backends.record import Assembler, BadFrame, Frame
+from eventdb.backends.record import FIRST, UNKNOWN, Assembler, BadFrame, Frame, follows, unlinked
 
 BATCH_BYTES: Final = 1 << 20
 READ_BYTES: Final = 1 << 20
@@ -125,8 +126,12 @@ class Reader:
         progress: Progress,
         position: int,
         report: Callable[[int, str], None],
+        after: int = UNKNOWN,
     ) -> None:
+        """after: the seal of the frame before `position`, if it was read before."""
         self.position = position
+        self._seal = after  # of the latest frame that was read
+        self._record_start = position  # of the record that is half read
         self.end = End(places, progress)
         self._views = [ZoneView(place.ops, place.directory, place.name) for place in places]
         self._runtime = places[0].runtime
@@ -167,7 +172,8 @@ class Reader:
             size += self._take(frame, records)
         if self.position == before:
             return None
-        return Batch(tuple(records), self.position)
+        # A reader that goes on from there must meet a record that is half read from its beginning.
+        return Batch(tuple(records), self._record_start if self._assembler.pending else self.position)
 
     def close(self) -> None:
         for view in self._views:
@@ -182,6 +188,8 @@ class Reader:
             name = segment.name if segment is not None else "-"
             raise Corrupt(f"{view.name}: segment {name}: position {frame.position}: {error}") from None
         self.position = frame.position + 1
+        if frame.fragment == FIRST:
+            self._record_start = frame.position
         if record is None:
             return 0
         records.append(record)
@@ -224,6 +232,7 @@ class Reader:
                     reasons.append(f"{view.name}: {error}")
                 else:
                     if chunk is not None:
+                        self._seal = chunk.seal
                         self._zone = index
                         self._epoch = self.end.epoch
                         self._note(chunk.next_position)
@@ -245,12 +254,12 @@ class Reader:
                 self._behind[index] = hint
 
     def _read_zone(self, view: ZoneView, index: int, stop: int) -> Chunk | None:
-        """Frames of this zone, or None when it lags. Raises Damage, OSError."""
+        """Frames of this zone that follow what was read, or None when it lags. Raises Damage, OSError."""
         if index == self._zone and self._epoch == self.end.epoch:
             try:
                 chunk = view.read(self.position, stop, self._size)
-                if chunk.frames:
-                    return chunk
+                if chunk.frames and view.is_joined(self.position):
+                    return self._following(view, chunk)
             except Damage:
                 pass  # a segment may have been rolled, trimmed or rebuilt since we listed them
         view.close()
@@ -258,7 +267,15 @@ class Reader:
         view.mark(self._behind[index])
         if not any(segment.epoch == self.end.epoch for segment in view.segments):
             return None  # the latest writer has not vouched for it
-        if self.position < view.first_position or not view.is_joined():
+        if self.position < view.first_position or not view.is_joined(self.position):
             return None
         chunk = view.read(self.position, stop, self._size)
-        return chunk if chunk.frames else None
+        return self._following(view, chunk) if chunk.frames else None
+
+    def _following(self, view: ZoneView, chunk: Chunk) -> Chunk:
+        if follows(chunk.frames[0], self._seal):
+            return chunk
+        segment = view.segment_of(self.position)
+        name = segment.name if segment is not None else "-"
+        byte = chunk.next_byte - len(chunk.raw)
+        raise Damage(view.name, name, self.position, byte, unlinked(self.position))

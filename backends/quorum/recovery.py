@@ -13,6 +13,9 @@ back from an older copy, damaged):
   later frames that knew the damaged ones to be durable. For an older copy that nobody can tell (all other
   hints are lost as well), the claim still asks every zone it can reach, not only f+1, and takes the best.
 * The floor is the highest end that any hint or frame proves durable. A history that ends below it is never adopted.
+  A frame found past damage is a proof only if this log's writer alone can have made it: no payload of format 2
+  contains one (record.py). One of format 1 may stand in a client's value: it makes its own zone HURT, so that it is
+  rebuilt, and does not move the floor: one zone's word does not outweigh a majority that is in order.
 """
 
 from __future__ import annotations

@@ -10,7 +10,8 @@ So a writer never changes what another wrote: it begins a segment at the positio
 fenced writer adds to its own segment later lies behind the first position of a higher epoch, and is ignored.
 
 Behind the last frame come zeros, filled in ahead of the writer: a write into existing, initialised blocks changes
-no metadata, and its sync is cheaper for it.
+no metadata, and its sync is cheaper for it. So zeros say nothing: sound frames after a hole of them count as those
+after a damaged frame do.
 """
 
 from __future__ import annotations
@@ -20,7 +21,18 @@ from dataclasses import dataclass
 from typing import Final
 
 from eventdb.backends.quorum.files import FileOps
-from eventdb.backends.record import HEADER_BYTES, MAGIC, PAYLOAD_BYTES_BELIEVED, BadFrame, Frame, covers, decode
+from eventdb.backends.record import (
+    HEADER_BYTES,
+    MAGIC,
+    PAYLOAD_BYTES_BELIEVED,
+    UNKNOWN,
+    BadFrame,
+    Frame,
+    covers,
+    decode,
+    follows,
+    unlinked,
+)
 
 SUFFIX: Final = ".seg"
 NO_STOP: Final = 1 << 62
@@ -29,6 +41,7 @@ CHUNK_BYTES: Final = 1 << 20
 MORE: Final = 0  # the chunk ended, the segment did not
 END: Final = 1  # zeros, or the end of the file, where the next frame would begin
 BAD: Final = 2  # bytes that are no whole, sound frame
+ALIEN: Final = 3  # a sound frame that does not follow the one before: of another history
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +98,10 @@ def replaced(ops: FileOps, zone: str) -> list[Segment]:
 class Chunk:
     """What one step through a segment found: sound frames, and why it ended."""
 
-    __slots__ = ("frames", "next_byte", "next_position", "raw", "reason", "state")
+    __slots__ = ("frames", "next_byte", "next_position", "raw", "reason", "seal", "state")
 
     def __init__(
-        self, frames: list[Frame], raw: bytes, next_byte: int, next_position: int, state: int, reason: str
+        self, frames: list[Frame], raw: bytes, next_byte: int, next_position: int, state: int, reason: str, seal: int
     ) -> None:
         self.frames: list[Frame] = frames
         self.raw: bytes = raw  # the frames' bytes
@@ -96,13 +109,16 @@ class Chunk:
         self.next_position: int = next_position
         self.state: int = state
         self.reason: str = reason
+        self.seal: int = seal  # of the last frame; of the one before it all when there is none
 
 
-def read_chunk(ops: FileOps, fd: int, byte: int, position: int, stop: int, epoch_max: int, size: int) -> Chunk:
+def read_chunk(
+    ops: FileOps, fd: int, byte: int, position: int, stop: int, epoch_max: int, size: int, before: int = UNKNOWN
+) -> Chunk:
     """Decode the frames of positions [position, stop) that start at `byte`, about `size` bytes of them.
 
-    A frame must hold exactly the position that is next, and no epoch above the segment's: leftovers of
-    another place are as bad as a wrong checksum. Raises OSError.
+    A frame must hold exactly the position that is next, no epoch above the segment's, and follow the frame with the
+    seal `before`: leftovers of another place are as bad as a wrong checksum. Raises OSError.
     """
     data = ops.pread(fd, size, byte)
     if len(data) == size:
@@ -132,40 +148,62 @@ def read_chunk(ops: FileOps, fd: int, byte: int, position: int, stop: int, epoch
             state = BAD
             reason = f"holds position {frame.position} of epoch {frame.epoch}"
             break
+        if not follows(frame, before):
+            state, reason = ALIEN, unlinked(position)
+            break
         frames.append(frame)
+        before = frame.seal
         at += frame.size
         position += 1
-    return Chunk(frames, data[:at], byte + at, position, state, reason)
+    return Chunk(frames, data[:at], byte + at, position, state, reason, before)
 
 
-def durable_beyond(ops: FileOps, fd: int, byte: int, position: int) -> int:
-    """What the bytes behind a segment's last sound frame still prove: an end of what was durable, or 0.
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """An exclusive end of what was once durable, or 0: what bytes that cannot be read in order still say of it."""
+
+    sure: int  # said by a frame that only this log's writer can have made
+    alleged: int  # the highest that anything says; a client's value may (old_frames.py), or a frame of another history
+
+
+NO_PROOF: Final = Proof(0, 0)
+
+
+def durable_beyond(ops: FileOps, fd: int, byte: int, position: int, epoch_max: int, last: Frame | None) -> Proof:
+    """What the bytes after a segment's last sound frame still prove.
 
     A torn write proves nothing: none of its frames was sealed after one of them was durable. A sound frame
-    that knew more than `position` to be durable proves that history was lost here, not torn.
+    that knew more than `position` to be durable proves that history was lost here, not torn. It is believed only
+    where it can stand: of no later epoch than the segment, and no further on than the bytes between leave room for.
     """
-    proven = 0
+    sure = alleged = 0
     at = byte
     while True:
         data = ops.pread(fd, CHUNK_BYTES, at)
         found = data.find(MAGIC)
         if found < 0:
             if len(data) < CHUNK_BYTES:
-                return proven
+                return Proof(sure, alleged)
             at += len(data) - len(MAGIC) + 1
             continue
         at += found
-        proven = max(proven, _proof(ops, fd, at, position))
-        at += len(MAGIC)
+        frame = _frame_at(ops, fd, at)
+        if frame is None:
+            at += len(MAGIC)
+            continue
+        room = (at - byte) // HEADER_BYTES
+        if position < frame.position <= position + room and frame.epoch <= epoch_max:
+            alleged = max(alleged, frame.durable_below)
+            if frame.version > 1 and (last is None or last.version > 1):  # not what a payload of format 1 holds
+                sure = max(sure, frame.durable_below)
+        at += frame.size  # what it contains is a client's
 
 
-def _proof(ops: FileOps, fd: int, at: int, position: int) -> int:
-    header = ops.pread(fd, HEADER_BYTES, at)
-    size = covers(header, 0)
-    if size == 0 or size > PAYLOAD_BYTES_BELIEVED:
-        return 0
+def _frame_at(ops: FileOps, fd: int, at: int) -> Frame | None:
+    size = covers(ops.pread(fd, HEADER_BYTES, at), 0)
+    if size == 0 or size > PAYLOAD_BYTES_BELIEVED + HEADER_BYTES:
+        return None
     try:
-        frame = decode(ops.pread(fd, size, at))
+        return decode(ops.pread(fd, size, at))
     except BadFrame:
-        return 0
-    return frame.durable_below if frame is not None and frame.position > position else 0
+        return None

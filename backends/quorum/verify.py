@@ -55,7 +55,7 @@ def _zone(
     view = ZoneView(place.ops, place.directory, place.name)
     try:
         view.refresh()
-        blocks = _Blocks(place.name, sums)
+        blocks = _Blocks(place.name, sums, durable_end)
         for segment in view.segments:
             for line, damaged in _segment(view, segment, durable_end, blocks, place.runtime):
                 if damaged:
@@ -75,7 +75,9 @@ def _zone(
 def _end(facts: Facts, found: Sequence[Facts], tail: Tail, durable_end: int) -> Iterator[str]:
     name = facts.place.name
     known = remembered(found, facts.place.index, tail.writer_epoch)
-    if tail.end < known:
+    if tail.alleged > tail.end:
+        yield f"{name}: ends at position {tail.end} ({tail.torn}), but had {tail.alleged}: damage"
+    elif tail.end < known:
         yield f"{name}: ends at position {tail.end}, but had synced {known}: an older copy of itself, or damage"
     elif tail.end < durable_end:
         yield f"{name}: lags: ends at position {tail.end}, history is durable up to {durable_end}"
@@ -84,11 +86,16 @@ def _end(facts: Facts, found: Sequence[Facts], tail: Tail, durable_end: int) -> 
 
 
 class _Blocks:
-    """Checksums of one zone's history in blocks of positions, to compare copies whose segments differ in size."""
+    """Checksums of one zone's history in blocks of positions, to compare copies whose segments differ in size.
 
-    def __init__(self, zone: str, sums: dict[int, tuple[int, str]]) -> None:
+    The last block ends where what is durable does.
+    """
+
+    def __init__(self, zone: str, sums: dict[int, tuple[int, str]], durable_end: int) -> None:
         self._zone = zone
+        self._durable_end = durable_end
         self._sums = sums
+        self._differs = False  # what follows a difference is another history, and differs as well
         self._position = -1  # the next one, if the block was followed from its beginning
         self._checksum = 0
 
@@ -100,10 +107,13 @@ class _Blocks:
             return ""
         self._checksum = google_crc32c.extend(self._checksum, raw)
         self._position = end
-        if end % BLOCK:
+        if end % BLOCK and end != self._durable_end:
             return ""
         other = self._sums.setdefault(end, (self._checksum, self._zone))
-        return other[1] if other[0] != self._checksum else ""
+        if other[0] == self._checksum or self._differs:
+            return ""
+        self._differs = True
+        return other[1]
 
 
 def _segment(

@@ -1,31 +1,34 @@
 """What one zone holds, read from its files: history by position, and where it ends.
 
 A view only reads. It believes nothing that a checksum does not cover and takes no step over a frame
-that is missing: `Damage` names the place, and the caller decides whether another zone has it.
+that is missing, nor onto one that does not follow: `Damage` names the place, and the caller decides whether another
+zone has it.
 """
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from itertools import pairwise
 
 from eventdb.backends.log import RecordKind
 from eventdb.backends.quorum.files import FileOps
 from eventdb.backends.quorum.hint import Hint
 from eventdb.backends.quorum.segment import (
+    ALIEN,
     BAD,
     CHUNK_BYTES,
     MORE,
+    NO_PROOF,
     NO_STOP,
     Chunk,
+    Proof,
     Segment,
     durable_beyond,
     effective,
     list_segments,
     read_chunk,
 )
-from eventdb.backends.record import HEADER_BYTES, Frame, length_at
+from eventdb.backends.record import HEADER_BYTES, NOTHING, UNKNOWN, Frame, follows, length_at
 
 
 class Damage(Exception):  # noqa: N818
@@ -51,6 +54,7 @@ class Tail:
     proven: int  # exclusive end of what this zone's own bytes prove durable; above `end` it has lost something
     segments: int
     writer_epoch: int  # of the last segment: who wrote here last
+    alleged: int = 0  # not below `proven`: with what its bytes say, and a client may have made them say (segment.Proof)
 
     @property
     def rank(self) -> tuple[int, int]:
@@ -70,6 +74,7 @@ class ZoneView:
         self._path = ""  # of the open segment
         self._byte = 0
         self._position = 0
+        self._seal = UNKNOWN  # of the frame before `_position`
         # A known frame boundary in some segments, (byte, position), where a walk may start.
         self._marks: dict[str, tuple[int, int]] = {}
         self._begun: set[str] = set()  # segments that begin an epoch as they should
@@ -87,20 +92,33 @@ class ZoneView:
                 if segment.first <= hint.position < segment.stop:
                     self._marks[segment.path] = (hint.byte, hint.position)
 
-    def is_joined(self) -> bool:
-        """False when a segment is missing: an epoch goes on behind an earlier one without the claim that began it.
+    def is_joined(self, position: int) -> bool:
+        """False when a segment is missing after the one that holds `position`, so that this one shows too much.
 
-        A disk that forgot a name it had synced shows there what a fenced writer once wrote. Raises Damage, OSError.
+        A disk that forgot a name it had synced shows there what a fenced writer once wrote: then the next segment's
+        first frame does not follow the last one that is shown. Raises Damage, OSError.
         """
-        for before, segment in pairwise(self.segments):
-            if segment.epoch == before.epoch or segment.path in self._begun:
-                continue
-            frame = self.frame_at(segment.first)
-            if frame is None:
-                continue
-            if frame.epoch == segment.epoch and frame.kind != RecordKind.CLAIM:
-                return False
-            self._begun.add(segment.path)
+        at = len(self.segments) - 1
+        while at >= 0 and self.segments[at].first > position:
+            at -= 1
+        if at < 0 or at + 1 == len(self.segments):
+            return True
+        before, segment = self.segments[at : at + 2]
+        if segment.epoch == before.epoch or segment.path in self._begun:
+            return True
+        aside = ZoneView(self.ops, self.directory, self.name)  # a reader of this view goes on from where it stands
+        aside.segments, aside._marks = self.segments, self._marks.copy()
+        try:
+            last = aside.frame_at(segment.first - 1)
+            aside.close()
+            frame = aside.frame_at(segment.first)
+        finally:
+            aside.close()
+        if last is None or frame is None:
+            return True
+        if not follows(frame, last.seal) or (frame.epoch == segment.epoch and frame.kind != RecordKind.CLAIM):
+            return False
+        self._begun.add(segment.path)
         return True
 
     @property
@@ -125,7 +143,7 @@ class ZoneView:
         self._seek(segment, position)
         chunk = self._step(segment, min(stop, segment.stop), size)
         if not chunk.frames and chunk.state != MORE:
-            if chunk.state == BAD or segment.stop != NO_STOP:
+            if chunk.state >= BAD or segment.stop != NO_STOP:
                 raise self._damage(segment, chunk)
         return chunk
 
@@ -144,33 +162,36 @@ class ZoneView:
             return Tail(0, 0, None, "", 0, 0, 0)
         first = self.first_position
         torn = ""
-        proven = 0
+        proven = alleged = 0
         count = len(self.segments)
         writer_epoch = self.segments[-1].epoch
         for index in range(len(self.segments) - 1, -1, -1):
             segment = self.segments[index]
             end, last, reason, beyond = self._end_of(segment)
-            if reason or end < segment.stop != NO_STOP:
-                torn = reason or "ends too early"
-                proven = max(proven, beyond)
+            if reason or end < segment.stop != NO_STOP or beyond.alleged > end:
+                torn = reason or ("ends too early" if segment.stop != NO_STOP else "a hole of zeros")
+                proven = max(proven, beyond.sure)
+                alleged = max(alleged, beyond.alleged)
                 if segment.stop != NO_STOP and index + 1 < len(self.segments):
                     # A later segment says that history went on here: what is missing was not torn off.
                     proven = max(proven, self._sealed_proof(index + 1))
             if last is not None:
-                return Tail(first, end, last, torn, max(proven, last.durable_below), count, writer_epoch)
-        return Tail(first, first, None, torn, proven, count, writer_epoch)
+                proven = max(proven, last.durable_below)
+                return Tail(first, end, last, torn, proven, count, writer_epoch, max(proven, alleged))
+        return Tail(first, first, None, torn, proven, count, writer_epoch, max(proven, alleged))
 
     def close(self) -> None:
         if self._fd >= 0:
             self.ops.close(self._fd)
         self._fd = -1
         self._path = ""
+        self._seal = UNKNOWN
 
     def _sealed_proof(self, index: int) -> int:
         """A segment begins only at the end of what its zone held: that much was there once."""
         return self.segments[index].first
 
-    def _end_of(self, segment: Segment) -> tuple[int, Frame | None, str, int]:
+    def _end_of(self, segment: Segment) -> tuple[int, Frame | None, str, Proof]:
         """(end, last frame, why it ends if not cleanly, what the bytes behind it prove)."""
         mark = self._marks.get(segment.path)
         found = self._walk(segment, mark) if mark is not None else None
@@ -178,14 +199,16 @@ class ZoneView:
             self._marks.pop(segment.path, None)
             found = self._walk(segment, None)
         end, last, chunk = found
-        beyond = 0
+        beyond = NO_PROOF
         if chunk.state != MORE and end < segment.stop:
-            beyond = durable_beyond(self.ops, self._fd, chunk.next_byte, end)
-        return end, last, chunk.reason if chunk.state == BAD else "", beyond
+            beyond = durable_beyond(self.ops, self._fd, chunk.next_byte, end, segment.epoch, last)
+            if chunk.state == ALIEN:  # sound, and of another history
+                beyond = Proof(0, beyond.alleged)
+        return end, last, chunk.reason if chunk.state >= BAD else "", beyond
 
     def _walk(self, segment: Segment, mark: tuple[int, int] | None) -> tuple[int, Frame | None, Chunk]:
         self._open(segment)
-        self._byte, self._position = mark if mark is not None else (0, segment.first)
+        self._begin(segment, mark)
         last: Frame | None = None
         while True:
             byte = self._byte
@@ -197,23 +220,32 @@ class ZoneView:
                 return chunk.next_position, last, chunk
 
     def _step(self, segment: Segment, stop: int, size: int) -> Chunk:
-        chunk = read_chunk(self.ops, self._fd, self._byte, self._position, stop, segment.epoch, size)
+        chunk = read_chunk(self.ops, self._fd, self._byte, self._position, stop, segment.epoch, size, self._seal)
         self._byte = chunk.next_byte
         self._position = chunk.next_position
+        self._seal = chunk.seal
         return chunk
+
+    def _begin(self, segment: Segment, mark: tuple[int, int] | None, seal: int = UNKNOWN) -> None:
+        """Stand at a mark, or at the beginning of a segment, after the frame with that seal."""
+        self._byte, self._position = mark if mark is not None else (0, segment.first)
+        self._seal = NOTHING if self._position == 0 else UNKNOWN if mark is not None else seal
 
     def _seek(self, segment: Segment, position: int) -> None:
         """Stand at `position`: go on from where we are, from a mark, or from the segment's beginning."""
         if self._path == segment.path and self._position <= position and self._fd >= 0:
             pass
         else:
+            seal = self._seal if self._position == segment.first else UNKNOWN  # we come from the segment before
             self._open(segment)
             mark = self._marks.get(segment.path)
-            self._byte, self._position = mark if mark is not None and mark[1] <= position else (0, segment.first)
+            self._begin(segment, mark if mark is not None and mark[1] <= position else None, seal)
         sound = False  # a frame was found where we stood
         while self._position < position:
             chunk = self._step(segment, position, CHUNK_BYTES)
             sound = sound or len(chunk.frames) > 0
+            if chunk.state == ALIEN:
+                raise self._damage(segment, chunk)
             if chunk.state != MORE:
                 if self._position < position:
                     mark = self._marks.pop(segment.path, None) if not sound else None
@@ -237,6 +269,7 @@ class ZoneView:
             if after.frames:
                 self._byte = byte
                 self._position += 1
+                self._seal = UNKNOWN
                 return
         raise self._damage(segment, chunk)
 

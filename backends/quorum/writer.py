@@ -22,7 +22,7 @@ from eventdb.backends.quorum.scrub import Scrubber
 from eventdb.backends.quorum.window import Quorum
 from eventdb.backends.quorum.zone import DOWN, Zone
 from eventdb.backends.quorum.zone_loops import make_lanes
-from eventdb.backends.record import BODY_BYTES_MAX, Encoder
+from eventdb.backends.record import BODY_BYTES_MAX, UNKNOWN, Encoder, seal_of
 
 # From this size on, compressing would hold up the loop for longer than handing it to a thread does.
 ASIDE_BYTES_MIN: Final = 512 << 10
@@ -59,6 +59,7 @@ class QuorumWriter:
         self._progress = progress
         self._encoder = encoder
         self._next_position = tail.end
+        self._seal = last.seal if last is not None else UNKNOWN  # of the frame before it
         self._pending: deque[tuple[int, asyncio.Future[int]]] = deque()  # (end of the record, its future)
         self._aside: deque[_Waiting] = deque()
         self._executor: Executor | None = None
@@ -138,6 +139,7 @@ class QuorumWriter:
             first_offset=first_offset,
             count=count,
             time_ms=time_ms,
+            before=self._seal,
         )
         self._send(frames, len(body), count, future)
         return future
@@ -149,6 +151,7 @@ class QuorumWriter:
             window.add(frame)
             stats.stored_bytes += len(frame)
         self._next_position += len(frames)
+        self._seal = seal_of(frames[-1])
         self._pending.append((self._next_position, future))
         stats.records += 1
         stats.transactions += count
@@ -175,6 +178,7 @@ class QuorumWriter:
             first_offset=waiting.first_offset,
             count=waiting.count,
             time_ms=waiting.time_ms,
+            before=self._seal,
         )
 
     def _encoded_aside(self, sealed: asyncio.Future[list[bytes]]) -> None:

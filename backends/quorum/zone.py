@@ -22,7 +22,7 @@ from eventdb.backends.quorum import hint as hints
 from eventdb.backends.quorum import identity as identities
 from eventdb.backends.quorum import promise as promises
 from eventdb.backends.quorum import zone_loops
-from eventdb.backends.quorum.align import agreed_end
+from eventdb.backends.quorum.align import compare, seal_before
 from eventdb.backends.quorum.claim import Place
 from eventdb.backends.quorum.files import write_all
 from eventdb.backends.quorum.hint_file import HintFile
@@ -35,6 +35,7 @@ from eventdb.backends.quorum.segment import CHUNK_BYTES, list_segments
 from eventdb.backends.quorum.segment_file import SegmentFile
 from eventdb.backends.quorum.view import Damage, Tail, ZoneView
 from eventdb.backends.quorum.window import Quorum
+from eventdb.backends.record import decode, follows, unlinked
 
 if TYPE_CHECKING:
     from eventdb.backends.quorum.zone_loop import Lanes
@@ -323,6 +324,8 @@ class Zone:
         if quorum.window.take(self.end, 1) is None:
             self._state(CATCHING_UP, f"from position {self.end}")
             self._fill()
+        else:
+            self._check_joint(seal_before(ops, self.directory, self.name, self.end))
         if not self._member:
             self._become_member()
 
@@ -383,24 +386,11 @@ class Zone:
     def _align(self) -> None:
         """Set `end` to where this zone's history is still the true one; drop what cannot be joined to it."""
         ops = self.ops
-        mine = ZoneView(ops, self.directory, self.name)
         # A source that lags would have what a majority holds cut off here.
         source = source_of(self._source(self._quorum.durable_end - 1))
-        other = source.view
-        try:
-            mine.refresh()
-            mine.mark(hints.load(ops, self.directory))
-            tail = mine.tail()
-            other.refresh()
-            other.mark(hints.load(other.ops, other.directory))
-            end = agreed_end(mine, tail, other, source.end)
-            first = other.first_position
-            last = mine.frame_at(end - 1) if end is not None else None
-            if not source.is_sound():
-                raise NotYet(f"{other.name} was replaced while it was read")
-        finally:
-            mine.close()
-            other.close()
+        end, first, tail, epoch = compare(ZoneView(ops, self.directory, self.name), source.view, source.end)
+        if not source.is_sound():
+            raise NotYet(f"{source.view.name} was replaced while it was read")
         voted = self._quorum.synced[self.index]
         if end is None:
             for segment in list_segments(ops, self.directory):
@@ -414,7 +404,7 @@ class Zone:
         if voted > end:
             self._quorum.unmark(self.index)  # a vote is never for more than the zone holds
         self.end = end
-        self._copied_epoch = last.epoch if last is not None else 0
+        self._copied_epoch = epoch
 
     def _become_member(self) -> None:
         """Count again after a rebuild. It forgot its promises: only a majority of the others knows them all."""
@@ -455,6 +445,7 @@ class Zone:
         """Copy from other zones until the window has what comes next. Raises NotYet, OSError, LostPromise."""
         tried: frozenset[int] = frozenset()
         window = self._quorum.window
+        before = seal_before(self.ops, self.directory, self.name, self.end)
         while window.first > self.end and not self._stopping:
             zone = self._source(self.end, tried)
             source = source_of(zone)
@@ -470,8 +461,11 @@ class Zone:
                         break
                     if not source.is_sound():  # its directory is another one by now, perhaps an older copy
                         raise NotYet(f"{view.name} was replaced while it was read")
+                    if not follows(chunk.frames[0], before):
+                        raise Damage(view.name, "-", self.end, 0, unlinked(self.end))
                     self._copied_epoch = chunk.frames[-1].epoch
                     self._write(chunk.raw, chunk.next_position)
+                    before = chunk.seal
                     self._vote()
                     if self._file.byte >= self.segment_bytes:
                         self._roll()
@@ -482,6 +476,14 @@ class Zone:
                 view.close()
         if window.first > self.end:
             raise NotYet("the writer ended before the zone was complete")
+        self._check_joint(before)
+
+    def _check_joint(self, before: int) -> None:
+        """What comes next from the writer must follow what the zone holds. Raises NotYet: it holds another history."""
+        frames = self._quorum.window.take(self.end, 1)
+        frame = decode(frames[0]) if frames else None
+        if frame is not None and not follows(frame, before):
+            raise NotYet(unlinked(self.end))
 
     def _vote(self) -> None:
         if self._member and self._quorum.mark(self.index, self.end):

@@ -80,8 +80,8 @@ def test_every_flipped_bit_of_a_frame_is_noticed() -> None:
 
 def test_a_newer_format_is_named_and_not_taken_for_damage() -> None:
     (raw,) = encode(b"from the future")
-    covered = bytes([2]) + raw[9:]  # byte 8 is the version; the checksum before it covers all of this
-    with pytest.raises(BadFrame, match="format version 2"):
+    covered = bytes([3]) + raw[9:]  # byte 8 is the version; the checksum before it covers all of this
+    with pytest.raises(BadFrame, match="format version 3; this program reads 1 to 2"):
         decode(raw[:4] + google_crc32c.value(covered).to_bytes(4, "little") + covered)
 
 

@@ -236,9 +236,9 @@ class ClaimedMeanwhile:
     def __getattr__(self, name: str) -> object:
         return getattr(self._log, name)
 
-    async def read(self, start: int = 0, *, follow: bool = False) -> AsyncIterator[Batch]:
+    async def read(self, start: int = 0, *, follow: bool = False, after: int = -1) -> AsyncIterator[Batch]:
         await self._claim()
-        async for batch in self._log.read(start, follow=follow):
+        async for batch in self._log.read(start, follow=follow, after=after):
             yield batch
 
 

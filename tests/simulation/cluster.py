@@ -65,9 +65,9 @@ class WatchedLog:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._log, name)
 
-    async def read(self, start: int = 0, *, follow: bool = False) -> AsyncIterator[Batch]:
+    async def read(self, start: int = 0, *, follow: bool = False, after: int = -1) -> AsyncIterator[Batch]:
         position = start
-        async with contextlib.aclosing(self._log.read(start, follow=follow)) as batches:  # type: ignore[type-var]
+        async with contextlib.aclosing(self._log.read(start, follow=follow, after=after)) as batches:  # type: ignore[type-var]
             async for batch in batches:
                 self._seen.read(self._who, position, batch)
                 position = batch.next_position

@@ -122,7 +122,7 @@ MUTATIONS: dict[str, Mutation] = {
     "serve-past-the-lease": Mutation(serve_past_the_lease, noticed=(7, 26, 33)),
     "skip-adoption": Mutation(skip_adoption, noticed=(8, 9, 11)),
     "read-fenced-records": Mutation(read_fenced_records, noticed=(46, 57, 131)),
-    "answer-at-once": Mutation(answer_at_once, noticed=(137, 202, 522)),
+    "answer-at-once": Mutation(answer_at_once, noticed=(638, 688, 691)),
 }
 
 

@@ -5,10 +5,10 @@ Each is logged as the SET of its result, so that replay neither parses nor adds.
 
 from __future__ import annotations
 
-from eventdb.engine.client import Client
 from eventdb.commands.data.strings import put_keeping_deadline, write_string
-from eventdb.protocol.longdouble import LongDouble, add, format_long_double, parse_long_double
+from eventdb.engine.client import Client
 from eventdb.engine.registry import command
+from eventdb.protocol.longdouble import LongDouble, add, format_long_double, parse_long_double
 from eventdb.protocol.replies import INT64_MAX, INT64_MIN, ReplyError, bulk, parse_int, wrong_type
 
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from eventdb.engine.client import Client
 from eventdb.commands.shared.scan_replies import parse_cursor, scan_options, scan_reply
+from eventdb.engine.client import Client
+from eventdb.engine.registry import command
+from eventdb.keyspace.types.hash import HashValue
 from eventdb.protocol.glob import glob_match
 from eventdb.protocol.longdouble import add as add_long_doubles
 from eventdb.protocol.longdouble import format_long_double, parse_long_double
-from eventdb.engine.registry import command
 from eventdb.protocol.replies import (
     BULK_HEADS,
     EMPTY_ARRAY,
@@ -31,7 +32,6 @@ from eventdb.protocol.replies import (
     syntax_error,
     wrong_type,
 )
-from eventdb.keyspace.types.hash import HashValue
 
 OVERFLOW: Final = "ERR increment or decrement would overflow"
 NAN_OR_INFINITY: Final = "ERR value is NaN or Infinity"

@@ -6,6 +6,7 @@ from typing import Final
 
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command, find_numkeys
+from eventdb.keyspace.types.list import ListValue, apply_lpop, apply_lpush, apply_rpop, apply_rpush
 from eventdb.protocol.replies import (
     EMPTY_ARRAY,
     NO_SUCH_KEY,
@@ -24,7 +25,6 @@ from eventdb.protocol.replies import (
     syntax_error,
     wrong_type,
 )
-from eventdb.keyspace.types.list import ListValue, apply_lpop, apply_lpush, apply_rpop, apply_rpush
 
 LEFT: Final = b"LEFT"
 RIGHT: Final = b"RIGHT"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from eventdb.engine.client import Client
 from eventdb.commands.data.lists import (
     LEFT,
     RIGHT,
@@ -18,9 +17,10 @@ from eventdb.commands.data.lists import (
     parse_side,
     pop_one,
 )
+from eventdb.engine.client import Client
 from eventdb.engine.registry import command, find_numkeys
-from eventdb.protocol.replies import INT64_MAX, ReplyError, null, null_array, parse_float, wrong_type
 from eventdb.keyspace.types.list import ListValue
+from eventdb.protocol.replies import INT64_MAX, ReplyError, null, null_array, parse_float, wrong_type
 
 NOT_A_TIMEOUT: Final = "ERR timeout is not a float or out of range"
 NEGATIVE_TIMEOUT: Final = "ERR timeout is negative"

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from eventdb.engine.client import Client
-from eventdb.commands.shared.scan_replies import parse_cursor, scan_options, scan_reply
 from eventdb.commands.data.hashes import COUNT_OUT_OF_RANGE, REPEATED_MAX, random_count
-from eventdb.protocol.glob import glob_match
+from eventdb.commands.shared.scan_replies import parse_cursor, scan_options, scan_reply
+from eventdb.engine.client import Client
 from eventdb.engine.registry import command, find_numkeys
+from eventdb.keyspace.types.set import Members, SetValue
+from eventdb.protocol.glob import glob_match
 from eventdb.protocol.replies import (
     EMPTY_ARRAY,
     NULL3,
@@ -28,7 +29,6 @@ from eventdb.protocol.replies import (
     syntax_error,
     wrong_type,
 )
-from eventdb.keyspace.types.set import Members, SetValue
 
 NOT_POSITIVE: Final = "ERR value is out of range, must be positive"
 NUMKEYS_SMALL: Final = "ERR numkeys should be greater than 0"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from eventdb.engine.client import Client
-from eventdb.keyspace.events import apply_set
 from eventdb.engine.registry import command
+from eventdb.keyspace.events import apply_set
+from eventdb.keyspace.types import string
 from eventdb.protocol.replies import (
     EMPTY_BULK,
     INT64_MAX,
@@ -22,7 +23,6 @@ from eventdb.protocol.replies import (
     syntax_error,
     wrong_type,
 )
-from eventdb.keyspace.types import string
 
 STRING_BYTES_MAX: Final = 512 << 20  # Redis's default proto-max-bulk-len
 TOO_LONG: Final = "ERR string exceeds maximum allowed size (proto-max-bulk-len)"

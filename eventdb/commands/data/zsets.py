@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from eventdb.engine.client import Client
 from eventdb.commands.shared.scan_replies import parse_cursor, scan_options, scan_reply
-from eventdb.protocol.glob import compile_glob
+from eventdb.engine.client import Client
 from eventdb.engine.registry import command, find_numkeys
+from eventdb.keyspace.types.zset import ZSetValue, score_text
+from eventdb.keyspace.value import Limits
+from eventdb.protocol.glob import compile_glob
 from eventdb.protocol.replies import (
     EMPTY_ARRAY,
     INT64_MAX,
@@ -32,8 +34,6 @@ from eventdb.protocol.replies import (
     syntax_error,
     wrong_type,
 )
-from eventdb.keyspace.value import Limits
-from eventdb.keyspace.types.zset import ZSetValue, score_text
 
 NOT_POSITIVE: Final = "ERR value is out of range, must be positive"
 NOT_A_NUMBER: Final = "ERR resulting score is not a number (NaN)"

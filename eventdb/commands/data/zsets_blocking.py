@@ -6,12 +6,12 @@ Source: redis src/t_zset.c, src/blocked.c. When a key became ready the handler r
 
 from __future__ import annotations
 
-from eventdb.engine.client import Client
 from eventdb.commands.data.lists_blocking import parse_timeout
 from eventdb.commands.data.zsets import PopMany, pop
+from eventdb.engine.client import Client
 from eventdb.engine.registry import command, find_numkeys
-from eventdb.protocol.replies import array, bulk, double, null_array, wrong_type
 from eventdb.keyspace.types.zset import ZSetValue
+from eventdb.protocol.replies import array, bulk, double, null_array, wrong_type
 
 
 def _first_zset(client: Client, keys: list[bytes]) -> tuple[bytes, ZSetValue] | None:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from eventdb.engine.client import Client
 from eventdb.commands.data.zsets import scored
 from eventdb.commands.data.zsets_range import store
+from eventdb.engine.client import Client
 from eventdb.engine.registry import command, find_numkeys
-from eventdb.protocol.replies import ReplyError, bulks, integer, parse_float, parse_int, syntax_error, wrong_type
 from eventdb.keyspace.types.ranking import in_order
 from eventdb.keyspace.types.set import SetValue
 from eventdb.keyspace.types.zset import ZSetValue
+from eventdb.protocol.replies import ReplyError, bulks, integer, parse_float, parse_int, syntax_error, wrong_type
 
 UNION: Final = 0
 INTER: Final = 1

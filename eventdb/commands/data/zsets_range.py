@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from eventdb.engine.client import Client
 from eventdb.commands.data.zsets import read_zset, remove_members, scored, write_zset
+from eventdb.engine.client import Client
 from eventdb.engine.registry import command
-from eventdb.protocol.replies import EMPTY_ARRAY, ZERO, ReplyError, bulks, integer, parse_int, syntax_error
 from eventdb.keyspace.types.ranking import Ranking
 from eventdb.keyspace.types.zset import ZSetValue, score_text
+from eventdb.protocol.replies import EMPTY_ARRAY, ZERO, ReplyError, bulks, integer, parse_int, syntax_error
 
 BAD_SCORE: Final = "ERR min or max is not a float"
 BAD_MEMBER: Final = "ERR min or max not valid string range item"
