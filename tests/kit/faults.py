@@ -171,8 +171,7 @@ async def until_up(log: QuorumLog, writer: QuorumWriter) -> LogInfo:
         await until(lambda: all(zone.health()[0] == "up" for zone in writer.zones))
         await until(lambda: all(zone.end >= writer.durable_end for zone in writer.zones))
         info = await log.info()
-        if [zone.state for zone in info.zones] == ["up"] * len(info.zones):
-            break
+        whole = {zone.end_position for zone in info.zones} == {info.end_position}
+        if whole and [zone.state for zone in info.zones] == ["up"] * len(info.zones):
+            return info
         assert time.monotonic() < deadline, info
-    assert {zone.end_position for zone in info.zones} == {info.end_position}, info
-    return info
