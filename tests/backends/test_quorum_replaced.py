@@ -19,7 +19,6 @@ from eventdb.backends.quorum import window
 from eventdb.backends.quorum.files import FileOps
 from eventdb.backends.quorum.joining import write_again
 from eventdb.backends.quorum.view import ZoneView
-from eventdb.backends.quorum.zone import Zone
 from tests.kit.faults import WRITING, Bench, append, crash, data_of, findings, read_all, until, until_up
 
 PWRITE = frozenset({"pwrite"})
@@ -60,7 +59,7 @@ async def test_changed_change_times_in_every_zone_stop_nothing(tmp_path: Path, z
 
 
 async def test_zones_whose_times_changed_at_once_cut_nothing_that_was_acknowledged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Zone c lags: whoever took its history for the true one would cut what a and b acknowledged."""
     bench = Bench(tmp_path)
@@ -70,18 +69,10 @@ async def test_zones_whose_times_changed_at_once_cut_nothing_that_was_acknowledg
     await until(lambda: all(zone.reached() == writer.durable_end for zone in writer.zones))
     bench.ops[2].stall(PWRITE)
     await bench.append(writer, *[b"acknowledged %d" % i for i in range(5)])
-    asked: list[str] = []
-    align = Zone._align
-
-    def counted(zone: Zone) -> None:
-        asked.append(zone.name)
-        align(zone)
-
-    monkeypatch.setattr(Zone, "_align", counted)
     for zone in bench.zones:
         change_times(zone)
     await asyncio.wait_for(bench.append(writer, b"later"), 5)
-    assert not asked, "a zone that bears our promise and all it voted for needs no other zone"
+    assert "cut at" not in caplog.text, "a zone that bears our promise and all it voted for needs no other zone"
     crash(writer)
     bench.ops[2].heal()
     log._progress.leave(writer.epoch)

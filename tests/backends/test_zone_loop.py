@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import resource
 import threading
 import time
 from collections.abc import Iterator
@@ -158,3 +159,57 @@ def test_frames_no_longer_held_are_asked_for_elsewhere(bench: Bench) -> None:
     assert bench.serve(made)[0] == BEHIND
     made.cut(CLAIM_END + 500)
     assert made.state() == (0, 0, [0])
+
+
+# -- the order of the steps, as zone.py has it: write, sync, look at the promise, vote, state the vote
+
+
+def test_a_promise_that_goes_while_the_write_is_under_way_leaves_no_vote(bench: Bench) -> None:
+    """Looked at before the write, the promise would still be there."""
+    made = lanes.Lanes(1, 1, CLAIM_END)
+    for _ in range(64):
+        made.add(os.urandom(1 << 20))
+    found: list[tuple[Any, ...]] = []
+
+    def serve() -> None:
+        promise = (os.fsencode(bench.promise), bench.inode, bench.changed_ns)
+        segment = (bench.fd, 7, CLAIM_END - 1, 1 << 40, 1 << 40)
+        hint = (bench.hint_fd, 0, 0, time.monotonic())
+        found.append(made.serve(0, promise, segment, (0, CLAIM_END - 1), (0, 0), hint, 0.02, 0.05, 0.01, 128 << 20))
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    while not made.busy_since(0):
+        pass
+    while bench.path.stat().st_size == 0 and thread.is_alive():
+        pass
+    still_writing = bench.path.stat().st_size < 64 << 20
+    bench.promise.unlink()
+    thread.join()
+    if not still_writing:
+        pytest.skip("the disk was quicker than this test")
+    assert found[0][0] == LOST and made.state()[0] == 0 and made.state()[2] == [0]
+
+
+def test_a_write_that_is_cut_short_leaves_no_vote(bench: Bench) -> None:
+    """The kernel takes 4 KiB of 10,000 bytes and then says EFBIG: what was taken is not all."""
+    made = lanes.Lanes(1, 1, CLAIM_END)
+    made.add(os.urandom(10_000))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        found = bench.serve(made)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert found[:2] == (FAILED, errno.EFBIG) and made.state()[0] == 0 and made.state()[2] == [0]
+
+
+def test_a_hint_states_what_was_counted_and_no_more(bench: Bench) -> None:
+    made = lanes.Lanes(3, 2, CLAIM_END)
+    for _ in range(5):
+        made.add(os.urandom(100))
+    made.mark(1, CLAIM_END + 1)  # another zone has two of the five
+    assert bench.serve(made)[0] == IDLE
+    stated = hints.decode(os.pread(bench.hint_fd, hints.BYTES_MAX, 0))
+    assert stated is not None and stated.durable_end == made.state()[0] == CLAIM_END + 1
+    assert stated.synced == tuple(made.state()[2])
