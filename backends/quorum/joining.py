@@ -8,15 +8,11 @@ place meanwhile, an older copy perhaps, bears another promise file.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from eventdb.backends.quorum.files import FileOps, sync_directory, write_all
 from eventdb.backends.quorum.promise import Promise
 from eventdb.backends.quorum.segment import CHUNK_BYTES, segment_name
 from eventdb.backends.quorum.view import Damage, ZoneView
-
-if TYPE_CHECKING:
-    from eventdb.backends.quorum.zone import Zone
 
 
 class Source:
@@ -30,12 +26,6 @@ class Source:
     def is_sound(self) -> bool:
         """What was read until now came from the directory that proved it. Raises OSError."""
         return self._promise is not None and self._promise.holds(self.view.ops)
-
-
-def source_of(zone: Zone) -> Source:
-    """The zone as it is now. Its promise is taken first: one made later is for another directory."""
-    promise = zone.promise
-    return Source(ZoneView(zone.ops, zone.directory, zone.name), zone.reached(), promise)
 
 
 def write_again(ops: FileOps, directory: str, zone: str, epoch: int, synced: int, end: int) -> None:

@@ -27,7 +27,7 @@ from eventdb.backends.quorum.claim import Place
 from eventdb.backends.quorum.files import write_all
 from eventdb.backends.quorum.hint_file import HintFile
 from eventdb.backends.quorum.identity import DamagedIdentity, Identity
-from eventdb.backends.quorum.joining import source_of, write_again
+from eventdb.backends.quorum.joining import Source, write_again
 from eventdb.backends.quorum.promise import LostPromise, Outbid, Promise
 from eventdb.backends.quorum.repair import repair_segment
 from eventdb.backends.quorum.runtime import Wake
@@ -144,6 +144,11 @@ class Zone:
     def reached(self) -> int:
         """`end` as it is now."""
         return max(self.end, self._quorum.synced[self.index]) if self._in_lane else self.end
+
+    def as_source(self) -> Source:
+        """The zone as it is now, for another one. The promise is taken first: a later one is for another directory."""
+        promise = self.promise
+        return Source(ZoneView(self.ops, self.directory, self.name), self.reached(), promise)
 
     def health(self) -> tuple[str, str]:
         lanes = self._quorum.lanes
@@ -387,7 +392,7 @@ class Zone:
         """Set `end` to where this zone's history is still the true one; drop what cannot be joined to it."""
         ops = self.ops
         # A source that lags would have what a majority holds cut off here.
-        source = source_of(self._source(self._quorum.durable_end - 1))
+        source = self._source(self._quorum.durable_end - 1).as_source()
         end, first, tail, epoch = compare(ZoneView(ops, self.directory, self.name), source.view, source.end)
         if not source.is_sound():
             raise NotYet(f"{source.view.name} was replaced while it was read")
@@ -448,7 +453,7 @@ class Zone:
         before = seal_before(self.ops, self.directory, self.name, self.end)
         while window.first > self.end and not self._stopping:
             zone = self._source(self.end, tried)
-            source = source_of(zone)
+            source = zone.as_source()
             view = source.view
             try:
                 view.refresh()
@@ -504,7 +509,7 @@ class Zone:
             if self._file.byte == 0:
                 return
             self._roll()
-        sources = [source_of(other) for other in self.others if other.true]
+        sources = [other.as_source() for other in self.others if other.true]
         repair_segment(self.ops, self.directory, self.name, name, sources)
 
     def _outbid(self) -> bool:

@@ -20,7 +20,7 @@ IDLE: Final = 6  # nothing came for long
 def make_lanes(zones: int, claim_end: int) -> Lanes | None:
     """What lets the zones' threads do without the interpreter; None where it was not built."""
     try:
-        from eventdb.backends.quorum import zone_loop
+        import eventdb.backends.quorum.zone_loop as zone_loop
     except ImportError:
         return None
     if zones > ZONES_MAX:

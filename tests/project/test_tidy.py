@@ -14,6 +14,12 @@ ROOT = Path(__file__).resolve().parents[2]
 FILE_LINES_MAX = 600
 FUNCTION_LINES_MAX = 75  # a screen
 ROOMS = ("backends", "replay", "eventdb")  # an import points to the same room or to one before it
+# The rooms of eventdb/, in order: an import may only point to the left, those for type checking too. Files at the top
+# of the package stand after all of them.
+HOUSE = (
+    "backends", "replay", "protocol", "metrics", "cluster", "security", "keyspace", "pipeline", "rdb", "engine",
+    "history", "scripting", "node", "commands", "server", "cli",
+)  # fmt: skip
 BANNED_FILES = {"utils.py", "util.py", "common.py", "base.py", "helpers.py", "helper.py", "misc.py"}
 # Words that sell, and words that belong to the making of the project and not to the project.
 BANNED_WORDS = (
@@ -55,7 +61,7 @@ def imported_names(tree: ast.AST) -> list[str]:
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module == "eventdb":
-            found += [f"eventdb.{alias.name}" for alias in node.names]
+            found += [f"eventdb.{alias.name}" for alias in node.names if alias.name != "__version__"]
         elif isinstance(node, ast.ImportFrom):
             found.append("." * node.level + (node.module or ""))
     return found
@@ -78,6 +84,60 @@ def test_imports_point_from_eventdb_to_replay_to_backends(path: Path) -> None:
         target = room_of(module)
         if target is not None:
             assert ROOMS.index(target) <= ROOMS.index(room), f"{name(path)}: {room} must not import {module}"
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts if parts[0] == "eventdb" else ("eventdb", *parts)).removesuffix(".__init__")
+
+
+def imported_modules(tree: ast.AST, known: set[str]) -> set[str]:
+    """The files that are imported: of `from package import name` the submodule, where there is one of that name."""
+    found = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module is not None:
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                found.add(inner if inner in known else node.module)
+    return found
+
+
+def house_room(module: str) -> int:
+    """The place in HOUSE of a module of eventdb; past its end for a file at the top, -1 for another project's."""
+    parts = module.split(".")
+    if parts[0] != "eventdb":
+        return -1
+    return HOUSE.index(parts[1]) if len(parts) > 1 and parts[1] in HOUSE else len(HOUSE)
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if path.relative_to(ROOT).parts[0] == "eventdb"], ids=name)
+def test_rooms_import_only_from_rooms_before_them(path: Path) -> None:
+    own = house_room(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    for module in imported_names(ast.parse(path.read_text())):
+        assert house_room(module) <= own, f"{name(path)} must not import {module}"
+
+
+def test_every_folder_of_the_package_is_a_room() -> None:
+    found = [path.relative_to(ROOT).parts for path in SOURCES]
+    assert {parts[1] for parts in found if parts[0] == "eventdb" and len(parts) > 2} <= set(HOUSE)
+
+
+def test_no_two_files_import_each_other() -> None:
+    """Circles of any length, those that exist only for type checking too."""
+    trees = {module_name(path): ast.parse(path.read_text()) for path in SOURCES}
+    graph = {module: imported_modules(tree, set(trees)) - {module} for module, tree in trees.items()}
+    done: set[str] = set()
+
+    def walk(module: str, trail: tuple[str, ...]) -> None:
+        assert module not in trail, " -> ".join((*trail[trail.index(module) :], module))
+        if module in done or module not in graph:
+            return
+        for each in graph[module]:
+            walk(each, (*trail, module))
+        done.add(module)
+
+    for module in graph:
+        walk(module, ())
 
 
 @pytest.mark.parametrize("path", PYTHON, ids=name)
