@@ -191,3 +191,15 @@ def test_the_links_make_two_top_folders_part_of_the_package() -> None:
     for room in ROOMS[:2]:
         link = ROOT / "eventdb" / room
         assert link.is_symlink() and link.readlink() == Path("..") / room
+
+
+def test_architecture_names_every_room_and_no_file_that_is_gone() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    rooms = {path.parent.name for path in (ROOT / "eventdb").glob("*/__init__.py")}
+    for room in rooms - set(ROOMS[:2]):
+        assert f"| `eventdb/{room}/` |" in text, f"ARCHITECTURE's table of rooms leaves out eventdb/{room}/"
+    files = {path.name for path in PYTHON} | {path.name for path in FILES}
+    for file in re.findall(r"`(?:[\w/]+/)?(\w+\.(?:py|c))`", text):
+        assert file in files, f"ARCHITECTURE names {file}, and there is no such file"
+    for path in re.findall(r"`((?:eventdb|backends|replay|tests)/[\w/]+(?:\.\w+)?/?)`", text):
+        assert (ROOT / path).exists(), f"ARCHITECTURE names {path}, and there is no such place"
