@@ -1,0 +1,260 @@
+"""One call or more of every command, for tests that ask something of all of them.
+
+The keyspace that `filled` makes: s and t hold strings, n a number, l and m lists, h a hash, a and b sets, y and z
+sorted sets, v a string with a deadline. A command without a line here fails the tests that use the table.
+"""
+
+from __future__ import annotations
+
+from tests.kit.harness import Local
+
+FILL = """
+SET s hello
+SET t world
+SET n 5
+SET v short-lived PX 100000
+RPUSH l 1 2 3
+RPUSH m 4 5
+HSET h f 1 g 2
+SADD a 1 2 3
+SADD b 2 3 4
+ZADD y 1 p 2 q
+ZADD z 2 q 3 r
+"""
+
+CALLS = """
+ACL WHOAMI
+APPEND s more
+ASKING
+AUTH secret
+BGREWRITEAOF
+BGSAVE
+BLMOVE l m LEFT RIGHT 1
+BLMPOP 1 2 gone l LEFT
+BLPOP gone l 1
+BRPOP l 1
+BRPOPLPUSH l m 1
+BZMPOP 1 1 z MIN
+BZPOPMAX z 1
+BZPOPMIN gone z 1
+COMMAND
+COPY s new
+COPY s new DB 1
+DBSIZE
+DEBUG SET-ACTIVE-EXPIRE 1
+DECR n
+DECRBY n 2
+DEL s gone t
+DISCARD
+ECHO hello
+EVENTDB.DIGEST
+EVENTDB.OFFSET
+EVENTDB.WAITFOR 0
+EXEC
+EXISTS s gone
+EXPIRE s 100
+EXPIRE s -1
+EXPIREAT s 99999999999
+EXPIRETIME v
+FLUSHALL
+FLUSHDB
+GET s
+GETDEL s
+GETEX s EX 100
+GETEX v PERSIST
+GETRANGE s 0 2
+GETSET s new
+HDEL h f
+HELLO 3
+HEXISTS h f
+HGET h f
+HGETALL h
+HINCRBY h f 1
+HINCRBYFLOAT h f 1.5
+HKEYS h
+HLEN h
+HMGET h f gone
+HMSET h f 9
+HRANDFIELD h 2 WITHVALUES
+HSCAN h 0
+HSET h f 1 k 2
+HSETNX h k 2
+HSTRLEN h f
+HVALS h
+INCR n
+INCRBY n 3
+INCRBYFLOAT n 1.5
+INFO
+KEYS *
+LASTSAVE
+LCS s t
+LINDEX l 0
+LINSERT l BEFORE 2 x
+LLEN l
+LMOVE l m LEFT RIGHT
+LMPOP 2 gone l LEFT COUNT 2
+LPOP l
+LPOS l 2
+LPUSH l 0
+LPUSHX l 0
+LRANGE l 0 -1
+LREM l 0 2
+LSET l 0 x
+LTRIM l 1 1
+MGET s t gone
+MOVE s 1
+MSET s 1 new 2
+MSETNX new 1 newer 2
+MSETNX s 1 newer 2
+MULTI
+PERSIST v
+PEXPIRE s 100000
+PEXPIREAT s 99999999999999
+PEXPIRETIME v
+PING
+PSETEX s 100000 x
+PTTL v
+PUBLISH channel message
+PUNSUBSCRIBE
+QUIT
+RANDOMKEY
+READONLY
+READWRITE
+RENAME s new
+RENAMENX s new
+RENAMENX s t
+RESET
+ROLE
+RPOP l 2
+RPOPLPUSH l m
+RPUSH l 9
+RPUSHX l 9
+SADD a 9
+SAVE
+SCAN 0
+SCARD a
+SDIFF a b
+SDIFFSTORE new a b
+SELECT 1
+SET s x
+SET s x PX 1000 GET
+SET s x NX
+SETEX s 100 x
+SETNX new x
+SETRANGE s 1 X
+SINTER a b
+SINTERCARD 2 a b
+SINTERSTORE new a b
+SISMEMBER a 1
+SMEMBERS a
+SMISMEMBER a 1 9
+SMOVE a b 1
+SORT l
+SORT l BY s* GET # STORE new
+SORT_RO l DESC
+SPOP a
+SPUBLISH channel message
+SRANDMEMBER a 2
+SREM a 1
+SSCAN a 0
+STRLEN s
+SUBSTR s 0 1
+SUNION a b
+SUNIONSTORE new a b
+SUNSUBSCRIBE
+SWAPDB 0 1
+TIME
+TOUCH s gone
+TTL v
+TYPE s
+UNLINK s t
+UNSUBSCRIBE
+UNWATCH
+WAIT 0 10
+WAITAOF 0 0 10
+WATCH s
+ZADD z 5 new
+ZCARD z
+ZCOUNT z 0 9
+ZDIFF 2 y z WITHSCORES
+ZDIFFSTORE new 2 y z
+ZINCRBY z 1 q
+ZINTER 2 y z
+ZINTERCARD 2 y z
+ZINTERSTORE new 2 y z
+ZLEXCOUNT z - +
+ZMPOP 2 gone z MIN
+ZMSCORE z q gone
+ZPOPMAX z
+ZPOPMIN z
+ZRANDMEMBER z 2
+ZRANGE z 0 -1
+ZRANGEBYLEX z - +
+ZRANGEBYSCORE z 0 9
+ZRANGESTORE new z 0 -1
+ZRANK z q
+ZREM z q
+ZREMRANGEBYLEX z - +
+ZREMRANGEBYRANK z 0 0
+ZREMRANGEBYSCORE z 0 9
+ZREVRANGE z 0 -1
+ZREVRANGEBYLEX z + -
+ZREVRANGEBYSCORE z 9 0
+ZREVRANK z q
+ZSCAN z 0
+ZSCORE z q
+ZUNION 2 y z
+ZUNIONSTORE new 2 y z WEIGHTS 1 2
+CLIENT CACHING YES
+CLIENT GETNAME
+CLIENT GETREDIR
+CLIENT HELP
+CLIENT ID
+CLIENT INFO
+CLIENT KILL 10.0.0.1:1
+CLIENT LIST
+CLIENT NO-EVICT ON
+CLIENT NO-TOUCH ON
+CLIENT PAUSE 1
+CLIENT REPLY ON
+CLIENT SETINFO LIB-NAME x
+CLIENT SETNAME x
+CLIENT TRACKING OFF
+CLIENT TRACKINGINFO
+CLIENT UNBLOCK 99
+CLIENT UNPAUSE
+CONFIG GET *
+CONFIG HELP
+CONFIG RESETSTAT
+CONFIG REWRITE
+CONFIG SET timeout 0
+MEMORY DOCTOR
+MEMORY HELP
+MEMORY STATS
+MEMORY USAGE h
+OBJECT ENCODING h
+OBJECT FREQ h
+OBJECT HELP
+OBJECT IDLETIME h
+OBJECT REFCOUNT h
+CLUSTER COUNTKEYSINSLOT 3828
+CLUSTER GETKEYSINSLOT 3828 10
+"""
+
+# What answers an error whatever it is given, or touches no key by its nature: nothing to ask of them here.
+UNASKED = (
+    "CLUSTER", "COMMAND|", "SENTINEL", "LATENCY", "SLOWLOG", "PUBSUB", "MODULE", "ACL|", "REPLICAOF", "SLAVEOF",
+    "FAILOVER", "SHUTDOWN", "EVENTDB.ANNOUNCE", "EVENTDB.PUBLISH", "SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE",
+)  # fmt: skip
+
+
+def filled(local: Local) -> Local:
+    """Bring the keyspace into the state that CALLS are written for."""
+    for line in FILL.split("\n"):
+        if line:
+            local.raw(*line.split())
+    return local
+
+
+def calls() -> list[list[str]]:
+    return [line.split(" ") for line in CALLS.split("\n") if line]
