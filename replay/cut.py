@@ -13,8 +13,6 @@ from eventdb.replay.follower import BeyondEnd
 from eventdb.replay.reading import reading, search_start
 from eventdb.replay.times import format_ms
 
-LATEST = "latest"
-
 
 class NothingThere(LogError):  # noqa: N818 - named as the errors of log.py are
     """The log has no transaction at or before the wanted place."""

@@ -58,7 +58,6 @@ class History:
         self.time_ms = 0
         self.record_start = 0  # position of the first fragment of the record we are in the middle of
         self.open = False  # we are in the middle of a record
-        self.void = 0  # frames passed over
 
     @property
     def known(self) -> bool:
@@ -69,7 +68,6 @@ class History:
         if frame.kind == CLAIM:
             return self._takes_claim(frame)
         if frame.position != position or (self.known and frame.epoch < self.epoch):
-            self.void += 1
             return False
         if not self.known:
             self.epoch = frame.epoch
@@ -97,7 +95,6 @@ class History:
             self.epoch = frame.epoch - 1
             self.next_offset = frame.first_offset
         if not self.known or frame.epoch != self.epoch + 1:
-            self.void += 1
             return False
         self.epoch = frame.epoch
         self.seal = _joined(self.seal, frame)

@@ -14,7 +14,6 @@ from typing import Final
 from eventdb.keyspace.value import DIGEST_BYTES, DIGEST_MODULUS, Limits, Order, Value, digest_of
 
 DATABASES: Final = 16
-Stored = object  # bytes | bytearray | Value; a bare object keeps the compiled dict access cheap
 
 
 class Db:

@@ -124,12 +124,6 @@ def push(items: list[bytes], resp3: bool) -> bytes:
     return b"%b%d\r\n%b" % (head, len(items), b"".join(items))
 
 
-def boolean(value: bool, resp3: bool) -> bytes:
-    if resp3:
-        return b"#t\r\n" if value else b"#f\r\n"
-    return ONE if value else ZERO
-
-
 def double(value: float, resp3: bool) -> bytes:
     """A score: `,1.5` in RESP3, a bulk string in RESP2."""
     text = format_double(value)
