@@ -85,7 +85,7 @@ bench-nodes: $(VENV)/.dev redis kafka build ## failovers, replicas, lag: BENCH_A
 	$(PY) -m benchmarks.nodes $(BENCH_ARGS)
 
 lock: $(VENV)/.dev ## pin the dependencies anew: requirements/*.txt
-	CUSTOM_COMPILE_COMMAND="make lock" $(LOCK) --upgrade -o requirements/run.txt pyproject.toml requirements/build.in
+	CUSTOM_COMPILE_COMMAND="make lock" $(LOCK) --upgrade --extra all -o requirements/run.txt pyproject.toml requirements/build.in
 	CUSTOM_COMPILE_COMMAND="make lock" $(LOCK) --upgrade -o requirements/dev.txt requirements/dev.in
 
 clean: pure ## remove what was built or cached; data/ stays

@@ -41,7 +41,12 @@ def known() -> str:
 def _backend(scheme: str, url: str) -> Backend:
     if scheme in _BUILT_IN:
         module, function = _BUILT_IN[scheme]
-        found = getattr(import_module(module), function)
+        try:
+            found = getattr(import_module(module), function)
+        except ModuleNotFoundError as error:
+            if scheme != "kafka" or not str(error.name).startswith("aiokafka"):
+                raise
+            raise BadLogURL(f"{scheme}: needs aiokafka, which is not installed: pip install 'eventdb[kafka]'") from None
     else:
         entries: list[EntryPoint] = list(entry_points(group=GROUP, name=scheme))
         if not entries:

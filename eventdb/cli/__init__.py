@@ -7,6 +7,21 @@ line that makes no sense, 130 stopped by Ctrl-C.
 Nothing heavy is imported before a command runs: `eventdb --help` answers at once.
 """
 
-from eventdb.cli.app import app
+from __future__ import annotations
 
-__all__ = ["app"]
+import sys
+from importlib import import_module
+
+NEEDED = ("typer", "rich")
+
+
+def app() -> None:
+    """The command `eventdb`; says what to install where the packages of the command line are missing."""
+    for name in NEEDED:
+        try:
+            import_module(name)
+        except ModuleNotFoundError:
+            sys.exit(f"eventdb: the command line needs {name}, which is not installed: pip install 'eventdb[cli]'")
+    from eventdb.cli.app import app as command
+
+    command(prog_name="eventdb")

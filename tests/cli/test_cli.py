@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from eventdb import __version__
 from eventdb.backends import open_log
-from eventdb.cli import app
+from eventdb.cli.app import app
 from tests.conftest import StartServer, free_port, wait_until
 from tests.kit.machines import START_MS, Scribe, set_transaction
 
