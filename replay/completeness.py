@@ -4,19 +4,24 @@ A restore claims its target as node `RESTORING` before it copies anything, and c
 it has read everything back and compared the digests. What follows the first claim is provisional until the second.
 Every reader that rebuilds state looks at the claims as they pass (`Completeness`), so a server, a digest or another
 restore refuses half a copy wherever the restore was killed, even when another node claimed the log in between.
+The two names begin with a control character, which no node may have in its name (cluster/topology.py). Version 0.1
+wrote names that a user could choose too; they count only with what no node has: the source's URL as an address.
 Nothing has to be renamed and no file stands beside the log, so this holds for zones that are mount points, and for
 Kafka, alike.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from eventdb.backends.log import Log, LogError, LogInfo, Record, RecordKind
 from eventdb.replay.reading import reading, search_start
 
-RESTORING: Final = "eventdb-restoring"
-RESTORED: Final = "eventdb-restored"
+RESTORING: Final = "\x01restoring"
+RESTORED: Final = "\x01restored"
+_OLD: Final = {"eventdb-restoring": RESTORING, "eventdb-restored": RESTORED}
+_ADDRESS: Final = re.compile(r".*:\d{1,5}")
 
 
 class Incomplete(LogError):  # noqa: N818 - named as the errors of log.py are
@@ -79,8 +84,11 @@ async def _next_claim(log: Log, info: LogInfo, after: Record) -> Record:
 
 
 def claimant(record: Record) -> str:
-    """The node that a CLAIM record names."""
-    return record.body.decode("utf-8", "replace").partition(" ")[0]
+    """The node that a CLAIM record names; RESTORING or RESTORED for a restore."""
+    node, _, address = record.body.decode("utf-8", "replace").partition(" ")
+    if node in _OLD and address and not _ADDRESS.fullmatch(address):
+        return _OLD[node]
+    return node
 
 
 def incomplete(url: str) -> Incomplete:

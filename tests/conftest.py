@@ -56,7 +56,10 @@ def _guard_the_build() -> str:
 
 BUILD = _guard_the_build()
 
+from eventdb import commands  # noqa: E402 - what is imported is guarded
 from tests.kit.kafka_brokers import kafka, opened, three_brokers  # noqa: E402, F401 - fixtures; they import what is guarded
+
+commands.load()  # a test may make a node or an engine by itself, where a server would load them
 
 
 def pytest_configure() -> None:

@@ -303,3 +303,32 @@ async def test_a_long_history_is_copied_within_bounds(opened: OpenLog) -> None:
     done = await restore(opened("source"), opened("target"), ToOffset(59), Notebook)
     assert (done.key_count, done.body_bytes > 20 << 20) == (7, True)
     assert await data_of(opened("target")) == (await data_of(opened("source")))[:59]
+
+
+@pytest.mark.parametrize("name", ["eventdb-restoring", "eventdb-restored", "restoring"])
+async def test_no_name_of_a_node_makes_a_log_half_a_restore(tmp_path: Path, name: str) -> None:
+    log = open_log(f"quorum:{tmp_path / 'log'}")
+    writer = await log.claim(name, "127.0.0.1:6379")
+    await writer.append(
+        b"*2\r\n$1\r\nx\r\n*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n", first_offset=1, count=1, time_ms=1
+    )
+    await writer.close()
+    await check_complete(log)
+    claims = [record for record in await records_of(log) if record.kind is RecordKind.CLAIM]
+    assert [claimant(record) for record in claims] == [name]
+    await log.close()
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        (b"eventdb-restoring quorum:/old/data", RESTORING),
+        (b"eventdb-restored kafka://broker:9092/topic", RESTORED),
+        (b"eventdb-restoring node.example:6379", "eventdb-restoring"),
+        (b"eventdb-restoring", "eventdb-restoring"),
+        (RESTORING.encode() + b" quorum:./data", RESTORING),
+    ],
+)
+def test_a_restore_of_an_older_version_is_told_by_the_url_of_its_source(body: bytes, found: str) -> None:
+    record = Record(0, 1, RecordKind.CLAIM, 1, 0, 1, body, -1)
+    assert claimant(record) == found
