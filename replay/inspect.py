@@ -19,6 +19,9 @@ from eventdb.replay.transaction import decode
 
 # What needs no quotes when a person types it into redis-cli.
 PLAIN: Final = re.compile(rb"[!#-&(-\[\]-~]+")
+# What a person is shown of an event, unless all of it is asked for: two values of 40 MB are no answer at 3 a.m.
+ARGUMENT_BYTES_SHOWN: Final = 128
+ARGUMENTS_SHOWN: Final = 32
 ESCAPES: Final = {10: "\\n", 13: "\\r", 9: "\\t", 7: "\\a", 8: "\\b", 34: '\\"', 92: "\\\\"}
 
 
@@ -97,14 +100,31 @@ def quote(arg: bytes) -> str:
     return "".join(parts)
 
 
-def lines(item: Entry) -> list[str]:
-    """One line an event: offset, time, [database who], command. A claim is a comment, as it changes no key."""
+def shortened(event: list[bytes]) -> str:
+    """An event as `quote` shows it, long arguments and long lists of them cut, each with what was left out."""
+    shown: list[str] = []
+    for arg in event[:ARGUMENTS_SHOWN]:
+        left = len(arg) - ARGUMENT_BYTES_SHOWN
+        shown.append(quote(arg) if left <= 0 else f"{quote(arg[:ARGUMENT_BYTES_SHOWN])}…({left:,} more bytes)")
+    if len(event) > ARGUMENTS_SHOWN:
+        shown.append(f"…({len(event) - ARGUMENTS_SHOWN:,} more arguments)")
+    return " ".join(shown)
+
+
+def lines(item: Entry, *, full: bool = False) -> list[str]:
+    """One line an event: offset, time, [database who], command. A claim is a comment, as it changes no key.
+
+    full: values are shown to their end.
+    """
     at = format_ms(item.time_ms)
     if item.offset == 0:
         after = f"the last transaction before it is of {at}" if item.time_ms else "no transaction before it"
         return [f"# epoch {item.epoch} claimed by {item.origin or 'nobody'}; {after}"]
     head = f"{item.offset} {at}"
-    shown = [f"{head} [{db} {item.origin}] {' '.join(map(quote, event))}" for db, event in item.events]
+    shown = [
+        f"{head} [{db} {item.origin}] {' '.join(map(quote, event)) if full else shortened(event)}"
+        for db, event in item.events
+    ]
     return shown or [f"{head} [0 {item.origin}] # no event"]
 
 

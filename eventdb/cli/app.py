@@ -243,6 +243,7 @@ def restore(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only show where the cut is, with the last events before it.")
     ] = False,
+    full: Annotated[bool, typer.Option("--full", help="With --dry-run: show long values to their end.")] = False,
 ) -> None:
     """Copy a log up to an exact offset or time into a new log, and prove the copy.
 
@@ -266,7 +267,7 @@ def restore(
     source = terminal.open_source(log)
     target = None if into is None else terminal.open_source(into)
     if dry_run or target is None:
-        terminal.run(dry(source, target, to))
+        terminal.run(dry(source, target, to, full=full))
     else:
         terminal.run(real(source, target, to))
 

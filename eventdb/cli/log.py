@@ -99,16 +99,18 @@ def tail(
     ] = None,
     count: Annotated[int, typer.Option("--count", "-n", min=0, help="Without --from: how many of the last ones.")] = 10,
     as_json: AsJSON = False,
+    full: Annotated[bool, typer.Option("--full", help="Show long values to their end.")] = False,
 ) -> None:
     """Print transactions as people read Redis commands: offset, time, \\[database client], command.
 
-    One line an event; the events of one transaction share an offset. Arguments are quoted as redis-cli does.
+    One line an event; the events of one transaction share an offset. Arguments are quoted as redis-cli does; long ones
+    are cut, with the number of bytes left out (--json never cuts).
     """
     source = terminal.open_source(log)
-    terminal.run(_tail(source, from_offset, count, follow, as_json))
+    terminal.run(_tail(source, from_offset, count, follow, as_json, full))
 
 
-async def _tail(source: Log, from_offset: int | None, count: int, follow: bool, as_json: bool) -> None:
+async def _tail(source: Log, from_offset: int | None, count: int, follow: bool, as_json: bool, full: bool) -> None:
     from eventdb.replay.follower import BeyondEnd
     from eventdb.replay.inspect import tail as entries
 
@@ -118,18 +120,18 @@ async def _tail(source: Log, from_offset: int | None, count: int, follow: bool, 
     elif from_offset > found.last_offset and not follow:
         raise BeyondEnd(from_offset, found.last_offset, source.url)
     async for entry in entries(source, from_offset, follow=follow):
-        _print_entry(entry, as_json)
+        _print_entry(entry, as_json, full)
         if follow:
             sys.stdout.flush()
 
 
-def _print_entry(entry: Entry, as_json: bool) -> None:
+def _print_entry(entry: Entry, as_json: bool, full: bool) -> None:
     from eventdb.replay import inspect
 
     if as_json:
         print(json.dumps(inspect.as_json(entry), ensure_ascii=False))
     else:
-        for line in inspect.lines(entry):
+        for line in inspect.lines(entry, full=full):
             print(line)
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from eventdb.backends import RecordKind, Writer
 from eventdb.cluster.lease import BEATS, LONE_LEASE_MS, Holder, Statement
 from eventdb.engine.client import LEASELESS
+from eventdb.pipeline.record_clock import RecordClock
 from eventdb.protocol.replies import ReplyError
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class Tenure:
         on_failure: Callable[[BaseException], None],
         *,
         may_be_alone: bool = True,
+        clock: RecordClock | None = None,
     ) -> None:
         """may_be_alone: nobody can reach this log who is out of this machine's sight (see `_go_on_alone`)."""
         self.engine = engine
@@ -66,6 +67,7 @@ class Tenure:
         self.sent = 0.0  # when the newest append was sent
         self.on_members: Callable[[], None] | None = None
         self._monotonic = monotonic
+        self._clock = clock or RecordClock(monotonic)  # of records
         self._on_failure = on_failure
         self._heard: dict[str, float] = {}
         self._stated = 0.0
@@ -188,7 +190,7 @@ class Tenure:
             body,
             first_offset=writer.next_offset,
             count=0,
-            time_ms=max(int(time.time() * 1000), writer.last_time_ms),
+            time_ms=self._clock.now_ms(writer.last_time_ms),
             kind=RecordKind.HEARTBEAT,
         )
         future.add_done_callback(self._appended)

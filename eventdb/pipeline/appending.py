@@ -6,9 +6,10 @@ Apart from node.py because it runs for each batch: this is compiled, the node is
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
+
+from eventdb.pipeline.record_clock import RecordClock
 
 if TYPE_CHECKING:
     from eventdb.backends import Writer
@@ -23,6 +24,7 @@ class Appending:
         self.on_failure = on_failure  # an append failed, or was cancelled (None): nothing pending will be confirmed
         self.on_durable: Callable[[float], None] | None = None  # an append is durable that was sent at that moment
         self.monotonic = monotonic
+        self.clock = RecordClock(monotonic)
         self.writer: Writer | None = None
         self.commit: Commit | None = None  # a fenced node gets another one
         self.on_reached: Callable[[], None] | None = None  # the durable offset has moved
@@ -44,7 +46,7 @@ class Appending:
             batch.body(),
             first_offset=batch.first_offset,
             count=batch.count,
-            time_ms=max(int(time.time() * 1000), writer.last_time_ms),
+            time_ms=self.clock.now_ms(writer.last_time_ms),
         )
         future.add_done_callback(lambda done: self._appended(commit, batch, sent, done))
 

@@ -9,12 +9,14 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import redis
 from typer.testing import CliRunner
 
+import eventdb
 from eventdb import __version__
 from eventdb.backends import open_log
 from eventdb.cli.app import app
@@ -245,7 +247,7 @@ def test_a_dry_run_shows_the_cut_and_writes_nothing(url: str, tmp_path: Path) ->
     lines = found.out.splitlines()
     assert lines[0].startswith("would restore offsets 1 to 11 of ") and lines[0].endswith("22:13:23.000Z")
     assert lines[1] == "would leave out 2 later transactions, up to offset 13"
-    at = lines.index("first behind the cut, left out:")
+    at = lines.index("first after the cut, left out:")
     assert lines[at - 1].endswith("SET key:11 11") and lines[at + 1].endswith("SET key:12 12")
     assert not into.exists()
     assert run("restore", "--log", url, "--to-latest", "--dry-run").code == 0
@@ -391,3 +393,36 @@ def test_serve_refuses_what_it_does_not_know(tmp_path: Path, options: list[str],
     assert found.code == 2
     assert found.err.splitlines()[-1].startswith("eventdb: ") and text in found.err
     assert "Traceback" not in found.err
+
+
+def test_long_values_are_cut_unless_all_is_asked_for(tmp_path: Path) -> None:
+    """Two values of 40 MB are no answer to where the cut is."""
+    url = f"quorum:{tmp_path / 'log'}"
+    with eventdb.open_sync(url) as database:
+        database.execute("SET", "large", b"x" * 200_000)
+        database.execute("RPUSH", "many", *(b"%d" % n for n in range(1000)))
+    for command in (["log", "tail", "--log", url], ["restore", "--log", url, "--to-latest", "--dry-run"]):
+        found = run(*command)
+        assert found.code == 0 and len(found.out) < 2000, command
+        assert "…(199,872 more bytes)" in found.out and "…(970 more arguments)" in found.out
+        assert "x" * 200_000 in run(*command, "--full").out
+    assert "x" * 200_000 in run("log", "tail", "--log", url, "--json").out, "what is for a program is whole"
+
+
+def test_a_log_from_a_clock_that_was_ahead_is_told_when_a_time_is_asked_for(tmp_path: Path) -> None:
+    day_ahead_ms = int(time.time() * 1000) + 86_400_000
+
+    async def write() -> None:
+        log = open_log(f"quorum:{tmp_path / 'log'}")
+        scribe = await Scribe.claim(log)
+        for at_ms in (START_MS, day_ahead_ms, day_ahead_ms):
+            await scribe.write([set_transaction("key", str(at_ms))], at_ms)
+        await scribe.writer.close()
+        await log.close()
+
+    asyncio.run(write())
+    options = ["restore", "--log", f"quorum:{tmp_path / 'log'}", "--to-time", "now"]
+    for found in (run(*options, "--dry-run"), run(*options, "--into", f"quorum:{tmp_path / 'copy'}")):
+        assert found.code == 0
+        assert "2 later transactions, up to offset 3" in found.out + found.err
+        assert "ahead of this machine's clock" in found.err and "--to-offset is exact" in found.err
