@@ -11,7 +11,8 @@ import random
 from hashlib import blake2b
 from typing import Final
 
-from eventdb.keyspace.value import DIGEST_BYTES, DIGEST_MODULUS, Limits, Order, Value, digest_of
+from eventdb.keyspace.order import Order
+from eventdb.keyspace.value import DIGEST_BYTES, DIGEST_MODULUS, Limits, Value, digest_of
 
 DATABASES: Final = 16
 
@@ -24,7 +25,7 @@ class Db:
         self.keyspace = keyspace
         self.values: dict[bytes, object] = {}
         self.expires: dict[bytes, int] = {}  # key -> Unix ms at which it is gone
-        self.order = Order([])
+        self.order: Order | None = None  # made for the first SCAN or RANDOMKEY
         # (deadline, key), some stale; kept only on a primary, which is who expires keys.
         self.deadlines: list[tuple[int, bytes]] | None = None
 
@@ -33,8 +34,8 @@ class Db:
         values = self.values
         before = len(values)
         values[key] = value
-        if len(values) != before:
-            self.order.keys.append(key)
+        if len(values) != before and self.order is not None:
+            self.order.added(key)
 
     def delete(self, key: bytes) -> bool:
         """Remove key, value and deadline; False when there was no such key."""
@@ -44,7 +45,8 @@ class Db:
         del values[key]
         if self.expires:
             self.expires.pop(key, None)
-        self.order.removed(values)
+        if self.order is not None:
+            self.order.removed(key)
         return True
 
     def set_deadline(self, key: bytes, at_ms: int) -> None:
@@ -75,13 +77,20 @@ class Db:
                 found.append(key)
         return found
 
+    def places(self) -> Order:
+        """The Order of the keys, to pick from or to scan."""
+        order = self.order
+        if order is None:
+            order = self.order = Order(list(self.values))
+        return order
+
     def random_key(self, rng: random.Random) -> bytes | None:
-        return self.order.pick(rng, self.values) if self.values else None
+        return self.places().pick(rng) if self.values else None
 
     def clear(self) -> None:
         self.values = {}
         self.expires = {}
-        self.order = Order([])
+        self.order = None
         if self.deadlines is not None:
             self.deadlines = []
 

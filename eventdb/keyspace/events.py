@@ -97,7 +97,8 @@ def apply_transactions(keyspace: Keyspace, transactions: list[list[bytes | list[
                 before = len(values)
                 values[key] = argv[2]
                 if len(values) != before:
-                    db.order.keys.append(key)
+                    if db.order is not None:
+                        db.order.added(key)
                 elif db.expires:
                     db.expires.pop(key, None)
             elif name == b"SELECT":

@@ -205,7 +205,7 @@ def test_match_filters_by_field_and_count_bounds_a_step() -> None:
     local("HSET", "h", *(word for i in range(600) for word in (f"f{i}", f"f{i}")))
     assert sorted(scan_all(local, "MATCH", "f1?", "COUNT", 50)) == sorted(b"f1%d" % i for i in range(10))
     reply = local("HSCAN", "h", 0)
-    assert isinstance(reply, list) and len(reply[1]) == 20
+    assert isinstance(reply, list) and 20 <= len(reply[1]) < 100
 
 
 @pytest.mark.parametrize("size", [5, 300])

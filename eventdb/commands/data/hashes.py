@@ -342,7 +342,7 @@ def hscan(client: Client, argv: list[bytes]) -> bytes:
     if value.scanned_whole():
         cursor, found = 0, list(fields)
     else:
-        cursor, found = value.places().scan(cursor, count, fields)
+        cursor, found = value.places().scan(cursor, count)
     flat: list[bytes] = []
     for field in found:
         if pattern is None or glob_match(pattern, field):

@@ -399,7 +399,7 @@ def sscan(client: Client, argv: list[bytes]) -> bytes:
     if value.scanned_whole():
         cursor, found = 0, list(members)
     else:
-        cursor, found = value.places().scan(cursor, count, members)
+        cursor, found = value.places().scan(cursor, count)
     if pattern is not None:
         found = [member for member in found if glob_match(pattern, member)]
     return scan_reply(cursor, found)

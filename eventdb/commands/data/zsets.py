@@ -468,7 +468,7 @@ def zscan(client: Client, argv: list[bytes]) -> bytes:
     if whole:
         next_cursor, members = 0, value.ranked().slice(0, len(value.scores))
     else:
-        next_cursor, members = value.places().scan(cursor, count, value.scores)
+        next_cursor, members = value.places().scan(cursor, count)
     if pattern is not None:
         match = compile_glob(pattern).fullmatch
         members = [member for member in members if match(member) is not None]

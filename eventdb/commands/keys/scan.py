@@ -62,7 +62,7 @@ def scan(client: Client, argv: list[bytes]) -> bytes:
         else:
             raise syntax_error()
     db = client.db
-    cursor, keys = db.order.scan(cursor, count, db.values)
+    cursor, keys = db.places().scan(cursor, count)
     keys = hide_expired(client, matching(pattern, keys))
     if kind is not None:
         keys = [key for key in keys if type_of(db.values[key]) == kind]

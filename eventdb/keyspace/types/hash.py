@@ -13,8 +13,9 @@ from typing import Final
 from eventdb.keyspace import sampling
 from eventdb.keyspace.databases import Db
 from eventdb.keyspace.events import event
+from eventdb.keyspace.order import Order
 from eventdb.keyspace.sampling import WHOLE_MAX
-from eventdb.keyspace.value import Limits, Order, Value, digest_of
+from eventdb.keyspace.value import Limits, Value, digest_of
 
 NAMES_MAX: Final = 4096
 # Field names of small hashes, one object for each: a million users share one b"email". When full it starts over, so
@@ -82,7 +83,7 @@ class HashValue(Value):
     def pick(self, rng: random.Random, count: int) -> list[bytes]:
         """`count` random fields: all different, or, when negative, -count of them with repetition."""
         if count < 0:
-            return sampling.repeated(rng, self.places(), self.fields, -count)
+            return sampling.repeated(rng, self.places(), -count)
         return sampling.distinct(rng, self.places(), self.fields, count)
 
     def update(self, argv: list[bytes], limits: Limits) -> None:
@@ -92,7 +93,7 @@ class HashValue(Value):
         if order is not None:
             for i in range(2, len(argv), 2):
                 if argv[i] not in fields:
-                    order.keys.append(argv[i])
+                    order.added(argv[i])
                 fields[argv[i]] = argv[i + 1]
         elif self.big:
             for i in range(2, len(argv), 2):
@@ -114,11 +115,12 @@ class HashValue(Value):
         """Remove the fields from argv[2] on, all of which are there."""
         fields = self.fields
         before = len(fields)
+        order = self.order
         for i in range(2, len(argv)):
             del fields[argv[i]]
+            if order is not None:
+                order.removed(argv[i])
         left = len(fields)
-        if self.order is not None:
-            self.order.removed(fields)
         # A dict keeps its table when keys go; look whenever the size falls below a power of two.
         if left.bit_length() != before.bit_length() and sys.getsizeof(fields) > SPARSE_BYTES * (left + 1):
             self.fields = dict(fields)

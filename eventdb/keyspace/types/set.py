@@ -17,9 +17,10 @@ from typing import Final
 from eventdb.keyspace import sampling
 from eventdb.keyspace.databases import Db
 from eventdb.keyspace.events import event
+from eventdb.keyspace.order import Order
 from eventdb.keyspace.sampling import WHOLE_MAX
 from eventdb.keyspace.types.string import is_integer
-from eventdb.keyspace.value import Limits, Order, Value, digest_of
+from eventdb.keyspace.value import Limits, Value, digest_of
 
 FEW_MAX: Final = 16
 SPARSE_BYTES: Final = 512  # of table for one member; above it a shrunken table is rebuilt
@@ -70,7 +71,7 @@ class SetValue(Value):
     def pick(self, rng: random.Random, count: int) -> list[bytes]:
         """`count` random members: all different, or, when negative, -count of them with repetition."""
         if count < 0:
-            return sampling.repeated(rng, self.places(), self.members, -count)
+            return sampling.repeated(rng, self.places(), -count)
         return sampling.distinct(rng, self.places(), self.members, count)
 
     def update(self, argv: list[bytes], limits: Limits) -> None:
@@ -82,8 +83,10 @@ class SetValue(Value):
                 members.add(argv[2])
             else:
                 members.update(argv[2:])
-            if self.order is not None:
-                self.order.keys.extend(argv[2:])
+            order = self.order
+            if order is not None:
+                for i in range(2, len(argv)):
+                    order.added(argv[i])
         elif len(members) + count <= FEW_MAX:
             self.members = (*members, argv[2]) if count == 1 else members + tuple(argv[2:])
         else:
@@ -101,15 +104,16 @@ class SetValue(Value):
             self.members = tuple([member for member in members if member not in gone])
             return
         before = len(members)
+        order = self.order
         for i in range(2, len(argv)):
             members.remove(argv[i])
+            if order is not None:
+                order.removed(argv[i])
         left = len(members)
         if left <= FEW_MAX // 2:
             self.members = tuple(members)
             self.order = None
             return
-        if self.order is not None:
-            self.order.removed(members)
         # A set keeps its table when members go; look whenever the size falls below a power of two.
         if left.bit_length() != before.bit_length() and sys.getsizeof(members) > SPARSE_BYTES * left:
             self.members = set(members)

@@ -18,9 +18,10 @@ from typing import Final
 from eventdb.keyspace import sampling
 from eventdb.keyspace.databases import Db, Keyspace
 from eventdb.keyspace.events import event
+from eventdb.keyspace.order import Order
 from eventdb.keyspace.sampling import WHOLE_MAX
 from eventdb.keyspace.types.ranking import Ranking
-from eventdb.keyspace.value import Limits, Order, Value, digest_of
+from eventdb.keyspace.value import Limits, Value, digest_of
 
 # To order this many takes a tenth of a second. A primary does not let a set outgrow that unordered.
 UNRANKED_MAX: Final = 131_072
@@ -94,7 +95,7 @@ class ZSetValue(Value):
     def pick(self, rng: random.Random, count: int) -> list[bytes]:
         """`count` random members: all different, or, when negative, -count of them with repetition."""
         if count < 0:
-            return sampling.repeated(rng, self.places(), self.scores, -count)
+            return sampling.repeated(rng, self.places(), -count)
         return sampling.distinct(rng, self.places(), self.scores, count)
 
     def put(self, score: float, member: bytes) -> None:
@@ -103,7 +104,7 @@ class ZSetValue(Value):
         before = scores.get(member)
         scores[member] = score
         if before is None and self.order is not None:
-            self.order.keys.append(member)
+            self.order.added(member)
         ranking = self.ranking
         if ranking is not None:
             if before is not None:
@@ -117,13 +118,14 @@ class ZSetValue(Value):
         before = len(scores)
         if ranking is not None and len(members) * 2 > before:
             ranking = self.ranking = None  # ordering the rest anew is less work
+        order = self.order
         for member in members:
             score = scores.pop(member)
+            if order is not None:
+                order.removed(member)
             if ranking is not None:
                 ranking.remove(score, member)
         left = len(scores)
-        if self.order is not None:
-            self.order.removed(scores)
         # A dict keeps its table when keys go; look whenever the size falls below a power of two.
         if left.bit_length() != before.bit_length() and sys.getsizeof(scores) > SPARSE_BYTES * (left + 1):
             self.scores = dict(scores)
