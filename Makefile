@@ -16,8 +16,8 @@ LOCK := $(VENV)/bin/pip-compile -q --generate-hashes --allow-unsafe --strip-extr
 	--no-emit-trusted-host --no-emit-options --no-config
 
 .DEFAULT_GOAL := help
-.PHONY: help serve build pure test test-compiled test-pure test-compose campaign simulate chaos lint format types bench \
-	bench-nodes lock redis kafka docker clean
+.PHONY: help serve build pure check test test-compiled test-pure test-compose campaign simulate chaos lint format types bench \
+	bench-nodes docs lock redis kafka docker clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -67,6 +67,10 @@ campaign: $(VENV)/.dev redis build ## what `make test` runs in small, in large: 
 test-compose: $(VENV)/.dev docker kafka ## build the image and run compose.yaml for real; root starts an engine when none answers
 	EVENTDB_TEST_COMPOSE=1 $(PY) -m pytest -s tests/compose $(PYTEST_ARGS)
 
+check: lint types ## lint, types and the tests that need no server and little time
+	$(PY) -m pytest -m "not slow and not redis and not kafka" --ignore tests/compose --ignore tests/chaos \
+		--ignore tests/applications $(PYTEST_ARGS)
+
 lint: $(VENV)/.dev ## ruff: rules and format
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -83,6 +87,9 @@ bench: $(VENV)/.dev redis build ## compare with a real redis-server: BENCH_ARGS=
 
 bench-nodes: $(VENV)/.dev redis kafka build ## failovers, replicas, lag: BENCH_ARGS="--stage files --failovers 20"
 	$(PY) -m benchmarks.nodes $(BENCH_ARGS)
+
+docs: $(VENV)/.dev ## write the pages of docs/ that follow from the code
+	@$(PY) -m docs.generate
 
 lock: $(VENV)/.dev ## pin the dependencies anew: requirements/*.txt
 	CUSTOM_COMPILE_COMMAND="make lock" $(LOCK) --upgrade --extra all -o requirements/run.txt pyproject.toml requirements/build.in

@@ -129,7 +129,7 @@ def container(
         False,
         acl,
         since,
-        "Depends on subcommand.",
+        "That of the subcommand",
         summary,
         group,
         "",

@@ -205,7 +205,7 @@ def cluster_myshardid(engine: Engine, client: Client, argv: list[bytes]) -> byte
 
 @server_command(
     "CLUSTER KEYSLOT", arity=3, flags="stale", since="3.0.0", group="cluster",
-    complexity="O(N) where N is the number of bytes in the key", summary="Tells the slot of a key.",
+    complexity="O(N), N bytes of key", summary="Tells the slot of a key.",
 )  # fmt: skip
 def cluster_keyslot(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     _slots(engine, client)

@@ -73,9 +73,8 @@ def random_count(text: bytes) -> int:
 
 @command(
     "HSET", arity=-4, flags="write denyoom fast", keys=(1, 1, 1), acl="hash", since="2.0.0", group="hash",
-    complexity="O(1) for each field/value pair added, so O(N) to add N field/value pairs when the command is called"
-    " with multiple field/value pairs.",
-    summary="Set the string value of a hash field",
+    complexity="O(N), N fields given",
+    summary="Writes fields of a hash and creates the hash if needed",
 )  # fmt: skip
 def hset(client: Client, argv: list[bytes]) -> bytes:
     n = len(argv)
@@ -99,8 +98,8 @@ def hset(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "HMSET", arity=-4, flags="write denyoom fast", keys=(1, 1, 1), acl="hash", since="2.0.0", group="hash",
-    complexity="O(N) where N is the number of fields being set.",
-    summary="Set multiple hash fields to multiple values",
+    complexity="O(N), N fields given",
+    summary="Writes fields of a hash; HSET does the same and returns a count",
 )  # fmt: skip
 def hmset(client: Client, argv: list[bytes]) -> bytes:
     if len(argv) & 1:
@@ -112,7 +111,7 @@ def hmset(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "HSETNX", arity=4, flags="write denyoom fast", keys=(1, 1, 1), acl="hash", since="2.0.0", group="hash",
-    summary="Set the value of a hash field, only if the field does not exist",
+    summary="Writes a field unless the hash has it",
 )  # fmt: skip
 def hsetnx(client: Client, argv: list[bytes]) -> bytes:
     value = hash_to_write(client, argv[1])
@@ -124,7 +123,7 @@ def hsetnx(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "HGET", arity=3, flags="readonly fast", keys=(1, 1, 1), acl="hash", since="2.0.0", group="hash",
-    summary="Get the value of a hash field",
+    summary="Reads one field of a hash",
 )  # fmt: skip
 def hget(client: Client, argv: list[bytes]) -> bytes:
     value = client.lookup(argv[1])
@@ -139,8 +138,8 @@ def hget(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "HMGET", arity=-3, flags="readonly fast", keys=(1, 1, 1), acl="hash", since="2.0.0", group="hash",
-    complexity="O(N) where N is the number of fields being requested.",
-    summary="Get the values of all the given hash fields",
+    complexity="O(N), N fields given",
+    summary="Reads several fields of a hash; nil for each that is missing",
 )  # fmt: skip
 def hmget(client: Client, argv: list[bytes]) -> bytes:
     value = hash_to_read(client, argv[1])
@@ -158,8 +157,8 @@ def hmget(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "HGETALL", arity=2, flags="readonly", keys=(1, 1, 1), acl="hash", since="2.0.0", group="hash",
-    complexity="O(N) where N is the size of the hash.", tips="nondeterministic_output_order",
-    summary="Get all the fields and values in a hash",
+    complexity="O(N), N fields in the hash", tips="nondeterministic_output_order",
+    summary="Reads a whole hash",
 )  # fmt: skip
 def hgetall(client: Client, argv: list[bytes]) -> bytes:
     value = hash_to_read(client, argv[1])
@@ -181,8 +180,8 @@ def hgetall(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "HKEYS", arity=2, flags="readonly", keys=(1, 1, 1), acl="hash", since="2.0.0", group="hash",
-    complexity="O(N) where N is the size of the hash.", tips="nondeterministic_output_order",
-    summary="Get all the fields in a hash",
+    complexity="O(N), N fields in the hash", tips="nondeterministic_output_order",
+    summary="Lists the field names of a hash",
 )  # fmt: skip
 def hkeys(client: Client, argv: list[bytes]) -> bytes:
     value = hash_to_read(client, argv[1])
@@ -191,8 +190,8 @@ def hkeys(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "HVALS", arity=2, flags="readonly", keys=(1, 1, 1), acl="hash", since="2.0.0", group="hash",
-    complexity="O(N) where N is the size of the hash.", tips="nondeterministic_output_order",
-    summary="Get all the values in a hash",
+    complexity="O(N), N fields in the hash", tips="nondeterministic_output_order",
+    summary="Lists the values of a hash without their fields",
 )  # fmt: skip
 def hvals(client: Client, argv: list[bytes]) -> bytes:
     value = hash_to_read(client, argv[1])
@@ -201,7 +200,7 @@ def hvals(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "HLEN", arity=2, flags="readonly fast", keys=(1, 1, 1), acl="hash", since="2.0.0", group="hash",
-    summary="Get the number of fields in a hash",
+    summary="Counts the fields of a hash",
 )  # fmt: skip
 def hlen(client: Client, argv: list[bytes]) -> bytes:
     value = hash_to_read(client, argv[1])
@@ -210,7 +209,7 @@ def hlen(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "HSTRLEN", arity=3, flags="readonly fast", keys=(1, 1, 1), acl="hash", since="3.2.0", group="hash",
-    summary="Get the length of the value of a hash field",
+    summary="Measures the value of a field, in bytes",
 )  # fmt: skip
 def hstrlen(client: Client, argv: list[bytes]) -> bytes:
     value = hash_to_read(client, argv[1])
@@ -222,7 +221,7 @@ def hstrlen(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "HEXISTS", arity=3, flags="readonly fast", keys=(1, 1, 1), acl="hash", since="2.0.0", group="hash",
-    summary="Determine if a hash field exists",
+    summary="Tells whether a hash has a field",
 )  # fmt: skip
 def hexists(client: Client, argv: list[bytes]) -> bytes:
     value = hash_to_read(client, argv[1])
@@ -231,8 +230,8 @@ def hexists(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "HDEL", arity=-3, flags="write fast", keys=(1, 1, 1), acl="hash", since="2.0.0", group="hash",
-    complexity="O(N) where N is the number of fields to be removed.",
-    summary="Delete one or more hash fields",
+    complexity="O(N), N fields given",
+    summary="Deletes fields; a hash without fields is deleted too",
 )  # fmt: skip
 def hdel(client: Client, argv: list[bytes]) -> bytes:
     value = hash_to_write(client, argv[1])
@@ -252,7 +251,7 @@ def hdel(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "HINCRBY", arity=4, flags="write denyoom fast", keys=(1, 1, 1), acl="hash", since="2.0.0", group="hash",
-    summary="Increment the integer value of a hash field by the given number",
+    summary="Adds an integer to a field",
 )  # fmt: skip
 def hincrby(client: Client, argv: list[bytes]) -> bytes:
     total = parse_int(argv[3])
@@ -269,7 +268,7 @@ def hincrby(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "HINCRBYFLOAT", arity=4, flags="write denyoom fast", keys=(1, 1, 1), acl="hash", since="2.6.0", group="hash",
-    summary="Increment the float value of a hash field by the given amount",
+    summary="Adds a floating-point number to a field",
 )  # fmt: skip
 def hincrbyfloat(client: Client, argv: list[bytes]) -> bytes:
     total = parse_long_double(argv[3])
@@ -289,8 +288,8 @@ def hincrbyfloat(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "HRANDFIELD", arity=-2, flags="readonly", keys=(1, 1, 1), acl="hash", since="6.2.0", group="hash",
-    complexity="O(N) where N is the number of fields returned", tips="nondeterministic_output",
-    summary="Get one or multiple random fields from a hash",
+    complexity="O(N), N fields returned", tips="nondeterministic_output",
+    summary="Picks fields of a hash at random and leaves them there",
 )  # fmt: skip
 def hrandfield(client: Client, argv: list[bytes]) -> bytes:
     n = len(argv)
@@ -327,10 +326,9 @@ def hrandfield(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "HSCAN", arity=-3, flags="readonly", keys=(1, 1, 1), acl="hash", since="2.8.0", group="hash",
-    complexity="O(1) for every call. O(N) for a complete iteration, including enough command calls for the cursor to"
-    " return back to 0. N is the number of elements inside the collection..",
+    complexity="O(1) a call, O(N) for the whole walk over N elements",
     tips="nondeterministic_output",
-    summary="Incrementally iterate hash fields and associated values",
+    summary="Walks through a hash in small steps",
 )  # fmt: skip
 def hscan(client: Client, argv: list[bytes]) -> bytes:
     cursor = parse_cursor(argv[2])

@@ -56,9 +56,8 @@ def set_to_write(client: Client, key: bytes) -> SetValue | None:
 
 @command(
     "SADD", arity=-3, flags="write denyoom fast", keys=(1, 1, 1), acl="set", group="set",
-    complexity="O(1) for each element added, so O(N) to add N elements when the command is called with multiple"
-    " arguments.",
-    summary="Add one or more members to a set",
+    complexity="O(N), N members given",
+    summary="Puts members into a set and creates the set if needed",
 )  # fmt: skip
 def sadd(client: Client, argv: list[bytes]) -> bytes:
     key = argv[1]
@@ -81,8 +80,8 @@ def sadd(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "SREM", arity=-3, flags="write fast", keys=(1, 1, 1), acl="set", group="set",
-    complexity="O(N) where N is the number of members to be removed.",
-    summary="Remove one or more members from a set",
+    complexity="O(N), N members given",
+    summary="Takes members out of a set",
 )  # fmt: skip
 def srem(client: Client, argv: list[bytes]) -> bytes:
     value = set_to_write(client, argv[1])
@@ -102,7 +101,7 @@ def srem(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "SISMEMBER", arity=3, flags="readonly fast", keys=(1, 1, 1), acl="set", group="set",
-    summary="Determine if a given value is a member of a set",
+    summary="Tells whether a value is in a set",
 )  # fmt: skip
 def sismember(client: Client, argv: list[bytes]) -> bytes:
     value = set_to_read(client, argv[1])
@@ -111,8 +110,8 @@ def sismember(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "SMISMEMBER", arity=-3, flags="readonly fast", keys=(1, 1, 1), acl="set", since="6.2.0", group="set",
-    complexity="O(N) where N is the number of elements being checked for membership",
-    summary="Returns the membership associated with the given elements for a set",
+    complexity="O(N), N members given",
+    summary="Tells of each given value whether it is in a set",
 )  # fmt: skip
 def smismember(client: Client, argv: list[bytes]) -> bytes:
     value = set_to_read(client, argv[1])
@@ -128,8 +127,8 @@ def smismember(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "SMEMBERS", arity=2, flags="readonly", keys=(1, 1, 1), acl="set", group="set",
-    complexity="O(N) where N is the set cardinality.", tips="nondeterministic_output_order",
-    summary="Get all the members in a set",
+    complexity="O(N), N members in the set", tips="nondeterministic_output_order",
+    summary="Lists a whole set",
 )  # fmt: skip
 def smembers(client: Client, argv: list[bytes]) -> bytes:
     value = set_to_read(client, argv[1])
@@ -138,7 +137,7 @@ def smembers(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "SCARD", arity=2, flags="readonly fast", keys=(1, 1, 1), acl="set", group="set",
-    summary="Get the number of members in a set",
+    summary="Counts the members of a set",
 )  # fmt: skip
 def scard(client: Client, argv: list[bytes]) -> bytes:
     value = set_to_read(client, argv[1])
@@ -147,9 +146,9 @@ def scard(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "SPOP", arity=-2, flags="write fast", keys=(1, 1, 1), acl="set", group="set",
-    complexity="Without the count argument O(1), otherwise O(N) where N is the value of the passed count.",
+    complexity="O(N), N the count, 1 without one",
     tips="nondeterministic_output",
-    summary="Remove and return one or multiple random members from a set",
+    summary="Takes random members out of a set",
 )  # fmt: skip
 def spop(client: Client, argv: list[bytes]) -> bytes:
     key = argv[1]
@@ -179,9 +178,9 @@ def spop(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "SRANDMEMBER", arity=-2, flags="readonly", keys=(1, 1, 1), acl="set", group="set",
-    complexity="Without the count argument O(1), otherwise O(N) where N is the absolute value of the passed count.",
+    complexity="O(N), N the count without its sign, 1 without one",
     tips="nondeterministic_output",
-    summary="Get one or multiple random members from a set",
+    summary="Picks members of a set at random and leaves them there",
 )  # fmt: skip
 def srandmember(client: Client, argv: list[bytes]) -> bytes:
     n = len(argv)
@@ -203,7 +202,7 @@ def srandmember(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "SMOVE", arity=4, flags="write fast", keys=(1, 2, 1), acl="set", group="set",
-    summary="Move a member from one set to another",
+    summary="Takes a member out of one set and puts it into another",
 )  # fmt: skip
 def smove(client: Client, argv: list[bytes]) -> bytes:
     source, destination, member = argv[1], argv[2], argv[3]
@@ -281,9 +280,9 @@ def store(client: Client, key: bytes, members: list[bytes]) -> bytes:
 
 @command(
     "SINTER", arity=-2, flags="readonly", keys=(1, -1, 1), acl="set", group="set",
-    complexity="O(N*M) worst case where N is the cardinality of the smallest set and M is the number of sets.",
+    complexity="O(N*M) at worst, N members in the smallest of M sets",
     tips="nondeterministic_output_order",
-    summary="Intersect multiple sets",
+    summary="Lists what all given sets share",
 )  # fmt: skip
 def sinter(client: Client, argv: list[bytes]) -> bytes:
     return bulk_set(intersection(operands(client, argv[1:])), client.resp3)
@@ -292,8 +291,8 @@ def sinter(client: Client, argv: list[bytes]) -> bytes:
 @command(
     "SINTERCARD", arity=-3, flags="readonly movablekeys", acl="set", since="7.0.0", group="set",
     find_keys=lambda argv: find_numkeys(argv, 1),
-    complexity="O(N*M) worst case where N is the cardinality of the smallest set and M is the number of sets.",
-    summary="Intersect multiple sets and return the cardinality of the result",
+    complexity="O(N*M) at worst, N members in the smallest of M sets",
+    summary="Counts what all given sets share, up to a limit",
 )  # fmt: skip
 def sintercard(client: Client, argv: list[bytes]) -> bytes:
     n = len(argv)
@@ -337,8 +336,8 @@ def _common(sets: list[Members], limit: int) -> int:
 
 @command(
     "SINTERSTORE", arity=-3, flags="write denyoom", keys=(1, -1, 1), acl="set", group="set",
-    complexity="O(N*M) worst case where N is the cardinality of the smallest set and M is the number of sets.",
-    summary="Intersect multiple sets and store the resulting set in a key",
+    complexity="O(N*M) at worst, N members in the smallest of M sets",
+    summary="Saves what all given sets share as a new set",
 )  # fmt: skip
 def sinterstore(client: Client, argv: list[bytes]) -> bytes:
     return store(client, argv[1], intersection(operands(client, argv[2:])))
@@ -346,9 +345,9 @@ def sinterstore(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "SUNION", arity=-2, flags="readonly", keys=(1, -1, 1), acl="set", group="set",
-    complexity="O(N) where N is the total number of elements in all given sets.",
+    complexity="O(N), N members in all sets together",
     tips="nondeterministic_output_order",
-    summary="Add multiple sets",
+    summary="Lists what any of the given sets has",
 )  # fmt: skip
 def sunion(client: Client, argv: list[bytes]) -> bytes:
     return bulk_set(union(operands(client, argv[1:])), client.resp3)
@@ -356,8 +355,8 @@ def sunion(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "SUNIONSTORE", arity=-3, flags="write denyoom", keys=(1, -1, 1), acl="set", group="set",
-    complexity="O(N) where N is the total number of elements in all given sets.",
-    summary="Add multiple sets and store the resulting set in a key",
+    complexity="O(N), N members in all sets together",
+    summary="Saves what any of the given sets has as a new set",
 )  # fmt: skip
 def sunionstore(client: Client, argv: list[bytes]) -> bytes:
     return store(client, argv[1], union(operands(client, argv[2:])))
@@ -365,9 +364,9 @@ def sunionstore(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "SDIFF", arity=-2, flags="readonly", keys=(1, -1, 1), acl="set", group="set",
-    complexity="O(N) where N is the total number of elements in all given sets.",
+    complexity="O(N), N members in all sets together",
     tips="nondeterministic_output_order",
-    summary="Subtract multiple sets",
+    summary="Lists what only the first of the given sets has",
 )  # fmt: skip
 def sdiff(client: Client, argv: list[bytes]) -> bytes:
     return bulk_set(difference(operands(client, argv[1:])), client.resp3)
@@ -375,8 +374,8 @@ def sdiff(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "SDIFFSTORE", arity=-3, flags="write denyoom", keys=(1, -1, 1), acl="set", group="set",
-    complexity="O(N) where N is the total number of elements in all given sets.",
-    summary="Subtract multiple sets and store the resulting set in a key",
+    complexity="O(N), N members in all sets together",
+    summary="Saves what only the first of the given sets has as a new set",
 )  # fmt: skip
 def sdiffstore(client: Client, argv: list[bytes]) -> bytes:
     return store(client, argv[1], difference(operands(client, argv[2:])))
@@ -384,10 +383,9 @@ def sdiffstore(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "SSCAN", arity=-3, flags="readonly", keys=(1, 1, 1), acl="set", since="2.8.0", group="set",
-    complexity="O(1) for every call. O(N) for a complete iteration, including enough command calls for the cursor to"
-    " return back to 0. N is the number of elements inside the collection..",
+    complexity="O(1) a call, O(N) for the whole walk over N elements",
     tips="nondeterministic_output",
-    summary="Incrementally iterate Set elements",
+    summary="Walks through a set in small steps",
 )  # fmt: skip
 def sscan(client: Client, argv: list[bytes]) -> bytes:
     cursor = parse_cursor(argv[2])

@@ -110,8 +110,8 @@ def outgrows(limits: Limits, members: int, member: bytes) -> bool:
 
 @command(
     "ZADD", arity=-4, flags="write denyoom fast", keys=(1, 1, 1), acl="sortedset", since="1.2.0", group="sorted-set",
-    complexity="O(log(N)) for each item added, where N is the number of elements in the sorted set.",
-    summary="Add one or more members to a sorted set, or update its score if it already exists",
+    complexity="O(M*log(N)), M members given, N in the sorted set",
+    summary="Puts members with scores into a sorted set, or changes their scores",
 )  # fmt: skip
 def zadd(client: Client, argv: list[bytes]) -> bytes:
     if len(argv) != 4:
@@ -141,8 +141,8 @@ def zadd(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "ZINCRBY", arity=4, flags="write denyoom fast", keys=(1, 1, 1), acl="sortedset", since="1.2.0", group="sorted-set",
-    complexity="O(log(N)) where N is the number of elements in the sorted set.",
-    summary="Increment the score of a member in a sorted set",
+    complexity="O(log(N)), N members in the sorted set",
+    summary="Adds to the score of a member",
 )  # fmt: skip
 def zincrby(client: Client, argv: list[bytes]) -> bytes:
     return _add(client, argv, INCR)
@@ -235,9 +235,8 @@ def _increment(client: Client, key: bytes, value: ZSetValue | None, by: float, m
 
 @command(
     "ZREM", arity=-3, flags="write fast", keys=(1, 1, 1), acl="sortedset", since="1.2.0", group="sorted-set",
-    complexity="O(M*log(N)) with N being the number of elements in the sorted set and M the number of elements to be "
-    "removed.",
-    summary="Remove one or more members from a sorted set",
+    complexity="O(M*log(N)), M members given, N in the sorted set",
+    summary="Takes members out of a sorted set",
 )  # fmt: skip
 def zrem(client: Client, argv: list[bytes]) -> bytes:
     value = write_zset(client, argv[1])
@@ -268,9 +267,8 @@ def pop(client: Client, key: bytes, value: ZSetValue, count: int, highest: bool)
 
 @command(
     "ZPOPMIN", arity=-2, flags="write fast", keys=(1, 1, 1), acl="sortedset", since="5.0.0", group="sorted-set",
-    complexity="O(log(N)*M) with N being the number of elements in the sorted set, and M being the number of elements "
-    "popped.",
-    summary="Remove and return members with the lowest scores in a sorted set",
+    complexity="O(M*log(N)), M members taken of N",
+    summary="Takes out the members with the lowest scores",
 )  # fmt: skip
 def zpopmin(client: Client, argv: list[bytes]) -> bytes:
     return _pop(client, argv, False)
@@ -278,9 +276,8 @@ def zpopmin(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "ZPOPMAX", arity=-2, flags="write fast", keys=(1, 1, 1), acl="sortedset", since="5.0.0", group="sorted-set",
-    complexity="O(log(N)*M) with N being the number of elements in the sorted set, and M being the number of elements "
-    "popped.",
-    summary="Remove and return members with the highest scores in a sorted set",
+    complexity="O(M*log(N)), M members taken of N",
+    summary="Takes out the members with the highest scores",
 )  # fmt: skip
 def zpopmax(client: Client, argv: list[bytes]) -> bytes:
     return _pop(client, argv, True)
@@ -346,9 +343,8 @@ def _zmpop_keys(argv: list[bytes]) -> list[bytes]:
 @command(
     "ZMPOP", arity=-4, flags="write movablekeys", find_keys=_zmpop_keys, acl="sortedset", since="7.0.0",
     group="sorted-set",
-    complexity="O(K) + O(M*log(N)) where K is the number of provided keys, N being the number of elements in the "
-    "sorted set, and M being the number of elements popped.",
-    summary="Remove and return members with scores in a sorted set",
+    complexity="O(K + M*log(N)), K keys given, M members taken of N",
+    summary="Takes members from an end of the first sorted set that has any",
 )  # fmt: skip
 def zmpop(client: Client, argv: list[bytes]) -> bytes:
     asked = PopMany(argv, 1)
@@ -364,7 +360,7 @@ def zmpop(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "ZCARD", arity=2, flags="readonly fast", keys=(1, 1, 1), acl="sortedset", since="1.2.0", group="sorted-set",
-    summary="Get the number of members in a sorted set",
+    summary="Counts the members of a sorted set",
 )  # fmt: skip
 def zcard(client: Client, argv: list[bytes]) -> bytes:
     value = read_zset(client, argv[1])
@@ -373,7 +369,7 @@ def zcard(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "ZSCORE", arity=3, flags="readonly fast", keys=(1, 1, 1), acl="sortedset", since="1.2.0", group="sorted-set",
-    summary="Get the score associated with the given member in a sorted set",
+    summary="Reads the score of a member",
 )  # fmt: skip
 def zscore(client: Client, argv: list[bytes]) -> bytes:
     value = read_zset(client, argv[1])
@@ -385,8 +381,8 @@ def zscore(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "ZMSCORE", arity=-3, flags="readonly fast", keys=(1, 1, 1), acl="sortedset", since="6.2.0", group="sorted-set",
-    complexity="O(N) where N is the number of members being requested.",
-    summary="Get the score associated with the given members in a sorted set",
+    complexity="O(N), N members given",
+    summary="Reads the scores of several members; nil for each that is missing",
 )  # fmt: skip
 def zmscore(client: Client, argv: list[bytes]) -> bytes:
     value = read_zset(client, argv[1])
@@ -401,8 +397,8 @@ def zmscore(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "ZRANK", arity=3, flags="readonly fast", keys=(1, 1, 1), acl="sortedset", since="2.0.0", group="sorted-set",
-    complexity="O(log(N))",
-    summary="Determine the index of a member in a sorted set",
+    complexity="O(log(N)), N members in the sorted set",
+    summary="Tells the place of a member, counted from the lowest score",
 )  # fmt: skip
 def zrank(client: Client, argv: list[bytes]) -> bytes:
     value = read_zset(client, argv[1])
@@ -414,8 +410,8 @@ def zrank(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "ZREVRANK", arity=3, flags="readonly fast", keys=(1, 1, 1), acl="sortedset", since="2.0.0", group="sorted-set",
-    complexity="O(log(N))",
-    summary="Determine the index of a member in a sorted set, with scores ordered from high to low",
+    complexity="O(log(N)), N members in the sorted set",
+    summary="Tells the place of a member, counted from the highest score",
 )  # fmt: skip
 def zrevrank(client: Client, argv: list[bytes]) -> bytes:
     value = read_zset(client, argv[1])
@@ -430,8 +426,8 @@ def zrevrank(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "ZRANDMEMBER", arity=-2, flags="readonly", keys=(1, 1, 1), acl="sortedset", since="6.2.0", group="sorted-set",
-    complexity="O(N) where N is the number of elements returned", tips="nondeterministic_output",
-    summary="Get one or multiple random elements from a sorted set",
+    complexity="O(N), N members returned", tips="nondeterministic_output",
+    summary="Picks members of a sorted set at random and leaves them there",
 )  # fmt: skip
 def zrandmember(client: Client, argv: list[bytes]) -> bytes:
     rng = client.store.rng
@@ -454,9 +450,8 @@ def zrandmember(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "ZSCAN", arity=-3, flags="readonly", keys=(1, 1, 1), acl="sortedset", since="2.8.0", group="sorted-set",
-    complexity="O(1) for every call. O(N) for a complete iteration, including enough command calls for the cursor to "
-    "return back to 0. N is the number of elements inside the collection..", tips="nondeterministic_output",
-    summary="Incrementally iterate sorted sets elements and associated scores",
+    complexity="O(1) a call, O(N) for the whole walk over N elements", tips="nondeterministic_output",
+    summary="Walks through a sorted set in small steps",
 )  # fmt: skip
 def zscan(client: Client, argv: list[bytes]) -> bytes:
     cursor = parse_cursor(argv[2])

@@ -41,9 +41,8 @@ def _pop_one(client: Client, argv: list[bytes], highest: bool) -> bytes:
 @command(
     "BZPOPMIN", arity=-3, flags="write noscript blocking fast", keys=(1, -2, 1), acl="sortedset", since="5.0.0",
     group="sorted-set",
-    complexity="O(log(N)) with N being the number of elements in the sorted set.",
-    summary="Remove and return the member with the lowest score from one or more sorted sets, or block until one is "
-    "available",
+    complexity="O(log(N)), N members in the sorted set",
+    summary="Like ZPOPMIN on several keys; waits until one of them has a member",
 )  # fmt: skip
 def bzpopmin(client: Client, argv: list[bytes]) -> bytes:
     return _pop_one(client, argv, False)
@@ -52,9 +51,8 @@ def bzpopmin(client: Client, argv: list[bytes]) -> bytes:
 @command(
     "BZPOPMAX", arity=-3, flags="write noscript blocking fast", keys=(1, -2, 1), acl="sortedset", since="5.0.0",
     group="sorted-set",
-    complexity="O(log(N)) with N being the number of elements in the sorted set.",
-    summary="Remove and return the member with the highest score from one or more sorted sets, or block until one is "
-    "available",
+    complexity="O(log(N)), N members in the sorted set",
+    summary="Like ZPOPMAX on several keys; waits until one of them has a member",
 )  # fmt: skip
 def bzpopmax(client: Client, argv: list[bytes]) -> bytes:
     return _pop_one(client, argv, True)
@@ -67,9 +65,8 @@ def _bzmpop_keys(argv: list[bytes]) -> list[bytes]:
 @command(
     "BZMPOP", arity=-5, flags="write blocking movablekeys", find_keys=_bzmpop_keys, acl="sortedset", since="7.0.0",
     group="sorted-set",
-    complexity="O(K) + O(M*log(N)) where K is the number of provided keys, N being the number of elements in the "
-    "sorted set, and M being the number of elements popped.",
-    summary="Remove and return members with scores in a sorted set or block until one is available",
+    complexity="O(K + M*log(N)), K keys given, M members taken of N",
+    summary="Like ZMPOP; waits until one of the keys has a member",
 )  # fmt: skip
 def bzmpop(client: Client, argv: list[bytes]) -> bytes:
     asked = PopMany(argv, 2)

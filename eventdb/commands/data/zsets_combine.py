@@ -187,9 +187,8 @@ def _store_keys(argv: list[bytes]) -> list[bytes]:
 @command(
     "ZUNION", arity=-3, flags="readonly movablekeys", find_keys=_keys, acl="sortedset", since="6.2.0",
     group="sorted-set",
-    complexity="O(N)+O(M*log(M)) with N being the sum of the sizes of the input sorted sets, and M being the number of "
-    "elements in the resulting sorted set.",
-    summary="Add multiple sorted sets",
+    complexity="O(N + M*log(M)), N members given, M in the result",
+    summary="Lists what any of the given sorted sets has, with combined scores",
 )  # fmt: skip
 def zunion(client: Client, argv: list[bytes]) -> bytes:
     return _reply(client, argv, UNION)
@@ -198,9 +197,8 @@ def zunion(client: Client, argv: list[bytes]) -> bytes:
 @command(
     "ZINTER", arity=-3, flags="readonly movablekeys", find_keys=_keys, acl="sortedset", since="6.2.0",
     group="sorted-set",
-    complexity="O(N*K)+O(M*log(M)) worst case with N being the smallest input sorted set, K being the number of input "
-    "sorted sets and M being the number of elements in the resulting sorted set.",
-    summary="Intersect multiple sorted sets",
+    complexity="O(N*K + M*log(M)) at worst, N members in the smallest of K, M in the result",
+    summary="Lists what all given sorted sets share, with combined scores",
 )  # fmt: skip
 def zinter(client: Client, argv: list[bytes]) -> bytes:
     return _reply(client, argv, INTER)
@@ -209,9 +207,8 @@ def zinter(client: Client, argv: list[bytes]) -> bytes:
 @command(
     "ZDIFF", arity=-3, flags="readonly movablekeys", find_keys=_keys, acl="sortedset", since="6.2.0",
     group="sorted-set",
-    complexity="O(L + (N-K)log(N)) worst case where L is the total number of elements in all the sets, N is the size "
-    "of the first set, and K is the size of the result set.",
-    summary="Subtract multiple sorted sets",
+    complexity="O(L + (N - K)*log(N)) at worst, L members in all, N in the first, K in the result",
+    summary="Lists what only the first of the given sorted sets has",
 )  # fmt: skip
 def zdiff(client: Client, argv: list[bytes]) -> bytes:
     return _reply(client, argv, DIFF)
@@ -220,8 +217,8 @@ def zdiff(client: Client, argv: list[bytes]) -> bytes:
 @command(
     "ZINTERCARD", arity=-3, flags="readonly movablekeys", find_keys=_keys, acl="sortedset", since="7.0.0",
     group="sorted-set",
-    complexity="O(N*K) worst case with N being the smallest input sorted set, K being the number of input sorted sets.",
-    summary="Intersect multiple sorted sets and return the cardinality of the result",
+    complexity="O(N*K) at worst, N members in the smallest of K",
+    summary="Counts what all given sorted sets share, up to a limit",
 )  # fmt: skip
 def zintercard(client: Client, argv: list[bytes]) -> bytes:
     return integer(Asked(client, argv, 1, INTER, True).common())
@@ -230,9 +227,8 @@ def zintercard(client: Client, argv: list[bytes]) -> bytes:
 @command(
     "ZUNIONSTORE", arity=-4, flags="write denyoom movablekeys", keys=(1, 1, 1), find_keys=_store_keys,
     acl="sortedset", since="2.0.0", group="sorted-set",
-    complexity="O(N)+O(M log(M)) with N being the sum of the sizes of the input sorted sets, and M being the number of "
-    "elements in the resulting sorted set.",
-    summary="Add multiple sorted sets and store the resulting sorted set in a new key",
+    complexity="O(N + M*log(M)), N members given, M in the result",
+    summary="Saves what any of the given sorted sets has, with combined scores",
 )  # fmt: skip
 def zunionstore(client: Client, argv: list[bytes]) -> bytes:
     return _store(client, argv, UNION)
@@ -241,9 +237,8 @@ def zunionstore(client: Client, argv: list[bytes]) -> bytes:
 @command(
     "ZINTERSTORE", arity=-4, flags="write denyoom movablekeys", keys=(1, 1, 1), find_keys=_store_keys,
     acl="sortedset", since="2.0.0", group="sorted-set",
-    complexity="O(N*K)+O(M*log(M)) worst case with N being the smallest input sorted set, K being the number of input "
-    "sorted sets and M being the number of elements in the resulting sorted set.",
-    summary="Intersect multiple sorted sets and store the resulting sorted set in a new key",
+    complexity="O(N*K + M*log(M)) at worst, N members in the smallest of K, M in the result",
+    summary="Saves what all given sorted sets share, with combined scores",
 )  # fmt: skip
 def zinterstore(client: Client, argv: list[bytes]) -> bytes:
     return _store(client, argv, INTER)
@@ -252,9 +247,8 @@ def zinterstore(client: Client, argv: list[bytes]) -> bytes:
 @command(
     "ZDIFFSTORE", arity=-4, flags="write denyoom movablekeys", keys=(1, 1, 1), find_keys=_store_keys,
     acl="sortedset", since="6.2.0", group="sorted-set",
-    complexity="O(L + (N-K)log(N)) worst case where L is the total number of elements in all the sets, N is the size "
-    "of the first set, and K is the size of the result set.",
-    summary="Subtract multiple sorted sets and store the resulting sorted set in a new key",
+    complexity="O(L + (N - K)*log(N)) at worst, L members in all, N in the first, K in the result",
+    summary="Saves what only the first of the given sorted sets has",
 )  # fmt: skip
 def zdiffstore(client: Client, argv: list[bytes]) -> bytes:
     return _store(client, argv, DIFF)

@@ -230,9 +230,8 @@ def store(client: Client, key: bytes, scores: dict[bytes, float]) -> bytes:
 
 @command(
     "ZRANGE", arity=-4, flags="readonly", keys=(1, 1, 1), acl="sortedset", since="1.2.0", group="sorted-set",
-    complexity="O(log(N)+M) with N being the number of elements in the sorted set and M the number of elements "
-    "returned.",
-    summary="Return a range of members in a sorted set",
+    complexity="O(log(N) + M), M members returned of N",
+    summary="Lists a part of a sorted set: by place, score or name",
 )  # fmt: skip
 def zrange(client: Client, argv: list[bytes]) -> bytes:
     return _range(client, argv, AUTO, AUTO)
@@ -240,9 +239,8 @@ def zrange(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "ZREVRANGE", arity=-4, flags="readonly", keys=(1, 1, 1), acl="sortedset", since="1.2.0", group="sorted-set",
-    complexity="O(log(N)+M) with N being the number of elements in the sorted set and M the number of elements "
-    "returned.",
-    summary="Return a range of members in a sorted set, by index, with scores ordered from high to low",
+    complexity="O(log(N) + M), M members returned of N",
+    summary="Lists a part of a sorted set by place, highest score first",
 )  # fmt: skip
 def zrevrange(client: Client, argv: list[bytes]) -> bytes:
     return _range(client, argv, BY_RANK, REVERSE)
@@ -250,10 +248,8 @@ def zrevrange(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "ZRANGEBYSCORE", arity=-4, flags="readonly", keys=(1, 1, 1), acl="sortedset", since="1.0.5", group="sorted-set",
-    complexity="O(log(N)+M) with N being the number of elements in the sorted set and M the number of elements being "
-    "returned. If M is constant (e.g. always asking for the first 10 elements with LIMIT), you can consider it "
-    "O(log(N)).",
-    summary="Return a range of members in a sorted set, by score",
+    complexity="O(log(N) + M), M members returned or skipped of N",
+    summary="Lists the members between two scores",
 )  # fmt: skip
 def zrangebyscore(client: Client, argv: list[bytes]) -> bytes:
     return _range(client, argv, BY_SCORE, FORWARD)
@@ -261,10 +257,8 @@ def zrangebyscore(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "ZREVRANGEBYSCORE", arity=-4, flags="readonly", keys=(1, 1, 1), acl="sortedset", since="2.2.0", group="sorted-set",
-    complexity="O(log(N)+M) with N being the number of elements in the sorted set and M the number of elements being "
-    "returned. If M is constant (e.g. always asking for the first 10 elements with LIMIT), you can consider it "
-    "O(log(N)).",
-    summary="Return a range of members in a sorted set, by score, with scores ordered from high to low",
+    complexity="O(log(N) + M), M members returned or skipped of N",
+    summary="Lists the members between two scores, highest first",
 )  # fmt: skip
 def zrevrangebyscore(client: Client, argv: list[bytes]) -> bytes:
     return _range(client, argv, BY_SCORE, REVERSE)
@@ -272,10 +266,8 @@ def zrevrangebyscore(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "ZRANGEBYLEX", arity=-4, flags="readonly", keys=(1, 1, 1), acl="sortedset", since="2.8.9", group="sorted-set",
-    complexity="O(log(N)+M) with N being the number of elements in the sorted set and M the number of elements being "
-    "returned. If M is constant (e.g. always asking for the first 10 elements with LIMIT), you can consider it "
-    "O(log(N)).",
-    summary="Return a range of members in a sorted set, by lexicographical range",
+    complexity="O(log(N) + M), M members returned or skipped of N",
+    summary="Lists the members between two names, where all scores are equal",
 )  # fmt: skip
 def zrangebylex(client: Client, argv: list[bytes]) -> bytes:
     return _range(client, argv, BY_LEX, FORWARD)
@@ -283,11 +275,8 @@ def zrangebylex(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "ZREVRANGEBYLEX", arity=-4, flags="readonly", keys=(1, 1, 1), acl="sortedset", since="2.8.9", group="sorted-set",
-    complexity="O(log(N)+M) with N being the number of elements in the sorted set and M the number of elements being "
-    "returned. If M is constant (e.g. always asking for the first 10 elements with LIMIT), you can consider it "
-    "O(log(N)).",
-    summary="Return a range of members in a sorted set, by lexicographical range, ordered from higher to lower "
-    "strings.",
+    complexity="O(log(N) + M), M members returned or skipped of N",
+    summary="Lists the members between two names in reverse, where all scores are equal",
 )  # fmt: skip
 def zrevrangebylex(client: Client, argv: list[bytes]) -> bytes:
     return _range(client, argv, BY_LEX, REVERSE)
@@ -295,9 +284,8 @@ def zrevrangebylex(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "ZRANGESTORE", arity=-5, flags="write denyoom", keys=(1, 2, 1), acl="sortedset", since="6.2.0", group="sorted-set",
-    complexity="O(log(N)+M) with N being the number of elements in the sorted set and M the number of elements stored "
-    "into the destination key.",
-    summary="Store a range of members from sorted set into another key",
+    complexity="O(log(N) + M), M members saved of N",
+    summary="Saves a part of a sorted set as a new sorted set",
 )  # fmt: skip
 def zrangestore(client: Client, argv: list[bytes]) -> bytes:
     asked = Asked(argv, 2, AUTO, AUTO, True)
@@ -315,8 +303,8 @@ def zrangestore(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "ZCOUNT", arity=4, flags="readonly fast", keys=(1, 1, 1), acl="sortedset", since="2.0.0", group="sorted-set",
-    complexity="O(log(N)) with N being the number of elements in the sorted set.",
-    summary="Count the members in a sorted set with scores within the given values",
+    complexity="O(log(N)), N members in the sorted set",
+    summary="Counts the members between two scores",
 )  # fmt: skip
 def zcount(client: Client, argv: list[bytes]) -> bytes:
     asked = Scores(argv[2], argv[3])
@@ -329,8 +317,8 @@ def zcount(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "ZLEXCOUNT", arity=4, flags="readonly fast", keys=(1, 1, 1), acl="sortedset", since="2.8.9", group="sorted-set",
-    complexity="O(log(N)) with N being the number of elements in the sorted set.",
-    summary="Count the number of members in a sorted set between a given lexicographical range",
+    complexity="O(log(N)), N members in the sorted set",
+    summary="Counts the members between two names, where all scores are equal",
 )  # fmt: skip
 def zlexcount(client: Client, argv: list[bytes]) -> bytes:
     asked = Members(argv[2], argv[3])
@@ -356,9 +344,8 @@ def _remove(client: Client, argv: list[bytes], by: int) -> bytes:
 
 @command(
     "ZREMRANGEBYRANK", arity=4, flags="write", keys=(1, 1, 1), acl="sortedset", since="2.0.0", group="sorted-set",
-    complexity="O(log(N)+M) with N being the number of elements in the sorted set and M the number of elements "
-    "removed by the operation.",
-    summary="Remove all members in a sorted set within the given indexes",
+    complexity="O(log(N) + M), M members taken of N",
+    summary="Takes out the members between two places",
 )  # fmt: skip
 def zremrangebyrank(client: Client, argv: list[bytes]) -> bytes:
     return _remove(client, argv, BY_RANK)
@@ -366,9 +353,8 @@ def zremrangebyrank(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "ZREMRANGEBYSCORE", arity=4, flags="write", keys=(1, 1, 1), acl="sortedset", since="1.2.0", group="sorted-set",
-    complexity="O(log(N)+M) with N being the number of elements in the sorted set and M the number of elements "
-    "removed by the operation.",
-    summary="Remove all members in a sorted set within the given scores",
+    complexity="O(log(N) + M), M members taken of N",
+    summary="Takes out the members between two scores",
 )  # fmt: skip
 def zremrangebyscore(client: Client, argv: list[bytes]) -> bytes:
     return _remove(client, argv, BY_SCORE)
@@ -376,9 +362,8 @@ def zremrangebyscore(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "ZREMRANGEBYLEX", arity=4, flags="write", keys=(1, 1, 1), acl="sortedset", since="2.8.9", group="sorted-set",
-    complexity="O(log(N)+M) with N being the number of elements in the sorted set and M the number of elements "
-    "removed by the operation.",
-    summary="Remove all members in a sorted set between the given lexicographical range",
+    complexity="O(log(N) + M), M members taken of N",
+    summary="Takes out the members between two names, where all scores are equal",
 )  # fmt: skip
 def zremrangebylex(client: Client, argv: list[bytes]) -> bytes:
     return _remove(client, argv, BY_LEX)

@@ -90,7 +90,7 @@ def size_of(thing: object, samples: int, depth: int = DEPTH_MAX) -> float:
 
 @command(
     "MEMORY USAGE", arity=-3, flags="readonly", keys=(2, 2, 1), since="4.0.0", group="server",
-    complexity="O(N) where N is the number of samples.", summary="Estimates the memory that a key takes.",
+    complexity="O(N), N samples", summary="Estimates the memory that a key takes.",
 )  # fmt: skip
 def memory_usage(client: Client, argv: list[bytes]) -> bytes:
     samples = SAMPLES

@@ -186,7 +186,7 @@ def everything(client: Client) -> bytes:
 
 @command(
     "COMMAND INFO", arity=-2, flags=LOADING, acl="connection", since="2.8.13", group="server",
-    complexity="O(N) where N is the number of commands to look up", tips="nondeterministic_output_order",
+    complexity="O(N), N commands named", tips="nondeterministic_output_order",
     summary="Tells arity, flags, keys and categories of commands.",
 )  # fmt: skip
 def command_info(client: Client, argv: list[bytes]) -> bytes:
@@ -207,7 +207,7 @@ def command_count(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "COMMAND DOCS", arity=-2, flags=LOADING, acl="connection", since="7.0.0", group="server",
-    complexity="O(N) where N is the number of commands to look up", tips="nondeterministic_output_order",
+    complexity="O(N), N commands named", tips="nondeterministic_output_order",
     summary="Tells what commands are for.",
 )  # fmt: skip
 def command_docs(client: Client, argv: list[bytes]) -> bytes:
@@ -263,7 +263,7 @@ def _keys_of(call: list[bytes]) -> list[tuple[bytes, list[str]]]:
 
 @command(
     "COMMAND GETKEYS", arity=-4, flags=LOADING, acl="connection", since="2.8.13", group="server",
-    complexity="O(N) where N is the number of arguments to the command", summary="Tells the keys that a call names.",
+    complexity="O(N), N arguments", summary="Tells the keys that a call names.",
 )  # fmt: skip
 def command_getkeys(client: Client, argv: list[bytes]) -> bytes:
     return bulks([key for key, _ in _keys_of(argv[2:])])
@@ -271,7 +271,7 @@ def command_getkeys(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "COMMAND GETKEYSANDFLAGS", arity=-4, flags=LOADING, acl="connection", since="7.0.0", group="server",
-    complexity="O(N) where N is the number of arguments to the command",
+    complexity="O(N), N arguments",
     summary="Tells the keys that a call names and how it uses them.",
 )  # fmt: skip
 def command_getkeysandflags(client: Client, argv: list[bytes]) -> bytes:

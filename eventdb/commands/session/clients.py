@@ -305,7 +305,7 @@ def client_pause(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
 
 @server_command(
     "CLIENT UNPAUSE", arity=2, flags="admin noscript loading stale", acl="connection", since="6.2.0",
-    group="connection", complexity="O(N) Where N is the number of paused clients", summary="Ends a pause.",
+    group="connection", complexity="O(N), N clients that wait", summary="Ends a pause.",
 )  # fmt: skip
 def client_unpause(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     engine.unpause()
@@ -380,7 +380,7 @@ def client_no_touch(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "CLIENT TRACKING", arity=-3, flags="noscript loading stale", acl="connection", since="6.0.0",
-    group="connection", complexity="O(1). Some options may introduce additional complexity.",
+    group="connection", complexity="O(1) and a little for each prefix",
     summary="Refused but for OFF: eventdb has no client side caching.",
 )  # fmt: skip
 def client_tracking(client: Client, argv: list[bytes]) -> bytes:

@@ -91,7 +91,7 @@ def select(client: Client, argv: list[bytes]) -> bytes:
 
 @server_command(
     "AUTH", arity=-2, flags="noscript loading stale fast no_auth allow_busy", acl="connection", group="connection",
-    complexity="O(N) where N is the number of passwords defined for the user", summary="Authenticates the connection.",
+    complexity="O(N), N passwords of the user", summary="Authenticates the connection.",
 )  # fmt: skip
 def auth(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     if len(argv) > 3:

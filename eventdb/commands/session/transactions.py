@@ -19,7 +19,7 @@ ABORTED: Final = "EXECABORT Transaction discarded because"
 
 @command(
     "MULTI", arity=1, flags="noscript loading stale fast allow_busy", immediate=True, acl="transaction", since="1.2.0",
-    group="transactions", summary="Mark the start of a transaction block",
+    group="transactions", summary="Begins a transaction: commands are queued from here on",
 )  # fmt: skip
 def multi(client: Client, argv: list[bytes]) -> bytes:
     if client.gate & IN_MULTI:
@@ -30,8 +30,8 @@ def multi(client: Client, argv: list[bytes]) -> bytes:
 
 @server_command(
     "EXEC", arity=1, flags="noscript loading stale skip_slowlog", whole=True, immediate=True, acl="transaction",
-    since="1.2.0", complexity="Depends on commands in the transaction", group="transactions",
-    summary="Execute all commands issued after MULTI",
+    since="1.2.0", complexity="That of the queued commands together", group="transactions",
+    summary="Runs the queued commands as one transaction",
 )  # fmt: skip
 def exec_(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     if not client.gate & IN_MULTI:
@@ -62,8 +62,8 @@ def exec_(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
 
 @server_command(
     "DISCARD", arity=1, flags="noscript loading stale fast allow_busy", immediate=True, acl="transaction",
-    since="2.0.0", complexity="O(N), when N is the number of queued commands", group="transactions",
-    summary="Discard all commands issued after MULTI",
+    since="2.0.0", complexity="O(N), N queued commands", group="transactions",
+    summary="Throws the queued commands away",
 )  # fmt: skip
 def discard(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     if not client.gate & IN_MULTI:
@@ -74,8 +74,8 @@ def discard(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
 
 @server_command(
     "WATCH", arity=-2, flags="noscript loading stale fast allow_busy", keys=(1, -1, 1), immediate=True,
-    acl="transaction", since="2.2.0", complexity="O(1) for every key.", group="transactions",
-    summary="Watch the given keys to determine execution of the MULTI/EXEC block",
+    acl="transaction", since="2.2.0", complexity="O(N), N keys given", group="transactions",
+    summary="Lets EXEC refuse if one of these keys changes before it",
 )  # fmt: skip
 def watch(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     if client.gate & IN_MULTI:
@@ -89,7 +89,7 @@ def watch(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
 
 @server_command(
     "UNWATCH", arity=1, flags="noscript loading stale fast allow_busy", acl="transaction", since="2.2.0",
-    group="transactions", summary="Forget about all watched keys",
+    group="transactions", summary="Forgets every watched key",
 )  # fmt: skip
 def unwatch(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     engine.unwatch(client)
