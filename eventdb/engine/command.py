@@ -17,6 +17,7 @@ BLOCKING: Final = 1 << 5
 IMMEDIATE: Final = 1 << 7  # runs inside MULTI instead of being queued (EXEC, DISCARD, WATCH, MULTI, QUIT, RESET)
 LOADING_OK: Final = 1 << 8  # may run while the state is being rebuilt
 SERVER: Final = 1 << 9  # its handler takes the engine first
+NOSCRIPT: Final = 1 << 10  # refused inside a script
 
 
 class Command:

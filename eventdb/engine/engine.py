@@ -90,6 +90,7 @@ class Engine:
         self.reconfigure()
         self.multi_bytes_max = MULTI_BYTES_MAX
         self.host: Host = NoHost()
+        self.interpreter: object | None = None  # of scripts, once one came (scripting/lua.py)
         self.failover_state = NO_FAILOVER
         # who else there is
         self.topology = Topology(Member("local", "local"))

@@ -24,6 +24,7 @@ from eventdb.engine.command import (
     LOADING_OK,
     NO_AUTH,
     NO_MULTI,
+    NOSCRIPT,
     READONLY,
     SERVER,
     WHOLE,
@@ -44,6 +45,7 @@ _BITS: Final[dict[str, int]] = {
     "readonly": READONLY,
     "no_auth": NO_AUTH,
     "no_multi": NO_MULTI,
+    "noscript": NOSCRIPT,
     "blocking": BLOCKING,
     "loading": LOADING_OK,
 }

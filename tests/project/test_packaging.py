@@ -108,6 +108,7 @@ def sources() -> set[str]:
     names = {"eventdb/" + str(path.relative_to(ROOT / "eventdb")) for path in (ROOT / "eventdb").rglob("*.py")}
     for room in FOLDERS[1:]:
         names |= {f"eventdb/{path.relative_to(ROOT)}" for path in (ROOT / room).rglob("*.py")}
+    names |= {f"eventdb/scripting/{path.name}" for path in (ROOT / "eventdb" / "scripting").glob("*.lua")}
     names |= {"eventdb/py.typed", "eventdb/commands/server/arguments.json"}
     return names | {"eventdb/backends/quorum/zone_loop.c", "eventdb/backends/quorum/zone_loop.pyi"}
 

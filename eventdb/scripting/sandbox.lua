@@ -1,0 +1,391 @@
+-- The world that a script sees: an environment of its own, with Redis's names in it and no way out.
+-- Called once with the table of functions that lua.py gives; returns what lua.py calls.
+-- Source of what is allowed and of every text: redis src/script_lua.c.
+
+local host = ...
+local error, getinfo, getmetatable, ipairs, loadstring, next = error, debug.getinfo, getmetatable, ipairs, loadstring, next
+local pairs, pcall, rawget, rawset, select, setfenv, setmetatable = pairs, pcall, rawget, rawset, select, setfenv, setmetatable
+local tonumber, tostring, type, unpack, xpcall, collectgarbage = tonumber, tostring, type, unpack, xpcall, collectgarbage
+local byte, concat, format, gsub, sub, find = string.byte, table.concat, string.format, string.gsub, string.sub, string.find
+local ceil, floor = math.ceil, math.floor
+
+-- Where in the script we are: the innermost function that is neither C nor ours. A tail call forgets who called: then it
+-- is the last line of the script, where most of them stand.
+local running, last_line = "@user_script", 1
+
+local function place(level)
+  while true do
+    local info = getinfo(level, "Sl")
+    if not info or info.what == "tail" then return running, last_line end
+    if info.what ~= "C" and info.source ~= "=eventdb" then return info.source, info.currentline end
+    level = level + 1
+  end
+end
+
+-- Raise an error as Lua's own functions do, with the place in front.
+local function raise(text)
+  local source, line = place(3)
+  error(sub(source, 2) .. ":" .. line .. ": " .. text, 0)
+end
+
+-- What may be read and not written: an empty table whose metatable leads to the real one.
+local locked = setmetatable({}, {__mode = "k"})
+
+local function refuse()
+  error("Attempt to modify a readonly table", 2)
+end
+
+local function lock(real)
+  local proxy = setmetatable({}, {__index = real, __newindex = refuse, __metatable = false})
+  locked[proxy] = real
+  return proxy
+end
+
+local G = {}
+local E = lock(G)
+for _, name in ipairs {
+  "assert", "error", "gcinfo", "ipairs", "rawequal", "select", "tonumber",
+  "tostring", "type", "_VERSION",
+} do
+  G[name] = _G[name]
+end
+string.dump = nil
+getmetatable("").__metatable = false
+for _, name in ipairs {"string", "math", "table", "coroutine"} do
+  local copy = {}
+  for key, value in pairs(_G[name]) do copy[key] = value end
+  G[name] = lock(copy)
+end
+G._G = E
+
+function G.pairs(t)
+  local real = locked[t]
+  if real == nil then return pairs(t) end
+  local copy = {}
+  for key, value in pairs(real) do copy[key] = value end
+  return next, copy, nil
+end
+
+function G.next(t, key)
+  return next(locked[t] or t, key)
+end
+
+function G.rawget(t, key)
+  return rawget(locked[t] or t, key)
+end
+
+function G.rawset(t, key, value)
+  if locked[t] then error("Attempt to modify a readonly table", 0) end
+  return rawset(t, key, value)
+end
+
+function G.setmetatable(t, metatable)
+  if locked[t] then error("Attempt to modify a readonly table", 0) end
+  return setmetatable(t, metatable)
+end
+
+local of_strings = lock({__index = G.string})
+
+function G.getmetatable(value)
+  if locked[value] then return {} end
+  if type(value) == "string" then return of_strings end
+  return getmetatable(value)
+end
+
+function G.unpack(t, i, j)
+  i = i or 1
+  j = j or #t
+  if j - i >= 8000 then raise("too many results to unpack") end
+  return unpack(t, i, j)
+end
+
+function G.collectgarbage(option, argument)
+  if option == nil or option == "collect" or option == "count" or option == "step" then
+    return collectgarbage(option, argument)
+  end
+  return 0
+end
+
+-- Compile text in the environment. Bytecode is refused; no collection runs while the parser holds unanchored strings.
+local function load_text(source, name)
+  if byte(source, 1) == 27 then return nil, "attempt to load bytecode" end
+  collectgarbage("stop")
+  local chunk, why = loadstring(source, name)
+  collectgarbage("restart")
+  if chunk then setfenv(chunk, E) end
+  return chunk, why
+end
+
+function G.loadstring(source, name)
+  if type(source) == "number" then source = tostring(source) end
+  if type(source) ~= "string" then raise("bad argument #1 to 'loadstring' (string expected)") end
+  return load_text(source, name or source)
+end
+
+function G.load(reader, name)
+  local pieces = {}
+  while true do
+    local piece = reader()
+    if piece == nil or piece == "" then break end
+    if type(piece) ~= "string" then return nil, "reader function must return a string" end
+    pieces[#pieces + 1] = piece
+  end
+  return load_text(concat(pieces), name or "=(load)")
+end
+
+-- A script that catches an error sees Redis's text, not the table that carries it.
+local function settled(ok, ...)
+  if not ok then
+    local why = ...
+    if type(why) == "table" and rawget(why, "err") ~= nil then return false, rawget(why, "err") end
+  end
+  return ok, ...
+end
+
+function G.pcall(f, ...)
+  return settled(pcall(f, ...))
+end
+
+function G.xpcall(f, handler)
+  return xpcall(f, handler)
+end
+
+-- redis.*
+local redis = {}
+local host_call = host.call
+
+local function call(...)
+  local kind, value = host_call(...)
+  if kind == 0 then return value end
+  if kind == 2 then return {ok = value} end
+  return nil, {err = value}
+end
+
+function redis.call(...)
+  local value, why = call(...)
+  if why then error(why) end
+  return value
+end
+
+function redis.pcall(...)
+  local value, why = call(...)
+  return why or value
+end
+
+local function one_line(text)
+  return (gsub(text, "[\r\n]", " "))
+end
+
+function redis.error_reply(...)
+  local text = ...
+  if select("#", ...) ~= 1 or type(text) ~= "string" then return {err = "ERR wrong number or type of arguments"} end
+  if byte(text, 1) == 45 then text = sub(text, 2) end
+  if not find(text, " ", 1, true) then text = "ERR " .. text end
+  return {err = one_line(text)}
+end
+
+function redis.status_reply(...)
+  local text = ...
+  if select("#", ...) ~= 1 or type(text) ~= "string" then return {err = "ERR wrong number or type of arguments"} end
+  return {ok = one_line(text)}
+end
+
+function redis.sha1hex(...)
+  if select("#", ...) ~= 1 then error({err = "ERR wrong number of arguments"}) end
+  return host.sha1hex(tostring((...)))
+end
+
+function redis.setresp(...)
+  local version = tonumber((...))
+  if select("#", ...) ~= 1 then error({err = "ERR redis.setresp() requires one argument."}) end
+  if version ~= 2 and version ~= 3 then error({err = "ERR RESP version must be 2 or 3."}) end
+  host.setresp(version)
+end
+
+function redis.log(...)
+  local level = ...
+  if select("#", ...) < 2 then error({err = "ERR redis.log() requires two arguments or more."}) end
+  if type(level) ~= "number" then error({err = "ERR First argument must be a number (log level)."}) end
+  if level < 0 or level > 3 then error({err = "ERR Invalid debug level."}) end
+  local words = {}
+  for i = 2, select("#", ...) do words[#words + 1] = tostring((select(i, ...))) end
+  host.log(level, concat(words, " "))
+end
+
+function redis.acl_check_cmd(...)
+  local known = select("#", ...) > 0 and host.knows(...)
+  if not known then error({err = "ERR Invalid command passed to redis.acl_check_cmd()"}) end
+  return true
+end
+
+-- Effects are logged, whatever is asked for; scripts of the time before Redis 5 ask.
+function redis.replicate_commands() return true end
+function redis.set_repl() end
+function redis.breakpoint() return false end
+function redis.debug() end
+
+redis.LOG_DEBUG, redis.LOG_VERBOSE, redis.LOG_NOTICE, redis.LOG_WARNING = 0, 1, 2, 3
+redis.REPL_NONE, redis.REPL_SLAVE, redis.REPL_REPLICA, redis.REPL_AOF, redis.REPL_ALL = 0, 2, 2, 1, 3
+redis.REDIS_VERSION, redis.REDIS_VERSION_NUM = host.version, host.version_number
+G.redis = lock(redis)
+
+-- Replies: Lua values as RESP. Source: redis src/script_lua.c luaReplyToRedisReply.
+local function integer(n)
+  if n ~= n or n >= 9223372036854775808 or n < -9223372036854775808 then return "-9223372036854775808" end
+  local text = format("%.0f", n >= 0 and floor(n) or ceil(n))
+  return text == "-0" and "0" or text
+end
+
+local encode
+
+local function encode_pairs(out, t, mark, resp3, script3, with_values)
+  local at, count = #out + 1, 0
+  out[at] = ""
+  for key, value in pairs(t) do
+    count = count + 1
+    encode(out, key, resp3, script3)
+    if with_values then encode(out, value, resp3, script3) end
+  end
+  if resp3 then
+    out[at] = mark .. count .. "\r\n"
+  else
+    out[at] = "*" .. (with_values and count * 2 or count) .. "\r\n"
+  end
+end
+
+local function encode_table(out, t, resp3, script3)
+  local value = rawget(t, "err")
+  if type(value) == "string" then
+    out[#out + 1] = "-" .. one_line(value) .. "\r\n"
+    return
+  end
+  value = rawget(t, "ok")
+  if type(value) == "string" then
+    out[#out + 1] = "+" .. one_line(value) .. "\r\n"
+    return
+  end
+  value = rawget(t, "double")
+  if type(value) == "number" then
+    local text = value == 1 / 0 and "inf" or value == -1 / 0 and "-inf" or value ~= value and "nan" or format("%.17g", value)
+    out[#out + 1] = resp3 and "," .. text .. "\r\n" or "$" .. #text .. "\r\n" .. text .. "\r\n"
+    return
+  end
+  value = rawget(t, "map")
+  if type(value) == "table" then return encode_pairs(out, value, "%", resp3, script3, true) end
+  value = rawget(t, "set")
+  if type(value) == "table" then return encode_pairs(out, value, "~", resp3, script3, false) end
+  value = rawget(t, "big_number")
+  if type(value) == "string" then
+    value = one_line(value)
+    out[#out + 1] = resp3 and "(" .. value .. "\r\n" or "$" .. #value .. "\r\n" .. value .. "\r\n"
+    return
+  end
+  value = rawget(t, "verbatim_string")
+  if type(value) == "table" and type(value.format) == "string" and type(value.string) == "string" then
+    local text = value.string
+    if resp3 then
+      text = value.format .. ":" .. text
+      out[#out + 1] = "=" .. #text .. "\r\n" .. text .. "\r\n"
+    else
+      out[#out + 1] = "$" .. #text .. "\r\n" .. text .. "\r\n"
+    end
+    return
+  end
+  local at, count = #out + 1, 0
+  out[at] = ""
+  while true do
+    local item = rawget(t, count + 1)
+    if item == nil then break end
+    count = count + 1
+    encode(out, item, resp3, script3)
+  end
+  out[at] = "*" .. count .. "\r\n"
+end
+
+function encode(out, value, resp3, script3)
+  local kind = type(value)
+  if kind == "string" then
+    out[#out + 1] = "$" .. #value .. "\r\n" .. value .. "\r\n"
+  elseif kind == "number" then
+    out[#out + 1] = ":" .. integer(value) .. "\r\n"
+  elseif kind == "table" then
+    encode_table(out, value, resp3, script3)
+  elseif kind == "boolean" and script3 then
+    out[#out + 1] = resp3 and (value and "#t\r\n" or "#f\r\n") or (value and ":1\r\n" or ":0\r\n")
+  elseif value == true then
+    out[#out + 1] = ":1\r\n"
+  else
+    out[#out + 1] = resp3 and "_\r\n" or "$-1\r\n"
+  end
+end
+
+local function explain(why)
+  if type(why) ~= "table" then
+    why = {err = "ERR " .. tostring(why)}
+  elseif type(rawget(why, "err")) ~= "string" then
+    why.err = "ERR unknown error"
+  end
+  why.source, why.line = place(3)
+  return why
+end
+
+-- Raises nothing: returns the reply, or nil, the error's text, its source and its line.
+local function finish(resp3, ok, value)
+  if not ok then
+    if type(value) ~= "table" then return nil, "ERR " .. tostring(value) end  -- out of memory, or an error in `explain`
+    return nil, value.err, value.source, value.line
+  end
+  local kind = type(value)
+  if kind == "string" then return "$" .. #value .. "\r\n" .. value .. "\r\n" end
+  if kind == "number" then return ":" .. integer(value) .. "\r\n" end
+  local out = {}
+  local encoded, why = pcall(encode, out, value, resp3, host.resp3())
+  if not encoded then return nil, "ERR the reply is nested too deeply" end
+  return concat(out)
+end
+
+local function run(chunk, lines, resp3, keys, argv)
+  running, last_line = "@user_script", lines
+  rawset(G, "KEYS", keys)
+  rawset(G, "ARGV", argv)
+  return finish(resp3, xpcall(chunk, explain))
+end
+
+local function run_few(chunk, lines, resp3, count, ...)
+  local keys, argv = {}, {}
+  for i = 1, count do keys[i] = (select(i, ...)) end
+  if count == 0 then
+    argv = {...}
+  else
+    for i = count + 1, select("#", ...) do argv[i - count] = (select(i, ...)) end
+  end
+  return run(chunk, lines, resp3, keys, argv)
+end
+
+-- A function of a library is called with the two tables.
+local function run_function(f, lines, resp3, keys, argv)
+  running, last_line = "@user_function", lines
+  return finish(resp3, xpcall(function() return f(keys, argv) end, explain))
+end
+
+setmetatable(G, {
+  __metatable = false,
+  __index = function(_, name)
+    error("Script attempted to access nonexistent global variable '" .. tostring(name) .. "'", 2)
+  end,
+})
+
+local function add_library(name, library)
+  rawset(G, name, lock(library))
+end
+
+-- Give a function of lua.py to scripts: its first result says whether the call went well; an error is raised for it.
+local function wrap(f)
+  local function checked(ok, ...)
+    if not ok then raise((...)) end
+    return ...
+  end
+  return function(...) return checked(f(...)) end
+end
+
+return load_text, run, run_few, run_function, add_library, wrap, raise

@@ -1,0 +1,116 @@
+"""Scripts answer as a real Redis's do, to the byte: conversions, errors, libraries, the sandbox; and what they log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.kit.differential import Address, Pair
+from tests.kit.harness import Local
+
+
+def scripts() -> dict[str, list[str]]:
+    """The groups of scripts.txt."""
+    found: dict[str, list[str]] = {}
+    for line in Path(__file__).with_name("scripts.txt").read_text().splitlines()[1:]:
+        if line.startswith("["):
+            group = found.setdefault(line.strip("[]"), [])
+        else:
+            group.append(line.replace("\\\\", "\0").replace("\\n", "\n").replace("\0", "\\"))
+    return found
+
+
+SCRIPTS = scripts()
+
+
+def run(pair: Pair, script: str) -> None:
+    pair("FLUSHALL")
+    for line in ("SET s text", "SET n 5", "RPUSH l 3 1 2", "HSET h f v", "SADD a x", "ZADD z 1.5 m"):
+        pair(*line.split())
+    pair("EVAL", script, 2, "k1", "k2", "a1", "a2")
+    pair.check_state()
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize("resp3", [False, True], ids=["RESP2", "RESP3"])
+@pytest.mark.parametrize("group", ["VALUES", "CALLS", "ERRORS", "LIBRARIES"])
+def test_scripts_answer_as_redis_does(redis_server: Address, group: str, resp3: bool) -> None:
+    wrong = []
+    with Pair(redis_server, resp3) as pair:
+        for script in SCRIPTS[group]:
+            try:
+                run(pair, script)
+            except AssertionError as failure:
+                wrong.append("\n".join(str(failure).splitlines()[-3:]))
+    assert not wrong, f"{len(wrong)} scripts\n" + "\n\n".join(wrong)
+
+
+# -- what a script leaves in the log
+
+
+def test_the_writes_of_a_script_are_one_transaction() -> None:
+    local = Local()
+    script = "redis.call('SET',KEYS[1],ARGV[1]) redis.call('INCR','n') redis.call('SELECT',2) redis.call('SET','x',1)"
+    assert local("EVAL", script, 1, "k", "v") is None
+    assert len(local.transactions()) == 1
+    assert local.events() == [[b"SET", b"k", b"v"], [b"SET", b"n", b"1"], [b"SELECT", b"2"], [b"SET", b"x", b"1"]]
+    local.check_replay()
+
+
+def test_what_a_script_wrote_before_its_error_stays_and_is_logged() -> None:
+    local = Local()
+    assert local.raw("EVAL", "redis.call('SET','k','v') error('stop')", 0).startswith(b"-ERR user_script:1: stop")
+    assert local.events() == [[b"SET", b"k", b"v"]]
+    local.check_replay()
+
+
+def test_scripts_in_multi_join_its_transaction() -> None:
+    local = Local()
+    client = local.connect()
+    for argv in (("MULTI",), ("SET", "a", "1"), ("EVAL", "return redis.call('INCR','a')", "1", "a"), ("EXEC",)):
+        last = local(*argv, client=client)
+    assert last == [b"OK", 2]
+    assert len(local.transactions()) == 1
+
+
+def test_a_script_wakes_who_waits_and_publishes_when_it_is_durable() -> None:
+    local = Local()
+    waiting, listening = local.connect(), local.connect()
+    local("BLPOP", "l", "0", client=waiting)
+    local("SUBSCRIBE", "c", client=listening)
+    local("EVAL", "redis.call('RPUSH','l','x') redis.call('PUBLISH','c','m')", 0)
+    local.turn()
+    assert local.take(waiting) == b"*2\r\n$1\r\nl\r\n$1\r\nx\r\n"
+    assert local.take(listening).endswith(b"$7\r\nmessage\r\n$1\r\nc\r\n$1\r\nm\r\n")
+
+
+def test_scripts_are_known_by_their_digest() -> None:
+    local = Local()
+    digest = local("SCRIPT", "LOAD", "return ARGV[1]")
+    assert isinstance(digest, bytes)
+    assert local("EVALSHA", digest.upper(), 0, "x") == b"x"
+    assert local("SCRIPT", "EXISTS", digest, "0" * 40) == [1, 0]
+    assert local("SCRIPT", "FLUSH") == b"OK"
+    assert local.raw("EVALSHA", digest, 0).startswith(b"-NOSCRIPT")
+
+
+@pytest.mark.parametrize("command", ["EVAL_RO", "EVALSHA_RO"])
+def test_a_script_that_may_only_read_writes_nothing(command: str) -> None:
+    local = Local()
+    script = "return redis.call('SET','k','v')"
+    first = local("SCRIPT", "LOAD", script) if command == "EVALSHA_RO" else script
+    assert local.raw(command, first, 0).startswith(b"-ERR Write commands are not allowed from read-only scripts.")
+    assert local.events() == []
+
+
+# -- nothing gets out, and nothing stays
+
+
+@pytest.mark.parametrize("script", SCRIPTS["ESCAPES"])
+def test_a_hostile_script_ends_in_an_error_or_an_answer_and_the_next_one_runs(script: str) -> None:
+    local = Local()
+    answer = local.raw("EVAL", script, 0)
+    assert answer[:1] in b"+-:$*", answer
+    assert b"python" not in answer.lower() and b"lupa" not in answer.lower()
+    assert local("EVAL", "return {type(string.rep), #KEYS}", 0) == [b"function", 0]
