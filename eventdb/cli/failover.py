@@ -18,6 +18,10 @@ class Refused(Exception):  # noqa: N818
     """A node answered with an error, or nobody could be asked; the text is for a person."""
 
 
+class Closed(Refused):
+    """The node closed the connection, as a primary does to its clients when it is none any more."""
+
+
 class Connection:
     """One plain connection to a node. Raises Refused for whatever goes wrong."""
 
@@ -38,8 +42,10 @@ class Connection:
             while (reply := self._reader.gets()) is False:
                 data = self._socket.recv(1 << 16)
                 if not data:
-                    raise Refused(f"{self.address} closed the connection")
+                    raise Closed(f"{self.address} closed the connection")
                 self._reader.feed(data)
+        except (ConnectionResetError, BrokenPipeError):  # it closed while we asked
+            raise Closed(f"{self.address} closed the connection") from None
         except (OSError, hiredis.ProtocolError) as error:
             raise Refused(f"{self.address} does not answer: {error}") from None
         if isinstance(reply, hiredis.ReplyError):
@@ -72,16 +78,28 @@ def hand_over(address: str, to: str, timeout_ms: int, password: str) -> tuple[st
     node.ask(*words, "TIMEOUT", str(timeout_ms))
     deadline = began + 2 * timeout_ms / 1000
     while time.monotonic() < deadline:
-        found = node.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "any")
-        if found is not None and node.ask("ROLE")[0] != "master":
-            new = _address(found)
-            if new != old:
-                return old, new, time.monotonic() - began
-        elif node.ask("INFO", "replication").find("master_failover_state:no-failover") >= 0:
-            if node.ask("ROLE")[0] == "master":
-                raise Refused(f"{old} is the primary again: nothing was handed over; what it printed says why")
+        try:
+            new = _successor(node, old)
+        except Closed:
+            node.close()
+            node = Connection(node.address, password)
+            continue
+        if new:
+            return old, new, time.monotonic() - began
         time.sleep(LOOK_SECONDS)
     raise Refused(f"{old} gave the lease back, but nobody has taken it within {2 * timeout_ms} ms")
+
+
+def _successor(node: Connection, old: str) -> str:
+    """The new primary's address once `node`, which handed over, knows it; or "". Raises Refused."""
+    found = node.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "any")
+    if found is not None and node.ask("ROLE")[0] != "master":
+        new = _address(found)
+        return new if new != old else ""
+    if node.ask("INFO", "replication").find("master_failover_state:no-failover") >= 0:
+        if node.ask("ROLE")[0] == "master":
+            raise Refused(f"{old} is the primary again: nothing was handed over; what it printed says why")
+    return ""
 
 
 def _address(found: list[str]) -> str:

@@ -97,4 +97,10 @@ class SlotMap:
         if shard is self.mine and (topology.is_primary or (may_read and not writes)):
             return ""
         primary = topology.primary
+        if (
+            topology.handing_over
+        ):  # the last one still knows best: there the command waits, and then hears of the new one
+            primary = topology.last_primary
+            if primary is topology.me:
+                return ""
         return DOWN if primary is None else f"MOVED {slot} {primary.host}:{primary.port}"

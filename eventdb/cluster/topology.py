@@ -94,6 +94,7 @@ class Topology:
         self.epoch = 0
         self.primary: Member | None = me  # None while nobody is known to hold the lease
         self.last_primary: Member | None = me  # the primary, or who was it when there last was one
+        self.handing_over = False  # the last primary has named its successor, which is not there yet
         self.members: dict[str, Member] = {me.name: me}  # by name; `me` is always among them
         self.on_switch: Callable[[Member | None, Member], None] | None = None
         me.role = PRIMARY
@@ -113,8 +114,17 @@ class Topology:
         self.last_primary = None
         self.update(0, None, [])
 
-    def update(self, epoch: int, primary: Member | None, members: Iterable[Member]) -> None:
+    @property
+    def is_down(self) -> bool:
+        """Nobody holds the lease, and nobody is about to take it: there is none to wait for."""
+        return self.primary is None and not self.handing_over
+
+    def update(
+        self, epoch: int, primary: Member | None, members: Iterable[Member], *, handing_over: bool = False
+    ) -> None:
         """Take over what the log says. `members` need not hold this node or the primary: both are always members.
+
+        handing_over: there is no primary because the last one has named its successor, which is about to come.
 
         A Member that bears this node's name stands for `me`, which stays the same object. Roles are set here. Calls
         `on_switch(old, new)` when there is a primary and its address is not that of the last one known (None: none
@@ -130,6 +140,7 @@ class Topology:
         self.epoch = epoch
         self.members = known
         self.primary = None
+        self.handing_over = handing_over and primary is None
         if primary is None:
             return
         new = known[primary.name]

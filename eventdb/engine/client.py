@@ -27,6 +27,7 @@ PAUSED: Final = 16
 LOADING: Final = 32  # the state is incomplete: only commands that read no key may run
 CLUSTERED: Final = 64  # cluster-enabled: keys may belong to another node
 LEASELESS: Final = 128  # this primary's lease has lapsed: commands that touch keys wait
+HANDING: Final = 256  # the lease was given to a successor that is not there yet: writes wait
 
 
 class Blocked:

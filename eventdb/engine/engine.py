@@ -18,7 +18,7 @@ from eventdb.cluster.slots import Shard, SlotMap
 from eventdb.cluster.topology import Member, Topology
 from eventdb.engine.blocking import Blocking
 from eventdb.engine.client import CLUSTERED, IN_MULTI, NEEDS_AUTH, PAUSED, Blocked, Client
-from eventdb.engine.command import SERVER, WHOLE, Command
+from eventdb.engine.command import SERVER, WHOLE, WRITE, Command
 from eventdb.engine.gates import PASS, QUEUE, REDIRECT, STALL, Gates
 from eventdb.engine.host import Host, NoHost
 from eventdb.engine.pause import Pause
@@ -79,6 +79,7 @@ class Engine:
         # `clock` from which on nothing may be answered, unless `on_lapse` says otherwise
         self.lease_until = math.inf
         self.on_lapse: Callable[[], None] | None = None
+        self.on_refused: Callable[[Client], None] | None = None  # told of a client whose write a replica has refused
         # counters
         self.commands_run = 0
         self.connections_received = 0
@@ -220,6 +221,8 @@ class Engine:
                 self.refuse(client, self.gates.text)
             else:
                 self.refuse(client, self.gates.text, command)
+                if self.on_refused is not None and command.bits & WRITE:
+                    self.on_refused(client)
         return None
 
     def _queue(self, client: Client, command: Command, argv: list[bytes]) -> None:

@@ -12,6 +12,7 @@ from eventdb.cluster.slots import SlotMap
 from eventdb.engine.client import (
     CLUSTERED,
     FOLLOWING,
+    HANDING,
     IN_MULTI,
     LEASELESS,
     LOADING,
@@ -21,7 +22,7 @@ from eventdb.engine.client import (
     Client,
 )
 from eventdb.engine.command import IMMEDIATE, LOADING_OK, NO_AUTH, NO_MULTI, WHOLE, WRITE, Command
-from eventdb.engine.pause import Pause
+from eventdb.engine.pause import Pause, may_write
 from eventdb.protocol.replies import ReplyError
 
 # Verdicts.
@@ -90,6 +91,11 @@ class Gates:
             return False
         if node_gate & PAUSED and self.pause.stops(client, command):
             return True
+        if node_gate & HANDING:  # in cluster mode reads too: they are for the primary, and will be told where it is
+            if may_write(client, command) or (
+                client.gate & CLUSTERED and command.has_keys and not client.readonly_mode
+            ):
+                return True
         if not node_gate & LEASELESS:
             return False
         if client.gate & IN_MULTI:  # what is queued reads and writes when EXEC runs
@@ -101,7 +107,7 @@ def refuses(node_gate: int, command: Command) -> bool:
     """This node's role does not let the command run."""
     if node_gate & LOADING and not command.bits & LOADING_OK:
         return True
-    return node_gate & FOLLOWING != 0 and command.bits & WRITE != 0
+    return node_gate & (FOLLOWING | HANDING) == FOLLOWING and command.bits & WRITE != 0
 
 
 def not_in_cluster(client: Client, text: str) -> None:

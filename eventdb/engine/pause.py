@@ -21,6 +21,17 @@ if TYPE_CHECKING:
 MAY_WRITE: Final = frozenset(("publish", "spublish", "eval", "evalsha", "fcall", "pfcount"))
 
 
+def may_write(client: Client, command: Command) -> bool:
+    """Others may see what it does, or what it runs of a MULTI."""
+    if command.bits & WRITE or command.name in MAY_WRITE:
+        return True
+    if command.name == "exec" and client.gate & IN_MULTI:
+        for queued, _ in client.queue:
+            if queued.bits & WRITE or queued.name in MAY_WRITE:
+                return True
+    return False
+
+
 class Pause:
     """The one pause of an engine. It lasts while the engine's gate says PAUSED."""
 
@@ -43,13 +54,7 @@ class Pause:
 
     def stops(self, client: Client, command: Command) -> bool:
         """The command has to wait."""
-        if not self.writes_only or command.bits & WRITE or command.name in MAY_WRITE:
-            return True
-        if command.name == "exec" and client.gate & IN_MULTI:
-            for queued, _ in client.queue:
-                if queued.bits & WRITE or queued.name in MAY_WRITE:
-                    return True
-        return False
+        return not self.writes_only or may_write(client, command)
 
     def stall(self, client: Client, argv: list[bytes]) -> None:
         client.stalled = argv

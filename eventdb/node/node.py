@@ -25,6 +25,7 @@ from eventdb.cluster.topology import Member
 from eventdb.engine.client import FOLLOWING, LOADING
 from eventdb.engine.engine import FAILOVER_IN_PROGRESS, NO_FAILOVER, WAITING_FOR_SYNC, Engine
 from eventdb.keyspace.types.zset import rank_large
+from eventdb.node.parting import Parting
 from eventdb.node.succession import Ground, Standing
 from eventdb.node.tenure import Tenure
 from eventdb.pipeline.appending import Appending
@@ -97,6 +98,7 @@ class Node:
         self.on_shutdown: Callable[[], None] | None = None  # set by a server
         self.standing = Standing(self.name, monotonic, rng or random.Random())
         self.standing.on_change = self._members_changed
+        self.parting = Parting(self.engine)
         self._follow_task: asyncio.Task[None] | None = None
         self._handing_over: asyncio.Task[None] | None = None
         self._cron: asyncio.TimerHandle | None = None
@@ -185,6 +187,7 @@ class Node:
         engine.gate &= ~(LOADING | FOLLOWING)
         self.role = "primary"
         self._members_changed()
+        self.parting.returned()
         log.info("primary of epoch %d behind offset %d", writer.epoch, self.follower.offset)
 
     async def _claim(self, attempts: int) -> Writer:
@@ -257,6 +260,7 @@ class Node:
         engine.reset_state()
         self._new_follower()
         engine.begin_commit(self._new_commit())
+        self.parting.stepped_down()
         self._follow_task = asyncio.get_running_loop().create_task(self._follow_again())
 
     def _end_tenure(self) -> None:
@@ -314,11 +318,13 @@ class Node:
             if self.tenure is not tenure:
                 raise ReplyError("ERR another node has taken the log over meanwhile")
             engine.gate |= FOLLOWING
+            self.parting.hold(timeout_ms / 1000)
             engine.gate_error = READONLY_TEXT
             self.role = "replica"
             log.info("handing over to %s at %s", successor.name, successor.address)
             self.tenure, self.standing.statement = None, None
-            engine.topology.update(engine.topology.epoch, None, engine.topology.members.values())
+            members = engine.topology.members.values()
+            engine.topology.update(engine.topology.epoch, None, members, handing_over=True)
             position = await asyncio.wait_for(tenure.release(successor.name), timeout_ms / 1000)
             await self._close_writer()
             engine.step_aside()
@@ -441,9 +447,14 @@ class Node:
         silent_ms = self.standing.silent_s() * 1000
         if silent_ms > 2 * lease_ms / BEATS:
             topology.me.lag_ms = max(topology.me.lag_ms, min(int(silent_ms), LAG_KNOWN_MS_MAX))
-        if topology.primary is not None and silent_ms > (1 + 2 * MARGIN) * lease_ms:
-            log.warning("nothing was heard from %s for %.1f s", topology.primary.address, silent_ms / 1000)
+        if not topology.is_down and silent_ms > self._silence_s() * 1000:
+            whom = topology.primary.address if topology.primary is not None else "the primary's successor"
+            log.warning("nothing was heard from %s for %.1f s", whom, silent_ms / 1000)
             topology.update(topology.epoch, None, topology.members.values())
+
+    def _silence_s(self) -> float:
+        """Seconds without a word after which a replica calls nobody the primary."""
+        return (1 + 2 * MARGIN) * self.standing.lease_ms / 1000
 
     def _applied(self) -> None:
         """Clients may look at the state now, so it must have its offset."""
@@ -472,7 +483,10 @@ class Node:
         elif said is not None:
             known = topology.primary.offset if topology.primary is not None else 0
             primary = None if said.released or said.name == self.name else Member(said.name, said.address, offset=known)
-            topology.update(self.standing.epoch, primary, said.members)
+            handing_over = said.released and bool(said.successor) and self.standing.silent_s() <= self._silence_s()
+            topology.update(self.standing.epoch, primary, said.members, handing_over=handing_over)
+            if primary is not None:
+                self.parting.found(self._silence_s())
 
     # -- timers, facts, closing
 
@@ -487,8 +501,8 @@ class Node:
             engine.expire_cycle()
             if engine.commit.pending:
                 self._time_out()
-        if self.tenure is not None:
-            self.tenure.time_out(self.config.commit_timeout_ms)
+        if self.tenure is not None and self.tenure.time_out(self.config.commit_timeout_ms) and not self.tenure.lone:
+            self.parting.close_all()  # another node may be the primary by now, and this one cannot hear of it
 
     def port(self) -> int:
         """Where it listens."""

@@ -168,12 +168,14 @@ class Tenure:
         self.engine.gate &= ~LEASELESS
         self.engine.run_stalled_later()
 
-    def time_out(self, limit_ms: int) -> None:
-        """Refuse what has waited for the lease for longer than a client waits for a write."""
+    def time_out(self, limit_ms: int) -> bool:
+        """Refuse what has waited for the lease for longer than a client waits for a write. True: it is that late."""
         waited_since = max(self.lapsed_at, self.refused_at)
         if self.engine.gate & LEASELESS and (self._monotonic() - waited_since) * 1000 >= limit_ms:
             self.refused_at = self._monotonic()
             self.engine.refuse_stalled(LAPSED_TEXT)
+            return True
+        return False
 
     # -- heartbeats
 

@@ -13,7 +13,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Final
 
-from eventdb.engine.client import NEEDS_AUTH, Client
+from eventdb.engine.client import NEEDS_AUTH, SUBSCRIBED, Client
 from eventdb.protocol.replies import error
 from eventdb.protocol.requests import NOTHING, RequestParser
 
@@ -45,6 +45,7 @@ class Connection:
         self.writable = True
         self.resuming = False
         self.ended = False  # the client has shut down its side
+        self.retiring = False  # nothing more is read; it closes after what was
         self.behind_since = 0.0  # time.monotonic() when a subscriber's unread messages passed the soft limit
 
     # -- asyncio.Protocol
@@ -161,7 +162,7 @@ class Connection:
         if self.parser.failure and not client.closing:
             client.reply(error("ERR Protocol error: " + self.parser.failure))
             client.closing = True
-        elif self.ended:
+        elif self.ended or (self.retiring and client.stalled is None and client.blocked is None):
             client.closing = True
 
     def stop_reading(self) -> None:
@@ -212,7 +213,7 @@ class Connection:
             return
         self.engine.read_clock()
         self._run(client)
-        if self.position == len(self.backlog) and not self.reading:
+        if self.position == len(self.backlog) and not self.reading and not self.retiring:
             self.reading = True
             self.transport.resume_reading()
         client.flush()
@@ -225,6 +226,19 @@ class Connection:
         """Close once the client has what it is owed."""
         if self.client is not None:
             self.client.finish()
+
+    def retire(self) -> None:
+        """This node is the primary no more: answer what was read, then close, so that the client looks for the new one.
+
+        RESP2 subscribers may stay: they can write nothing, and hear at a replica what they hear at a primary. Nodes go
+        by themselves.
+        """
+        client = self.client
+        if client is None or client.closing or client.is_node or client.gate & SUBSCRIBED:
+            return
+        self.stop_reading()
+        self.retiring = True
+        self.resume()
 
     def abort(self) -> None:
         if self.transport is not None:

@@ -65,6 +65,8 @@ class Server:
         self.listener: asyncio.Server | None = None
         self.stopping = asyncio.Event()
         self.node.on_shutdown = self.stopping.set
+        if config.cluster_enabled != "yes":  # there MOVED shows clients the way
+            self.node.parting.on_parted = self._retire_clients
 
     async def start(self) -> None:
         """Bind, then load. Raises OSError (the port), LogError (the log)."""
@@ -86,6 +88,10 @@ class Server:
         self.config.bind = self.host
         await self.node.start()
         self.announcer = loop.create_task(announce(engine))
+
+    def _retire_clients(self) -> None:
+        for connection in list(self.connections):
+            connection.retire()
 
     async def close(self) -> None:
         """Accept no more, make what was accepted durable, answer it, close every connection."""

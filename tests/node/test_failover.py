@@ -145,7 +145,7 @@ def test_a_sentinel_client_writes_and_reads_through_two_failovers(eventdb_server
         slave.set("n", "0")
 
 
-def test_hand_over_is_quick_and_costs_a_client_that_finds_the_primary_one_retry(
+def test_hand_over_is_quick_and_costs_a_client_that_finds_the_primary_nothing(
     eventdb_server: StartServer, tmp_path: Path
 ) -> None:
     trio = Trio(eventdb_server, tmp_path)
@@ -160,9 +160,7 @@ def test_hand_over_is_quick_and_costs_a_client_that_finds_the_primary_one_retry(
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"127.0.0.1:{target.port} is the primary now; 127.0.0.1:{old.port} follows it (")
     assert trio.role(target) == "master" and trio.role(old) == "slave"
-    with pytest.raises(redis.ConnectionError, match="now a slave"):  # once: then the client looks again
-        master.set("k", "on the way")
-    assert master.set("k", "after")
+    assert master.set("k", "after"), "its connection was closed, so it has looked again"
     trio.agree()
     again = subprocess.run([*command[:-1], "127.0.0.1:1"], capture_output=True, text=True, timeout=30, check=False)
     assert again.returncode == 1 and "is not a replica" in again.stderr and "Traceback" not in again.stderr

@@ -112,7 +112,7 @@ def cluster_shards(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
 def _node(engine: Engine, client: Client, shard: Shard, member: Member) -> bytes:
     host = member.host.encode()
     first = member is shard.primary
-    gone = first and shard.topology.primary is None
+    gone = first and shard.topology.is_down
     items = [
         bulk(b"id"), bulk(member.id.encode()),
         bulk(b"port"), integer(member.port),
@@ -145,7 +145,7 @@ def _line(engine: Engine, client: Client, shard: Shard, member: Member) -> str:
     link, master, owned = "connected", "-", ""
     if member is primary:
         flags.append("master")
-        if topology.primary is None:
+        if topology.is_down:
             flags.append("fail?")
             link = "disconnected"
         for first, last in shard.ranges:
@@ -168,7 +168,7 @@ def cluster_info(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     for shard in slots.shards:
         epoch = max(epoch, shard.topology.epoch)
         nodes += len(shard.replicas) + (shard.primary is not None)
-        if shard.topology.primary is None:
+        if shard.topology.is_down:
             failed += sum([last - first + 1 for first, last in shard.ranges])
     numbers: list[tuple[str, object]] = [
         ("state", "ok" if assigned - failed == SLOTS else "fail"),

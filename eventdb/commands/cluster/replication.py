@@ -59,7 +59,7 @@ def role(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
 
 def follows(engine: Engine) -> bool:
     """This replica is up, and the log has a primary."""
-    return not engine.gate & LOADING and engine.topology.primary is not None
+    return not engine.gate & LOADING and not engine.topology.is_down
 
 
 def replication_lines(engine: Engine) -> list[tuple[str, object]]:

@@ -11,7 +11,7 @@ from typing import Final
 
 from eventdb.cluster.slots import Shard
 from eventdb.cluster.topology import Member
-from eventdb.engine.client import Client
+from eventdb.engine.client import LEASELESS, Client
 from eventdb.engine.engine import Engine
 from eventdb.engine.registry import command, container, server_command
 from eventdb.protocol.replies import (
@@ -75,6 +75,11 @@ def _primary(engine: Engine, client: Client) -> Member:
     return found
 
 
+def _is_down(engine: Engine, shard: Shard) -> bool:
+    """Nobody is the primary, as far as this node knows: its own lapsed lease is another's silence."""
+    return shard.topology.is_down or (shard.topology.is_primary and engine.gate & LEASELESS != 0)
+
+
 def _instance(engine: Engine, client: Client, name: str, member: Member, flags: str) -> Fields:
     facts = engine.host.facts()
     return [
@@ -98,7 +103,7 @@ def _reported(role: str) -> Fields:
 
 def _master(engine: Engine, client: Client) -> bytes:
     shard, member = _shard(engine, client), _primary(engine, client)
-    flags = "master" if shard.topology.primary is not None else "master,s_down,o_down,disconnected"
+    flags = "master,s_down,o_down,disconnected" if _is_down(engine, shard) else "master"
     config = engine.config
     fields = [
         *_instance(engine, client, config.sentinel_service_name, member, flags),
@@ -141,7 +146,7 @@ def sentinel_get_master_addr_by_name(engine: Engine, client: Client, argv: list[
 
 def sentinel_replicas(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     shard, primary = _shard(engine, client), _primary(engine, client)
-    there = shard.topology.primary is not None
+    there = not _is_down(engine, shard)
     found: list[bytes] = []
     for member in shard.replicas:
         fields = [
@@ -208,7 +213,7 @@ def sentinel_is_master_down_by_addr(engine: Engine, client: Client, argv: list[b
     parse_int(argv[4])
     shard = _shard(engine, client)
     last = shard.primary
-    down = shard.topology.primary is None and last is not None
+    down = _is_down(engine, shard) and last is not None
     named = last is not None and last.port == port and last.host.encode() == argv[2]
     return array([integer(1 if down and named else 0), bulk(b"*"), integer(0)])
 
