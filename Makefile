@@ -17,7 +17,7 @@ LOCK := $(VENV)/bin/pip-compile -q --generate-hashes --allow-unsafe --strip-extr
 
 .DEFAULT_GOAL := help
 .PHONY: help serve build pure check test test-compiled test-pure test-compose campaign simulate chaos lint format types bench \
-	bench-nodes docs lock redis kafka docker clean
+	bench-nodes docs lock redis kafka clients docker clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -123,6 +123,21 @@ kafka: ## fetch Apache Kafka's broker (43 MB of jars) for the tests, and Java, M
 	@ls build/kafka/kafka_2.13-*.jar >/dev/null 2>&1 || ! command -v mvn >/dev/null || \
 		mvn -q -B -f tests/kafka/pom.xml dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/build/kafka || \
 		echo "Maven could not fetch Kafka's jars: tests that need a broker are skipped"
+
+# Each is built where its tool chain is there; a test of one that is not says so and is skipped.
+clients: ## build programs with other languages' clients (build/clients) for tests/applications/test_other_clients.py
+	@mkdir -p build/clients
+	@command -v npm >/dev/null && { [ -d build/clients/node_modules/redis ] || { \
+		cp tests/applications/clients/package.json build/clients/ && \
+		npm install --prefix build/clients --silent --no-audit --no-fund; }; } || echo "ioredis and node-redis are not built"
+	@command -v javac >/dev/null && command -v mvn >/dev/null && { \
+		[ build/clients/Clients.class -nt tests/applications/clients/Clients.java ] || { \
+		mvn -q -B -f tests/applications/clients/pom.xml dependency:copy-dependencies \
+			-DoutputDirectory=$(CURDIR)/build/clients/lib && \
+		javac -cp 'build/clients/lib/*' -d build/clients tests/applications/clients/Clients.java; }; } || \
+		echo "lettuce and jedis are not built"
+	@command -v go >/dev/null && (cd tests/applications/clients && go build -o $(CURDIR)/build/clients/go-redis .) || \
+		echo "go-redis is not built"
 
 docker:
 	@docker info >/dev/null 2>&1 || { command -v dockerd && command -v debootstrap; } >/dev/null || { \

@@ -86,6 +86,15 @@ def member_of(found: object) -> Member:
     return made
 
 
+class View:
+    """A topology as it was before an update."""
+
+    def __init__(self, topology: Topology) -> None:
+        self.primary = topology.last_primary
+        self.members = topology.members  # an update replaces it
+        self.is_down = topology.is_down
+
+
 class Topology:
     """The live nodes of one log, as this node knows them."""
 
@@ -96,7 +105,7 @@ class Topology:
         self.last_primary: Member | None = me  # the primary, or who was it when there last was one
         self.handing_over = False  # the last primary has named its successor, which is not there yet
         self.members: dict[str, Member] = {me.name: me}  # by name; `me` is always among them
-        self.on_switch: Callable[[Member | None, Member], None] | None = None
+        self.on_update: Callable[[View], None] | None = None  # told of what was before
         me.role = PRIMARY
 
     @property
@@ -126,11 +135,9 @@ class Topology:
 
         handing_over: there is no primary because the last one has named its successor, which is about to come.
 
-        A Member that bears this node's name stands for `me`, which stays the same object. Roles are set here. Calls
-        `on_switch(old, new)` when there is a primary and its address is not that of the last one known (None: none
-        was known); old and new are as they were before and after.
+        A Member that bears this node's name stands for `me`, which stays the same object. Roles are set here.
         """
-        me = self.me
+        me, before = self.me, View(self)
         known: dict[str, Member] = {member.name: member for member in members}
         if primary is not None:
             known[primary.name] = primary
@@ -141,10 +148,9 @@ class Topology:
         self.members = known
         self.primary = None
         self.handing_over = handing_over and primary is None
-        if primary is None:
-            return
-        new = known[primary.name]
-        new.role = PRIMARY
-        old, self.primary, self.last_primary = self.last_primary, new, new
-        if self.on_switch is not None and (old is None or old.address != new.address):
-            self.on_switch(old, new)
+        if primary is not None:
+            new = known[primary.name]
+            new.role = PRIMARY
+            self.primary = self.last_primary = new
+        if self.on_update is not None:
+            self.on_update(before)

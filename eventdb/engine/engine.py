@@ -14,8 +14,9 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
+from eventdb.cluster.sentinel_events import sentinel_events
 from eventdb.cluster.slots import Shard, SlotMap
-from eventdb.cluster.topology import Member, Topology
+from eventdb.cluster.topology import Member, Topology, View
 from eventdb.engine.blocking import Blocking
 from eventdb.engine.client import CLUSTERED, IN_MULTI, NEEDS_AUTH, PAUSED, Blocked, Client
 from eventdb.engine.command import SERVER, WHOLE, WRITE, Command
@@ -95,7 +96,7 @@ class Engine:
         self.failover_state = NO_FAILOVER
         # who else there is
         self.topology = Topology(Member("local", "local"))
-        self.topology.on_switch = lambda old, new: self.pubsub.tell_switch(config.sentinel_service_name, old, new)
+        self.topology.on_update = self._topology_changed
         self.slots = SlotMap(Shard(self.topology))
         self.gates = Gates(self.slots, self.pause)
 
@@ -500,6 +501,12 @@ class Engine:
             self.deferred.append((channel, message, sharded))
             return self.pubsub.receivers(channel, sharded)
         return self.pubsub.publish(channel, message, sharded, after, self.commit.durable_offset)
+
+    def _topology_changed(self, before: View) -> None:
+        """Tell those who listen here as to a Sentinel."""
+        if self.pubsub.channels or self.pubsub.patterns:
+            for channel, message in sentinel_events(before, self.topology, self.config.sentinel_service_name.split()):
+                self.pubsub.deliver(channel.encode(), message.encode(), False, None)
 
     def _deliver(self) -> None:
         """Publish what an EXEC has deferred; like its reply, it waits for its own batch and all before it."""

@@ -19,7 +19,6 @@ from eventdb.protocol.glob import glob_match
 from eventdb.protocol.replies import bulk, integer, push
 
 if TYPE_CHECKING:
-    from eventdb.cluster.topology import Member
     from eventdb.engine.client import Client
     from eventdb.pipeline.outbox import Batch
 
@@ -119,12 +118,6 @@ class PubSub:
                 items = [b"$8\r\npmessage\r\n", bulk(pattern), bulk(channel), bulk(message)]
                 count += _send(listeners, items, after)
         return count
-
-    def tell_switch(self, service: str, old: Member | None, new: Member) -> None:
-        """+switch-master, as Redis Sentinel publishes it to those who wait for a new primary. Each node its own."""
-        if old is not None:
-            message = f"{service} {old.host} {old.port} {new.host} {new.port}"
-            self.deliver(b"+switch-master", message.encode(), False, None)
 
     def receivers(self, channel: bytes, sharded: bool) -> int:
         """How many messages publishing to this channel would send."""

@@ -6,11 +6,12 @@ import json
 import socket
 from pathlib import Path
 
+import hiredis
 import pytest
 
 import eventdb
 from eventdb.backends import LogError
-from eventdb.cluster.topology import PRIMARY, REPLICA, Member, Topology, member_of
+from eventdb.cluster.topology import PRIMARY, REPLICA, Member, Topology, View, member_of
 from eventdb.engine.client import FOLLOWING
 from eventdb.engine.settings import Config
 from eventdb.server.server import announced
@@ -23,7 +24,13 @@ def three() -> tuple[Topology, list[tuple[str | None, str]]]:
     topology = Topology(Member("local", "local"))
     topology.introduce("b", "127.0.0.1:2")
     switches: list[tuple[str | None, str]] = []
-    topology.on_switch = lambda old, new: switches.append((old and old.address, new.address))
+
+    def compare(before: View) -> None:
+        new = topology.primary
+        if new is not None and (before.primary is None or before.primary.address != new.address):
+            switches.append((before.primary and before.primary.address, new.address))
+
+    topology.on_update = compare
     return topology, switches
 
 
@@ -205,3 +212,42 @@ async def test_a_cluster_refuses_a_log_with_other_databases(tmp_path: Path) -> N
         await db.execute("SET", "k", "v")
     with pytest.raises(LogError, match="other databases than 0"):
         await eventdb.open(url, cluster_enabled="yes")
+
+
+def test_a_listener_hears_what_a_sentinel_would_say() -> None:
+    """There was +switch-master alone; node-redis looks anew for the primary only when it hears of something else."""
+    local = Local()
+    topology = local.engine.topology
+    topology.introduce("b", "127.0.0.1:2")
+    topology.update(1, Member("a", "h:1"), [])
+    local("PSUBSCRIBE", "[-+]*")
+
+    def heard() -> list[str]:
+        local.turn()
+        reader = hiredis.Reader()
+        reader.feed(local.take(local.client))
+        found: list[str] = []
+        while (message := reader.gets()) is not False:
+            found.append(f"{message[2].decode()} {message[3].decode()}")
+        return found
+
+    c = Member("c", "h:3")
+    topology.update(1, Member("a", "h:1"), [c])
+    assert heard() == ["+slave slave h:3 h 3 @ mymaster h 1", f"+sentinel sentinel {c.id} h 3 @ mymaster h 1"]
+    topology.update(1, Member("a", "h:1"), [Member("c", "h:3", offset=9)])
+    assert heard() == [], "nothing has changed"
+    topology.update(1, None, [c], handing_over=True)
+    assert heard() == []
+    topology.update(1, None, [c])
+    assert heard() == ["+sdown master mymaster h 1", "+odown master mymaster h 1 #quorum 1/1"]
+    topology.update(1, Member("a", "h:1"), [c])
+    assert heard() == ["-sdown master mymaster h 1", "-odown master mymaster h 1"]
+    topology.update(2, c, [])
+    assert heard() == [
+        "+switch-master mymaster h 1 h 3",
+        "+slave slave 127.0.0.1:2 127.0.0.1 2 @ mymaster h 3",
+        "+slave slave h:1 h 1 @ mymaster h 3",
+    ]
+    topology.update(2, c, [Member("a", "h:1")])
+    topology.update(2, c, [])
+    assert heard()[-1] == "+sdown slave h:1 h 1 @ mymaster h 3"
