@@ -186,6 +186,9 @@ class Log(Protocol):
         """
         ...
 
+    def hurry(self) -> None:
+        """Somebody waits for what has just become durable: let this process's readers look for it now, if they poll."""
+
     async def seek(self, offset: int) -> int:
         """Return a position at or before the record holding transaction `offset`, as near as is cheap.
 

@@ -84,6 +84,9 @@ class KafkaLog:
         finally:
             await self._drop(link)
 
+    def hurry(self) -> None:
+        """Nothing to do: a broker answers when there is more."""
+
     async def seek(self, offset: int) -> int:
         link = self._link()
         try:

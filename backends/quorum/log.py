@@ -111,6 +111,9 @@ class QuorumLog:
                 writer.zones[zone].report_damage(segment)
                 self._damaged.discard((zone, segment))
 
+    def hurry(self) -> None:
+        self._progress.look()
+
     async def seek(self, offset: int) -> int:
         return await asyncio.to_thread(self._seek, offset)
 

@@ -26,6 +26,12 @@ class Progress:
             if self._waiting:
                 self._changed.notify_all()
 
+    def look(self) -> None:
+        """Let the readers here that wait look at the files now."""
+        with self._changed:
+            if self._waiting:
+                self._changed.notify_all()
+
     def leave(self, epoch: int) -> None:
         """That writer has ended: from here on the files speak for themselves."""
         with self._changed:

@@ -27,6 +27,7 @@ PAUSED: Final = 16
 LOADING: Final = 32  # the state is incomplete: only commands that read no key may run
 CLUSTERED: Final = 64  # cluster-enabled: keys may belong to another node
 LEASELESS: Final = 128  # this primary's lease has lapsed: commands that touch keys wait
+FRESH: Final = 512  # this replica answers reads only when it has what the primary had when they came
 HANDING: Final = 256  # the lease was given to a successor that is not there yet: writes wait
 
 
@@ -81,6 +82,7 @@ class Client(Outbox):
         self.no_evict = False
         self.readonly_mode = False  # READONLY of Redis Cluster
         self.commands_run = 0
+        self.fresh_left = 0  # commands that had come when the primary was asked: what they read is fresh
         self.set_origin()
 
     def set_origin(self) -> None:

@@ -20,7 +20,7 @@ from eventdb.cluster.topology import Member, Topology, View
 from eventdb.engine.blocking import Blocking
 from eventdb.engine.client import CLUSTERED, IN_MULTI, NEEDS_AUTH, PAUSED, Blocked, Client
 from eventdb.engine.command import SERVER, WHOLE, WRITE, Command
-from eventdb.engine.gates import PASS, QUEUE, REDIRECT, STALL, Gates
+from eventdb.engine.gates import FRESHEN, PASS, QUEUE, REDIRECT, STALL, Gates
 from eventdb.engine.host import Host, NoHost
 from eventdb.engine.pause import Pause
 from eventdb.engine.pubsub import PubSub
@@ -80,6 +80,7 @@ class Engine:
         # `clock` from which on nothing may be answered, unless `on_lapse` says otherwise
         self.lease_until = math.inf
         self.on_lapse: Callable[[], None] | None = None
+        self.freshen: Callable[[Client, list[bytes]], None] | None = None  # runs a read once this replica is fresh
         self.on_refused: Callable[[Client], None] | None = None  # told of a client whose write a replica has refused
         # counters
         self.commands_run = 0
@@ -214,6 +215,8 @@ class Engine:
             self._queue(client, command, argv)
         elif verdict == STALL:
             self.pause.stall(client, argv)
+        elif verdict == FRESHEN and self.freshen is not None:
+            self.freshen(client, argv)
         else:
             command.rejected_calls += 1
             if verdict == REDIRECT:  # a MULTI is spoiled, an EXEC ends it
@@ -321,6 +324,8 @@ class Engine:
             self.discard(client)
         elif client.gate & IN_MULTI:
             client.queue_failed = True
+        if client.fresh_left:
+            client.fresh_left -= 1
         self.statistics.error(text)
         client.reply(error(text))
 

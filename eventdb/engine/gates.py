@@ -12,6 +12,7 @@ from eventdb.cluster.slots import SlotMap
 from eventdb.engine.client import (
     CLUSTERED,
     FOLLOWING,
+    FRESH,
     HANDING,
     IN_MULTI,
     LEASELESS,
@@ -31,6 +32,7 @@ REFUSE: Final = 1  # with `Gates.text`
 STALL: Final = 2
 QUEUE: Final = 3  # for EXEC
 REDIRECT: Final = 4  # with `Gates.text`: another node has to run it
+FRESHEN: Final = 5  # run it when this replica is known to be fresh
 
 SUBSCRIBER_COMMANDS: Final = frozenset(  # what a RESP2 client with subscriptions may run
     ("ping", "quit", "reset", "subscribe", "unsubscribe", "psubscribe", "punsubscribe", "ssubscribe", "sunsubscribe")
@@ -47,7 +49,7 @@ class Gates:
         self.text = ""  # why the last command was refused
 
     def judge(self, client: Client, command: Command, argv: list[bytes], node_gate: int, node_error: str) -> int:
-        """PASS, REFUSE, REDIRECT, STALL or QUEUE. node_gate, node_error: the engine's, for every client."""
+        """PASS, REFUSE, REDIRECT, STALL, FRESHEN or QUEUE. node_gate, node_error: the engine's, for every client."""
         gate = client.gate
         text = ""
         if gate & NEEDS_AUTH and not command.bits & NO_AUTH:
@@ -69,6 +71,8 @@ class Gates:
             return REFUSE
         if node_gate and self._waits(node_gate, client, command):
             return STALL
+        if node_gate & FRESH and _must_be_fresh(client, command):
+            return FRESHEN
         return QUEUE if gate & IN_MULTI and not command.bits & IMMEDIATE else PASS
 
     def _elsewhere(self, client: Client, command: Command, argv: list[bytes]) -> str:
@@ -101,6 +105,18 @@ class Gates:
         if client.gate & IN_MULTI:  # what is queued reads and writes when EXEC runs
             return command.name == "exec"
         return command.bits & (WRITE | WHOLE) != 0 or command.has_keys
+
+
+def _must_be_fresh(client: Client, command: Command) -> bool:
+    """A read at a fresh replica; not if it had come when the primary was last asked. Counts the client's commands."""
+    if client.fresh_left:
+        client.fresh_left -= 1
+        return False
+    if client.gate & NEEDS_AUTH:
+        return False
+    if client.gate & IN_MULTI:  # what is queued reads when EXEC runs
+        return command.name == "exec"
+    return command.bits & WHOLE != 0 or command.has_keys
 
 
 def refuses(node_gate: int, command: Command) -> bool:

@@ -152,6 +152,8 @@ SETTINGS: Final[dict[str, Setting]] = {
         Setting("replica-announce-port", NUMBER, 0, "announce_port", 0, 65535, change=FIXED),
         Setting("replica-read-only", YES_NO, "yes", change=CONSTANT, why="only the primary can append to the log"),
         Setting("slave-read-only", YES_NO, "yes", change=CONSTANT, why="only the primary can append to the log"),
+        Setting("replica-read-mode", ONE_OF, "fast", "replica_read_mode", change=FIXED, choices="fast fresh"),
+        Setting("replica-read-timeout", NUMBER, 5, "replica_read_timeout_ms", 1, INT_MAX),  # ms, of a fresh read
         Setting("daemonize", YES_NO, "no", change=FIXED),
         # memory
         Setting("maxmemory", MEMORY, 0, change=CONSTANT, why=_NO_EVICTION),
@@ -195,6 +197,8 @@ class Config:
         self.sentinel_service_name = "mymaster"
         self.announce_host = ""  # where others reach this node; "" and 0: where it listens
         self.announce_port = 0
+        self.replica_read_mode = "fast"
+        self.replica_read_timeout_ms = 5
         self.bind = "127.0.0.1"
         self.port = 6379
         for setting in SETTINGS.values():

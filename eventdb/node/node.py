@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Final
 from eventdb.backends import Fenced, Indeterminate, Log, LogError, LogInfo, Record, Unavailable, Writer, open_log
 from eventdb.cluster.lease import BEATS, LEASE_MS, MARGIN, Role
 from eventdb.cluster.topology import Member
-from eventdb.engine.client import FOLLOWING, LOADING
+from eventdb.engine.client import FOLLOWING, FRESH, LOADING
 from eventdb.engine.engine import FAILOVER_IN_PROGRESS, NO_FAILOVER, WAITING_FOR_SYNC, Engine
 from eventdb.keyspace.types.zset import rank_large
+from eventdb.node.freshness import Freshness
 from eventdb.node.parting import Parting
 from eventdb.node.succession import Ground, Standing
 from eventdb.node.tenure import Tenure
@@ -99,6 +100,8 @@ class Node:
         self.standing = Standing(self.name, monotonic, rng or random.Random())
         self.standing.on_change = self._members_changed
         self.parting = Parting(self.engine)
+        self.freshness = Freshness(self.engine)
+        self.freshness.hurry = self.log.hurry
         self._follow_task: asyncio.Task[None] | None = None
         self._handing_over: asyncio.Task[None] | None = None
         self._cron: asyncio.TimerHandle | None = None
@@ -184,10 +187,11 @@ class Node:
         for db in engine.store.keyspace.dbs:
             db.track_deadlines()
         rank_large(engine.store.keyspace)
-        engine.gate &= ~(LOADING | FOLLOWING)
+        engine.gate &= ~(LOADING | FOLLOWING | FRESH)
         self.role = "primary"
         self._members_changed()
         self.parting.returned()
+        self.freshness.all_fresh()
         log.info("primary of epoch %d behind offset %d", writer.epoch, self.follower.offset)
 
     async def _claim(self, attempts: int) -> Writer:
@@ -366,6 +370,8 @@ class Node:
         self.role = "replica"
         engine = self.engine
         engine.gate = engine.gate & ~LOADING | FOLLOWING
+        if self.config.replica_read_mode == "fresh":
+            engine.gate |= FRESH
         engine.gate_error = READONLY_TEXT
         self._members_changed()
 
@@ -463,6 +469,7 @@ class Node:
         commit = self.engine.commit
         commit.offset = commit.durable_offset = self.engine.topology.me.offset = self.follower.offset
         self.engine.offset_reached()
+        self.freshness.reached()
 
     # -- who is there
 

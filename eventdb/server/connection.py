@@ -218,6 +218,10 @@ class Connection:
             self.transport.resume_reading()
         client.flush()
 
+    def waiting(self) -> int:
+        """How many commands have come and were not run yet."""
+        return len(self.backlog) - self.position
+
     def close(self) -> None:
         if self.transport is not None:
             self.transport.close()

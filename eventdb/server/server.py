@@ -21,8 +21,10 @@ import uvloop
 from eventdb import commands
 from eventdb.cluster.lease import LEASE_MS, Role
 from eventdb.cluster.topology import Member, member_of
+from eventdb.engine.client import Client
 from eventdb.engine.settings import Config
 from eventdb.node.announcing import announce
+from eventdb.node.freshness import keep_asking
 from eventdb.node.node import Node
 from eventdb.replay.follower import Progress
 from eventdb.server.connection import Connection
@@ -61,7 +63,7 @@ class Server:
         self.connections: dict[Connection, None] = {}
         self.advertise = advertise
         self.node = Node(log_url, config, name, asked=asked, lease_ms=lease_ms)
-        self.announcer: asyncio.Task[None] | None = None
+        self.tasks: list[asyncio.Task[None]] = []  # what this node says to others
         self.listener: asyncio.Server | None = None
         self.stopping = asyncio.Event()
         self.node.on_shutdown = self.stopping.set
@@ -87,7 +89,10 @@ class Server:
         self.config.port = self.port
         self.config.bind = self.host
         await self.node.start()
-        self.announcer = loop.create_task(announce(engine))
+        self.tasks.append(loop.create_task(announce(engine)))
+        if self.config.replica_read_mode == "fresh":
+            self.node.freshness.backlog = _backlog
+            self.tasks.append(loop.create_task(keep_asking(engine, self.node.freshness)))
 
     def _retire_clients(self) -> None:
         for connection in list(self.connections):
@@ -95,8 +100,8 @@ class Server:
 
     async def close(self) -> None:
         """Accept no more, make what was accepted durable, answer it, close every connection."""
-        if self.announcer is not None:
-            self.announcer.cancel()
+        for task in self.tasks:
+            task.cancel()
         if self.listener is not None:
             self.listener.close()
         for connection in list(self.connections):
@@ -110,6 +115,11 @@ class Server:
                     await asyncio.sleep(0.01)
         for connection in list(self.connections):
             connection.abort()
+
+
+def _backlog(client: Client) -> int:
+    sink = client.sink
+    return sink.waiting() if isinstance(sink, Connection) else 0
 
 
 def announced(config: Config, host: str, port: int) -> str:

@@ -11,7 +11,7 @@ import json
 from typing import Final
 
 from eventdb.cluster.topology import Member, member_of
-from eventdb.engine.client import LOADING, Client
+from eventdb.engine.client import LEASELESS, LOADING, Client
 from eventdb.engine.engine import NO_FAILOVER, WAITING_FOR_SYNC, Engine
 from eventdb.engine.registry import command, server_command
 from eventdb.protocol.replies import NO_REPLY, OK, ReplyError, array, bulk, bulks, integer, parse_int, syntax_error
@@ -87,6 +87,7 @@ def replication_lines(engine: Engine) -> list[tuple[str, object]]:
             ("slave_priority", 100 if me.candidate else 0),
             ("slave_read_only", 1),
             ("replica_announced", 1),
+            ("slave_read_mode", engine.config.replica_read_mode),
             ("slave_lag_offsets", newest - own),
             ("slave_lag_ms", me.lag_ms),
             ("connected_slaves", 0),
@@ -208,6 +209,20 @@ def announce(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     engine.pubsub.followers[client] = None
     client.is_node = True
     return OK if reply is None else reply
+
+
+@server_command(
+    "EVENTDB.DURABLE", arity=1, flags="admin noscript stale fast", since="7.0.0", group="server",
+    summary="How a replica that answers fresh reads asks the primary how far it is.",
+)  # fmt: skip
+def durable(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    """EVENTDB.DURABLE: the durable offset, while nobody else can have made more durable."""
+    topology = engine.topology
+    if not topology.is_primary:
+        raise ReplyError(f"NOTPRIMARY {topology.primary.address if topology.primary is not None else '?'}")
+    if engine.gate & (LEASELESS | LOADING):
+        raise ReplyError("MASTERDOWN the lease of this primary has lapsed")
+    return integer(engine.commit.durable_offset)
 
 
 @server_command(
