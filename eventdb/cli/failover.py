@@ -63,13 +63,12 @@ def hand_over(address: str, to: str, timeout_ms: int, password: str) -> tuple[st
     """
     node = Connection(address, password)
     if node.ask("ROLE")[0] != "master":
-        found = node.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "any")
-        if found is None:
+        known = _primary(node)
+        if not known:
             raise Refused(f"{address} knows no primary at the moment; is one just being chosen?")
         node.close()
-        node = Connection(_address(found), password)
-    found = node.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "any")
-    old = _address(found) if found is not None else node.address
+        node = Connection(known, password)
+    old = _primary(node) or node.address
     words = ["FAILOVER"]
     if to:
         host, _, port = to.rpartition(":")
@@ -92,9 +91,8 @@ def hand_over(address: str, to: str, timeout_ms: int, password: str) -> tuple[st
 
 def _successor(node: Connection, old: str) -> str:
     """The new primary's address once `node`, which handed over, knows it; or "". Raises Refused."""
-    found = node.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "any")
-    if found is not None and node.ask("ROLE")[0] != "master":
-        new = _address(found)
+    new = _primary(node)
+    if new and node.ask("ROLE")[0] != "master":
         return new if new != old else ""
     if node.ask("INFO", "replication").find("master_failover_state:no-failover") >= 0:
         if node.ask("ROLE")[0] == "master":
@@ -102,7 +100,11 @@ def _successor(node: Connection, old: str) -> str:
     return ""
 
 
-def _address(found: list[str]) -> str:
-    """host:port of what Sentinel's commands answer."""
-    host, port = found[0], found[1]
+def _primary(node: Connection) -> str:
+    """host:port of the primary as this node knows it, whatever the service is called; or "". Raises Refused."""
+    masters = node.ask("SENTINEL", "MASTERS")
+    if not masters:
+        return ""
+    fields = dict(zip(masters[0][::2], masters[0][1::2], strict=True))
+    host, port = fields["ip"], fields["port"]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

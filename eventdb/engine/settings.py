@@ -237,8 +237,10 @@ class Config:
             raise SettingError(setting.why)
         if setting.name == "maxclients":
             _reserve_files(int(value))
-        elif setting.name == "sentinel-service-name" and (not text or " " in text or not text.isprintable()):
-            raise SettingError("argument must be a name without spaces")
+        elif setting.name == "sentinel-service-name":
+            names = text.split(" ")
+            if "" in names or len(set(names)) < len(names) or not text.isprintable():
+                raise SettingError("argument must be one or more different names with a space between")
         elif setting.kind == OUTPUT_LIMITS:
             _output_limits(text)
         return value

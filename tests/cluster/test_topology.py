@@ -180,9 +180,11 @@ def test_a_switch_is_published_as_sentinel_publishes_it(resp3: bool) -> None:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["", "a b", "a\nb"])
-def test_a_service_name_is_one_word(name: str) -> None:
-    assert b"argument must be a name without spaces" in Local().raw("CONFIG", "SET", "sentinel-service-name", name)
+@pytest.mark.parametrize("name", ["", "a  b", "a b a", "a\nb"])
+def test_the_names_of_a_service_are_words(name: str) -> None:
+    assert b"argument must be one or more different names with a space between" in Local().raw(
+        "CONFIG", "SET", "sentinel-service-name", name
+    )
 
 
 # -- where a node says it is

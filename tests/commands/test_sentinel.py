@@ -140,7 +140,14 @@ LINES = (
     f"SENTINEL GET-MASTER-ADDR-BY-NAME {SERVICE}", "SENTINEL MYID x", "SENTINEL CKQUORUM", "SENTINEL REPLICAS",
     "SENTINEL is-master-down-by-addr 127.0.0.1 PORT 0 *", "SENTINEL is-master-down-by-addr 127.0.0.1 x 0 *",
     "SENTINEL is-master-down-by-addr 127.0.0.1 1 x *", "SENTINEL is-master-down-by-addr 127.0.0.1 1 0",
-    f"SENTINEL CKQUORUM {SERVICE}",
+    f"SENTINEL CKQUORUM {SERVICE}", "SENTINEL CKQUORUM x", "SENTINEL MASTER x", "SENTINEL REPLICAS x",
+    "SENTINEL SLAVES x", "SENTINEL SENTINELS x", "SENTINEL GET-MASTER-ADDR-BY-NAME x", "SENTINEL FAILOVER x",
+    "SENTINEL FAILOVER",
+    "SENTINEL RESET nothing*", "SENTINEL RESET", "SENTINEL CONFIG", "SENTINEL CONFIG GET", "SENTINEL CONFIG SET",
+    "SENTINEL CONFIG GET announce-*p", "SENTINEL CONFIG GET SENTINEL-*", "SENTINEL CONFIG GET x",
+    "SENTINEL CONFIG GET a b", "SENTINEL CONFIG SET x y", "SENTINEL CONFIG SET announce-port 0",
+    "SENTINEL CONFIG FOO x", "SENTINEL INFO-CACHE",
+    "SENTINEL INFO-CACHE x", "SENTINEL PENDING-SCRIPTS", "SENTINEL PENDING-SCRIPTS x",
 )  # fmt: skip
 
 
@@ -151,6 +158,25 @@ def test_replies_and_errors_are_those_of_a_sentinel(real: Watched, line: str) ->
     with closing(Wire(real.address)) as wire:
         theirs = wire.call(*words)
     assert ours(real).raw(*words) == theirs.replace(b"OK 2 usable", b"OK 3 usable")  # all our nodes are Sentinels
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize("resp3", [False, True])
+def test_what_operators_ask_has_the_form_of_a_sentinel(real: Watched, resp3: bool) -> None:
+    local = ours(real)
+    local.client.resp3 = resp3
+    with closing(Wire(real.address, resp3)) as wire:
+        for words in (["SENTINEL", "CONFIG", "GET", "*"], ["SENTINEL", "INFO-CACHE", SERVICE], ["INFO", "SENTINEL"]):
+            theirs, mine = decoded(wire.call(*words)), decoded(local.raw(*words))
+            if words[1] == "CONFIG":
+                assert fields(theirs) == fields(mine)
+            elif words[1] == "INFO-CACHE":
+                assert len(theirs) == len(mine) == 2 and theirs[0] == mine[0] == SERVICE
+                assert [len(each) for each in theirs[1]] == [2, 2], "the primary and a replica"
+                assert [len(each) for each in mine[1]] == [2, 2, 2] and mine[1][0] == [0, None]
+            else:
+                theirs = theirs.replace("slaves=1,sentinels=2", "slaves=2,sentinels=3")
+                assert theirs == mine
 
 
 @pytest.mark.redis
@@ -191,21 +217,68 @@ def test_a_primary_without_a_lease_is_down() -> None:
     topology.introduce("me", "h:1", candidate=False)
     local.engine.host = StandIn(facts=lambda: {"lease_ms": "500"})
     topology.update(6, Member("a", "[::1]:2"), [Member("b", "h:3")])
-    found = asked(local, "MASTER", "any name")
+    found = asked(local, "MASTER", SERVICE)
     assert (found["flags"], found["ip"], found["port"], found["config-epoch"]) == ("master", "::1", "2", "6")
     assert (found["num-slaves"], found["num-other-sentinels"]) == ("2", "2")
     assert found["down-after-milliseconds"] == "500"
     down = ("SENTINEL", "IS-MASTER-DOWN-BY-ADDR", "::1", "2", "0", "*")
     assert local(*down) == [0, b"*", 0]
     topology.update(6, None, [Member("b", "h:3")])
-    assert asked(local, "MASTER", "x")["flags"] == "master,s_down,o_down,disconnected"
-    assert local("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "x") == [b"::1", b"2"]
+    assert asked(local, "MASTER", SERVICE)["flags"] == "master,s_down,o_down,disconnected"
+    assert local("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE) == [b"::1", b"2"]
     assert local(*down) == [1, b"*", 0] and local("SENTINEL", "IS-MASTER-DOWN-BY-ADDR", "h", "2", "0", "*")[0] == 0  # type: ignore[index]
     assert (
-        local("SENTINEL", "CKQUORUM", "x") == b"OK 2 usable Sentinels. Quorum and failover authorization can be reached"
+        local("SENTINEL", "CKQUORUM", SERVICE)
+        == b"OK 2 usable Sentinels. Quorum and failover authorization can be reached"
     )
     topology.update(6, Member("a", "[::1]:2"), [])
-    assert local.raw("SENTINEL", "CKQUORUM", "x").startswith(b"-NOQUORUM 2 usable Sentinels. ")
+    assert local.raw("SENTINEL", "CKQUORUM", SERVICE).startswith(b"-NOQUORUM 2 usable Sentinels. ")
+
+
+def test_a_service_may_have_several_names() -> None:
+    config = Config()
+    config.set("sentinel-service-name", "mymaster cache")
+    local = Local(config=config)
+    topology = local.engine.topology
+    assert [each[1] for each in decoded(local.raw("SENTINEL", "MASTERS"))] == ["mymaster", "cache"]
+    assert asked(local, "MASTER", "cache")["name"] == "cache"
+    assert local("SENTINEL", "RESET", "*") == 2 and local("SENTINEL", "RESET", "c*") == 1
+    assert local.raw("SENTINEL", "MASTER", "mymaster cache") == b"-ERR No such master with that name\r\n"
+    assert "master1:name=cache,status=ok,address=local:0,slaves=0,sentinels=1" in str(local("INFO", "sentinel"))
+    assert "# Sentinel" not in str(local("INFO", "everything")) and "# Sentinel" in str(local("INFO", "sentinel"))
+    local("SUBSCRIBE", "+switch-master")
+    topology.update(2, Member("b", "h:2"), [])
+    local.turn()
+    assert local.take(local.client).count(b"+switch-master\r\n") == 2
+    for bad in ("", "a  b", " a", "a a", "a\tb"):
+        with pytest.raises(ValueError, match="names with a space between"):
+            config.set("sentinel-service-name", bad)
+
+
+def test_a_failover_is_begun_by_the_primary_alone() -> None:
+    local = Local()
+    topology = local.engine.topology
+    begun: list[tuple[str | None, int]] = []
+    local.engine.host = StandIn(fail_over=lambda address, timeout_ms: begun.append((address, timeout_ms)))
+    assert local.raw("SENTINEL", "FAILOVER", SERVICE) == b"-NOGOODSLAVE No suitable replica to promote\r\n"
+    topology.update(2, topology.me, [Member("b", "h:2", candidate=False)])
+    assert local.raw("SENTINEL", "FAILOVER", SERVICE).startswith(b"-NOGOODSLAVE ")
+    topology.update(2, topology.me, [Member("b", "h:2")])
+    assert local("SENTINEL", "FAILOVER", SERVICE) == b"OK" and begun == [(None, 0)]
+    local.engine.failover_state = "waiting-for-sync"
+    assert local.raw("SENTINEL", "FAILOVER", SERVICE) == b"-INPROG Failover already in progress\r\n"
+    local.engine.failover_state = "no-failover"
+    topology.update(3, Member("b", "h:2"), [])
+    assert local.raw("SENTINEL", "FAILOVER", SERVICE) == b"-ERR only the primary hands over: send it to h:2\r\n"
+    assert len(begun) == 1
+
+
+def test_what_follows_from_other_settings_is_set_there() -> None:
+    local = Local()
+    for line in ("resolve-hostnames no", "announce-ip 1.2.3.4", "sentinel-pass x"):
+        assert b"follows from this node's own settings" in local.raw("SENTINEL", "CONFIG", "SET", *line.split())
+    assert local("SENTINEL", "CONFIG", "SET", "resolve-hostnames", "yes") == b"OK"
+    assert local("SENTINEL", "INFO-CACHE", SERVICE)[1][0][1].startswith(b"# Server\r\n")  # type: ignore[index]
 
 
 def test_sentinel_needs_the_password_like_any_command() -> None:

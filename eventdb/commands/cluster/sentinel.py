@@ -1,8 +1,8 @@
 """SENTINEL: every node answers as a Redis Sentinel would, on its own port, for clients that find the primary that way.
 
-Source: redis src/sentinel.c, src/commands/sentinel*.json (7.0). Any service name is the one shard; where a reply has to
-name it, sentinel-service-name does. Every node counts as a Sentinel. They do not ping each other: what they know is
-what the log says, so the times of pings are 0; down-after-milliseconds is the lease.
+Source: redis src/sentinel.c, src/commands/sentinel*.json (7.0). The service has the names in sentinel-service-name, all
+of them for the one shard; others are unknown. Every node counts as a Sentinel. They do not ping each other: what they
+know is what the log says, so the times of pings are 0; down-after-milliseconds is the lease.
 """
 
 from __future__ import annotations
@@ -33,18 +33,30 @@ HELP: Final = """
 SENTINEL <subcommand> [<arg> [value] [opt] ...]. Subcommands are:
 CKQUORUM <master-name>
     Whether a live node may take over from the primary.
+CONFIG SET <param> <value>
+    Nothing is set here; the value that a parameter has is accepted.
+CONFIG GET <param>
+    What a Sentinel would have set.
+FAILOVER <master-name>
+    Hand over to the best replica, when sent to the primary.
 GET-MASTER-ADDR-BY-NAME <master-name>
     Host and port of the primary.
+INFO-CACHE <master-name>
+    INFO of this node; nodes do not ask each other for it.
 IS-MASTER-DOWN-BY-ADDR <ip> <port> <current-epoch> <runid>
     Whether the primary at that address has lost its lease.
 MASTER <master-name>
     What is known of the primary.
 MASTERS
-    The same, in a list of one.
+    The same for every name of the service.
 MYID
     The id of this node.
+PENDING-SCRIPTS
+    None: nothing runs scripts.
 REPLICAS <master-name>
     The live replicas.
+RESET <pattern>
+    How many names match. Nothing is kept that could be forgotten: what is known is what the log says now.
 SENTINELS <master-name>
     The other live nodes.
 HELP
@@ -67,10 +79,18 @@ def _shard(engine: Engine, client: Client) -> Shard:
     return engine.slots.mine
 
 
-def _primary(engine: Engine, client: Client) -> Member:
-    """The primary, or who was it last. Raises ReplyError while none has ever been heard of."""
+def service_names(engine: Engine) -> list[str]:
+    return engine.config.sentinel_service_name.split()
+
+
+def is_known(engine: Engine, name: bytes) -> bool:
+    return name.decode("utf-8", "surrogateescape") in service_names(engine)
+
+
+def named_primary(engine: Engine, client: Client, name: bytes) -> Member:
+    """The primary, or who was it last. Raises ReplyError for an unknown name, and while none has ever been heard of."""
     found = _shard(engine, client).primary
-    if found is None:
+    if found is None or not is_known(engine, name):
         raise ReplyError(NO_MASTER)
     return found
 
@@ -101,12 +121,32 @@ def _reported(role: str) -> Fields:
     return [("info-refresh", 0), ("role-reported", role), ("role-reported-time", 0)]
 
 
-def _master(engine: Engine, client: Client) -> bytes:
-    shard, member = _shard(engine, client), _primary(engine, client)
+def sentinel_lines(engine: Engine) -> list[tuple[str, object]]:
+    """INFO sentinel, as a Sentinel has it."""
+    shard, names = engine.slots.mine, service_names(engine)
+    primary = shard.primary
+    found: list[tuple[str, object]] = [
+        ("sentinel_masters", 0 if primary is None else len(names)),
+        ("sentinel_tilt", 0),
+        ("sentinel_tilt_since_seconds", -1),
+        ("sentinel_running_scripts", 0),
+        ("sentinel_scripts_queue_length", 0),
+        ("sentinel_simulate_failure_flags", 0),
+    ]
+    if primary is not None:
+        status = "odown" if _is_down(engine, shard) else "ok"
+        there = f"address={primary.host}:{primary.port},slaves={len(shard.replicas)}"
+        there += f",sentinels={len(shard.topology.members)}"
+        found += [(f"master{i}", f"name={name},status={status},{there}") for i, name in enumerate(names)]
+    return found
+
+
+def _master(engine: Engine, client: Client, name: str) -> bytes:
+    shard, member = _shard(engine, client), named_primary(engine, client, name.encode("utf-8", "surrogateescape"))
     flags = "master,s_down,o_down,disconnected" if _is_down(engine, shard) else "master"
     config = engine.config
     fields = [
-        *_instance(engine, client, config.sentinel_service_name, member, flags),
+        *_instance(engine, client, name, member, flags),
         *_reported("master"),
         ("config-epoch", shard.topology.epoch),
         ("num-slaves", len(shard.replicas)),
@@ -123,14 +163,16 @@ def _master(engine: Engine, client: Client) -> bytes:
     summary="Tells of the primary, in a list.",
 )  # fmt: skip
 def sentinel_masters(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
-    return array([] if _shard(engine, client).primary is None else [_master(engine, client)])
+    if _shard(engine, client).primary is None:
+        return array([])
+    return array([_master(engine, client, name) for name in service_names(engine)])
 
 
 @server_command(
     "SENTINEL MASTER", arity=3, flags=FLAGS, since="2.8.4", group="sentinel", summary="Tells of the primary.",
 )  # fmt: skip
 def sentinel_master(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
-    return _master(engine, client)
+    return _master(engine, client, argv[2].decode("utf-8", "surrogateescape"))
 
 
 @server_command(
@@ -139,13 +181,13 @@ def sentinel_master(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
 )  # fmt: skip
 def sentinel_get_master_addr_by_name(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     member = _shard(engine, client).primary
-    if member is None:
+    if member is None or not is_known(engine, argv[2]):
         return null_array(client.resp3)
     return bulks([member.host.encode(), b"%d" % member.port])
 
 
 def sentinel_replicas(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
-    shard, primary = _shard(engine, client), _primary(engine, client)
+    shard, primary = _shard(engine, client), named_primary(engine, client, argv[2])
     there = not _is_down(engine, shard)
     found: list[bytes] = []
     for member in shard.replicas:
@@ -176,6 +218,7 @@ for _name, _since in (("REPLICAS", "5.0.0"), ("SLAVES", "2.8.0")):
     complexity="O(N) where N is the number of nodes", summary="Tells of the other live nodes.",
 )  # fmt: skip
 def sentinel_sentinels(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    named_primary(engine, client, argv[2])
     topology = _shard(engine, client).topology
     found: list[bytes] = []
     for name in sorted(topology.members):
@@ -196,7 +239,7 @@ def sentinel_sentinels(engine: Engine, client: Client, argv: list[bytes]) -> byt
     summary="Tells whether a live node may take over from the primary.",
 )  # fmt: skip
 def sentinel_ckquorum(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
-    _primary(engine, client)
+    named_primary(engine, client, argv[2])
     topology = _shard(engine, client).topology
     usable = len(topology.members)
     if not [member for member in topology.replicas if member.candidate]:

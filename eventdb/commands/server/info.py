@@ -16,6 +16,7 @@ from itertools import islice
 from typing import Final
 
 from eventdb.commands.cluster.replication import replication_lines
+from eventdb.commands.cluster.sentinel import sentinel_lines
 from eventdb.engine.client import LOADING, Client
 from eventdb.engine.command import Command
 from eventdb.engine.engine import Engine
@@ -29,9 +30,10 @@ PAGE_BYTES: Final = resource.getpagesize()
 
 SECTIONS: Final = (
     "server", "clients", "memory", "persistence", "stats", "replication", "cpu", "modules", "commandstats",
-    "errorstats", "latencystats", "cluster", "keyspace", "eventdb",
+    "errorstats", "latencystats", "cluster", "keyspace", "eventdb", "sentinel",
 )  # fmt: skip
 NOT_BY_DEFAULT: Final = ("commandstats", "latencystats")
+ONLY_WHEN_NAMED: Final = "sentinel"  # a Redis server has none
 
 Lines = list[tuple[str, object]]
 
@@ -50,9 +52,9 @@ def report(engine: Engine, asked: list[bytes]) -> str:
     wanted: set[str] = set()
     for word in [arg.lower().decode("utf-8", "replace") for arg in asked] or ["default"]:
         if word in ("all", "everything"):
-            wanted.update(SECTIONS)
+            wanted.update([name for name in SECTIONS if name != ONLY_WHEN_NAMED])
         elif word == "default":
-            wanted.update([name for name in SECTIONS if name not in NOT_BY_DEFAULT])
+            wanted.update([name for name in SECTIONS if name not in NOT_BY_DEFAULT and name != ONLY_WHEN_NAMED])
         else:
             wanted.add(word)
     facts = engine.host.facts()
@@ -89,6 +91,8 @@ def section(engine: Engine, name: str, facts: dict[str, str]) -> Lines:
         return [("cluster_enabled", 1 if engine.config.cluster_enabled == "yes" else 0)]
     if name == "keyspace":
         return _keyspace(engine)
+    if name == "sentinel":
+        return sentinel_lines(engine)
     if name == "eventdb":
         return _eventdb(engine, facts)
     return []  # modules, latencystats: there are none
