@@ -29,6 +29,9 @@ CLUSTERED: Final = 64  # cluster-enabled: keys may belong to another node
 LEASELESS: Final = 128  # this primary's lease has lapsed: commands that touch keys wait
 FRESH: Final = 512  # this replica answers reads only when it has what the primary had when they came
 HANDING: Final = 256  # the lease was given to a successor that is not there yet: writes wait
+OUT_OF_MEMORY: Final = 1024  # above maxmemory: commands that need memory are refused on a primary
+TRACKED: Final = 2048  # keys that commands name are noted, for OBJECT IDLETIME and FREQ
+WATCHES: Final = OUT_OF_MEMORY | TRACKED  # bits of settings, which keep a state from changing no more than usual
 
 
 class Blocked:
@@ -45,6 +48,7 @@ class Blocked:
         self.timeout_reply = timeout_reply
         self.timer: Timer | None = None
         self.ready = b""  # the key that lets the command run again
+        self.usec = 0.0  # spent before it blocked
 
 
 class Client(Outbox):
@@ -80,8 +84,8 @@ class Client(Outbox):
         self.shards: dict[bytes, None] = {}
         self.is_node = False  # another node, to which messages are passed on
         self.no_evict = False
+        self.no_touch = False  # its commands do not count as uses of keys
         self.readonly_mode = False  # READONLY of Redis Cluster
-        self.commands_run = 0
         self.fresh_left = 0  # commands that had come when the primary was asked: what they read is fresh
         self.set_origin()
 

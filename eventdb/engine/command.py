@@ -18,6 +18,7 @@ IMMEDIATE: Final = 1 << 7  # runs inside MULTI instead of being queued (EXEC, DI
 LOADING_OK: Final = 1 << 8  # may run while the state is being rebuilt
 SERVER: Final = 1 << 9  # its handler takes the engine first
 NOSCRIPT: Final = 1 << 10  # refused inside a script
+DENY_OOM: Final = 1 << 11  # needs memory: refused above maxmemory
 
 
 class Command:

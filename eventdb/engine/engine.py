@@ -17,8 +17,20 @@ from typing import TYPE_CHECKING, Final
 from eventdb.cluster.sentinel_events import sentinel_events
 from eventdb.cluster.slots import Shard, SlotMap
 from eventdb.cluster.topology import Member, Topology, View
+from eventdb.engine.access import asked_for
+from eventdb.engine.accounting import Accounting
 from eventdb.engine.blocking import Blocking
-from eventdb.engine.client import CLUSTERED, IN_MULTI, NEEDS_AUTH, PAUSED, Blocked, Client
+from eventdb.engine.client import (
+    CLUSTERED,
+    IN_MULTI,
+    NEEDS_AUTH,
+    OUT_OF_MEMORY,
+    PAUSED,
+    TRACKED,
+    WATCHES,
+    Blocked,
+    Client,
+)
 from eventdb.engine.command import SERVER, WHOLE, WRITE, Command
 from eventdb.engine.gates import FRESHEN, PASS, QUEUE, REDIRECT, STALL, Gates
 from eventdb.engine.host import Host, NoHost
@@ -27,7 +39,7 @@ from eventdb.engine.pubsub import PubSub
 from eventdb.engine.registry import COMMANDS, find_subcommand, unknown_command
 from eventdb.engine.store import Store
 from eventdb.keyspace.events import apply_transactions
-from eventdb.metrics.slowlog import SlowLog
+from eventdb.metrics.memory import used_bytes
 from eventdb.metrics.statistics import Statistics
 from eventdb.pipeline.outbox import Batch, Sink
 from eventdb.pipeline.turn import Turn
@@ -43,6 +55,9 @@ log: Final = logging.getLogger("eventdb")
 MULTI_BYTES_MAX: Final = 256 << 20  # queued by one client; Redis closes at client-query-buffer-limit, 1 GB
 EXPIRE_KEYS_MAX: Final = 2000  # deleted in one transaction of the expiry cycle
 
+LOG_LEVELS: Final[dict[str, int]] = {
+    "debug": logging.DEBUG, "verbose": logging.DEBUG, "notice": logging.INFO, "warning": logging.WARNING,
+}  # fmt: skip
 HTTP: Final = (b"POST", b"HOST:")  # how its requests begin, or go on behind a line that no command is
 
 # Engine.failover_state, in Redis's words. While a hand-over waits for what was accepted to be durable it can be called
@@ -86,10 +101,13 @@ class Engine:
         self.commands_run = 0
         self.connections_received = 0
         self.bytes_in = 0
+        self.reads = 0  # how often something came
         self.statistics = Statistics()
-        self.slowlog = SlowLog(config.slowlog_entries_max)
-        self.slow_usec = 0.0  # from here on a command is logged as slow
+        self.accounting = Accounting(config.slowlog_entries_max)
+        self.slow_usec = 0.0  # accounting.limit_usec
+        self.log_level = "notice"
         self.expires_keys = True  # DEBUG SET-ACTIVE-EXPIRE
+        self.memory_at_start = used_bytes()
         self.reconfigure()
         self.multi_bytes_max = MULTI_BYTES_MAX
         self.host: Host = NoHost()
@@ -108,9 +126,25 @@ class Engine:
 
     def reconfigure(self) -> None:
         """Take over what a setting has changed; CONFIG SET calls it."""
-        usec = self.config.slowlog_usec
-        self.slow_usec = math.inf if usec < 0 else float(usec)
-        self.slowlog.limit(self.config.slowlog_entries_max)
+        config = self.config
+        if config.log_level != self.log_level:
+            self.log_level = config.log_level
+            log.setLevel(LOG_LEVELS[self.log_level])
+        self.accounting.reconfigure(config)
+        self.slow_usec = self.accounting.limit_usec
+        store = self.store
+        store.accesses = asked_for(config, store.accesses, store.keyspace, store.rng, store.now_ms)
+        self._look_at_settings()
+
+    def _look_at_settings(self) -> None:
+        """Set the bits of the gate that settings ask for; a change of role has cleared them."""
+        self.gate &= ~WATCHES
+        if self.store.accesses is not None:
+            self.gate |= TRACKED
+            self.store.accesses.sweep()
+        limit = self.config.memory_bytes_max
+        if limit and used_bytes() > limit:
+            self.gate |= OUT_OF_MEMORY
 
     # -- clients
 
@@ -145,11 +179,13 @@ class Engine:
         """CONFIG RESETSTAT."""
         store = self.store
         store.hits = store.misses = store.expired_keys = self.commands_run = self.connections_received = 0
-        self.bytes_in = self.turn.bytes_out = 0
+        self.bytes_in = self.turn.bytes_out = self.reads = self.turn.writes = 0
         self.statistics = Statistics()
 
     def cron(self) -> None:
         """What happens on a clock and not by a command: the driver calls it ten times a second, in any role."""
+        if self.config.memory_bytes_max or self.store.accesses is not None:
+            self._look_at_settings()
         self.statistics.sample(self.commands_run, self.bytes_in, self.turn.bytes_out)
         idle_ms = self.config.idle_seconds_max * 1000
         if idle_ms:
@@ -174,7 +210,6 @@ class Engine:
 
     def call(self, client: Client, argv: list[bytes]) -> None:
         """Run one command; its reply goes to the client, now or when it is durable. Never raises."""
-        self.commands_run += 1
         command = self.commands.get(argv[0])
         if command is None:
             name = argv[0].upper()
@@ -204,12 +239,17 @@ class Engine:
         if command.handler is None:
             found = find_subcommand(command, argv)
             if isinstance(found, str):
-                command.rejected_calls += 1
+                sub = command.subcommands.get(argv[1].upper())
+                if sub is not None:  # it is there, the number of arguments is wrong
+                    sub.rejected_calls += 1
                 self.refuse(client, found)
                 return None
             command = found
         verdict = self.gates.judge(client, command, argv, self.gate, self.gate_error)
         if verdict == PASS:
+            if self.gate & TRACKED and self.store.accesses is not None:
+                if not client.no_touch or command.name == "touch":
+                    self.store.accesses.note(client.db, command, argv, client.queue, self.store.now_ms)
             return command
         if verdict == QUEUE:
             self._queue(client, command, argv)
@@ -248,8 +288,8 @@ class Engine:
         usec = (end - self.clock) * 1e6
         self.clock = end
         command.usec += usec
-        if usec >= self.slow_usec and command.name != "exec":  # whose commands are logged one by one
-            self.slowlog.add(argv, int(usec), client.address, client.name)
+        if usec >= self.slow_usec and client.blocked is None:
+            self.accounting.took(client, command, argv, usec)
         store = self.store
         if store.events:
             self._commit(client, reply)
@@ -265,6 +305,7 @@ class Engine:
             if self.deferred:
                 self._deliver()
         elif client.blocked is not None:
+            client.blocked.usec = usec
             self._block(client, client.blocked)
 
     def run_queued(self, client: Client, command: Command, argv: list[bytes]) -> bytes:
@@ -274,25 +315,28 @@ class Engine:
         usec = (perf_counter() - start) * 1e6
         command.usec += usec
         if usec >= self.slow_usec:
-            self.slowlog.add(argv, int(usec), client.address, client.name)
+            self.accounting.took(client, command, argv, usec)
         return reply
 
     def invoke(self, client: Client, command: Command, argv: list[bytes]) -> bytes:
         """Call the handler; errors become replies. EXEC uses it for each queued command."""
-        command.calls += 1
         try:
             if command.bits & SERVER:
-                return command.handler(self, client, argv)  # type: ignore[misc]
-            return command.handler(client, argv)  # type: ignore[misc]
+                reply = command.handler(self, client, argv)  # type: ignore[misc]
+            else:
+                reply = command.handler(client, argv)  # type: ignore[misc]
         except ReplyError as failure:
             command.failed_calls += 1
             self.statistics.error(failure.text)
-            return error(failure.text)
+            reply = error(failure.text)
         except Exception:
             command.failed_calls += 1
             self.statistics.error("ERR")
             log.exception("internal error in '%s'", command.name)
-            return error(f"ERR internal error in '{command.name}'; please report it, the server's log has the details")
+            reply = error(f"ERR internal error in '{command.name}'; please report it, the server's log has the details")
+        command.calls += 1  # afterwards: CONFIG RESETSTAT counts itself
+        self.commands_run += 1
+        return reply
 
     def _commit(self, client: Client, reply: bytes) -> None:
         """Close the transaction; its reply waits until it is durable."""
@@ -350,7 +394,7 @@ class Engine:
 
     def expire_cycle(self) -> None:
         """Delete what has expired, in one transaction; the driver calls it ten times a second on a primary."""
-        if self.gate or self.commit.full or not self.expires_keys:  # a paused node's state stands still
+        if self.gate & ~WATCHES or self.commit.full or not self.expires_keys:  # a paused node's state stands still
             return
         store = self.store
         left = EXPIRE_KEYS_MAX
@@ -361,6 +405,8 @@ class Engine:
                     left -= len(keys)
                     store.expired_keys += len(keys)
                     store.emit(db, [b"DEL", *keys])
+        if left <= 0:
+            self.statistics.expire_caps += 1
         if store.events:
             size = store.event_size
             self.commit.add(b"$6\r\nexpiry\r\n", store.taken(), size)
@@ -438,10 +484,13 @@ class Engine:
             return False
         blocked.ready = key
         command = blocked.command
+        start = perf_counter()
         reply = self.invoke(client, command, blocked.argv)
-        command.calls -= 1  # counted when it blocked
+        command.calls -= 1
+        self.commands_run -= 1  # counted when it blocked
         if len(reply):
             self.unblock(client)
+            self.accounting.unblocked(client, blocked, (perf_counter() - start) * 1e6)
         if self.store.events:
             self._commit(client, reply)
         elif len(reply):

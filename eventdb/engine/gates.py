@@ -1,7 +1,7 @@
 """The gates: the rare checks between finding a command and running it. Most commands meet none of them.
 
-In this order: authentication, the node that owns the keys, the node's role, subscriber mode, a pause, the lease, MULTI.
-Here is only the verdict: the engine acts on it. Source: redis src/server.c processCommand.
+In this order: authentication, the node that owns the keys, memory, the node's role, subscriber mode, a pause, the
+lease, MULTI. Here is only the verdict: the engine acts on it. Source: redis src/server.c processCommand.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from eventdb.engine.client import (
     LEASELESS,
     LOADING,
     NEEDS_AUTH,
+    OUT_OF_MEMORY,
     PAUSED,
     SUBSCRIBED,
     Client,
 )
-from eventdb.engine.command import IMMEDIATE, LOADING_OK, NO_AUTH, NO_MULTI, WHOLE, WRITE, Command
+from eventdb.engine.command import DENY_OOM, IMMEDIATE, LOADING_OK, NO_AUTH, NO_MULTI, WHOLE, WRITE, Command
 from eventdb.engine.pause import Pause, may_write
 from eventdb.protocol.replies import ReplyError
 
@@ -37,6 +38,7 @@ FRESHEN: Final = 5  # run it when this replica is known to be fresh
 SUBSCRIBER_COMMANDS: Final = frozenset(  # what a RESP2 client with subscriptions may run
     ("ping", "quit", "reset", "subscribe", "unsubscribe", "psubscribe", "punsubscribe", "ssubscribe", "sunsubscribe")
 )
+NO_MEMORY: Final = "OOM command not allowed when used memory > 'maxmemory'."
 SHARD_CHANNELS: Final = frozenset(("ssubscribe", "sunsubscribe", "spublish"))  # any node of the shard takes them
 
 
@@ -59,6 +61,8 @@ class Gates:
         elif gate & CLUSTERED and (elsewhere := self._elsewhere(client, command, argv)):
             self.text = elsewhere
             return REDIRECT
+        elif node_gate & OUT_OF_MEMORY and _needs_memory(node_gate, client, command):
+            text = NO_MEMORY
         elif node_gate and refuses(node_gate, command):
             text = node_error
         elif gate & SUBSCRIBED and command.name not in SUBSCRIBER_COMMANDS:
@@ -117,6 +121,17 @@ def _must_be_fresh(client: Client, command: Command) -> bool:
     if client.gate & IN_MULTI:  # what is queued reads when EXEC runs
         return command.name == "exec"
     return command.bits & WHOLE != 0 or command.has_keys
+
+
+def _needs_memory(node_gate: int, client: Client, command: Command) -> bool:
+    """The command, or one that an EXEC would run, is not allowed above maxmemory; nothing more is queued either."""
+    if node_gate & FOLLOWING:  # a replica takes what the log says
+        return False
+    if not client.gate & IN_MULTI:
+        return command.bits & DENY_OOM != 0
+    if command.name != "exec":
+        return not command.bits & IMMEDIATE
+    return any(queued.bits & DENY_OOM for queued, _ in client.queue)
 
 
 def refuses(node_gate: int, command: Command) -> bool:

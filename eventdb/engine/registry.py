@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from eventdb.engine.command import (
     BLOCKING,
+    DENY_OOM,
     IMMEDIATE,
     LOADING_OK,
     NO_AUTH,
@@ -48,6 +49,7 @@ _BITS: Final[dict[str, int]] = {
     "noscript": NOSCRIPT,
     "blocking": BLOCKING,
     "loading": LOADING_OK,
+    "denyoom": DENY_OOM,
 }
 
 

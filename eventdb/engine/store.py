@@ -23,6 +23,7 @@ from eventdb.keyspace.events import (
 )
 
 if TYPE_CHECKING:
+    from eventdb.engine.access import Accesses
     from eventdb.keyspace.value import Limits
     from eventdb.pipeline.commit import Commit
 
@@ -38,6 +39,7 @@ class Store:
         self.hits = 0
         self.misses = 0
         self.expired_keys = 0
+        self.accesses: Accesses | None = None  # while OBJECT IDLETIME or FREQ may be answered
         # the transaction in the making
         self.events: list[bytes] = []
         self.event_db = 0

@@ -39,10 +39,7 @@ class Limits:
     def __init__(self) -> None:
         self.hash_entries = 512
         self.hash_value = 64
-        self.list_size = -2
         self.set_intset_entries = 512
-        self.set_entries = 128  # Redis 7.2; 7.0 has intset or hashtable only
-        self.set_value = 64
         self.zset_entries = 128
         self.zset_value = 64
 

@@ -33,6 +33,8 @@ class Statistics:
         self.errors: dict[str, int] = {}
         self.errors_sent = 0
         self.connections_rejected = 0
+        self.expire_caps = 0  # rounds of the expiry cycle that ended before all expired keys were gone
+        self.expire_seconds = 0.0  # spent in it
         self.commands_rate = Rate(0)
         self.in_rate = Rate(0)
         self.out_rate = Rate(0)

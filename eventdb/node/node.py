@@ -505,7 +505,10 @@ class Node:
         if self.role == "replica":
             self._look_for_silence()
         if self.role == "primary":
+            began = time.perf_counter()
             engine.expire_cycle()
+            engine.statistics.expire_seconds += time.perf_counter() - began
+            engine.accounting.latencies.event("expire-cycle", (time.perf_counter() - began) * 1e6)
             if engine.commit.pending:
                 self._time_out()
         if self.tenure is not None and self.tenure.time_out(self.config.commit_timeout_ms) and not self.tenure.lone:

@@ -29,6 +29,22 @@ class Sink(Protocol):
         """Close once everything written has left. May be called again."""
 
 
+class SocketFacts:
+    """What CLIENT LIST and INFO show of a connection's socket; of a sink without one, nothing."""
+
+    def __init__(self) -> None:
+        self.fd = -1
+        self.unparsed = 0  # bytes of an unfinished command
+        self.waiting = 0  # bytes of commands parsed and not yet run
+        self.unsent = 0  # bytes of replies handed over and not yet taken by the system
+        self.events = ""  # r: it is read, w: it waits to write
+
+
+def socket_facts(sink: Sink) -> SocketFacts:
+    found = getattr(sink, "socket_facts", None)
+    return SocketFacts() if found is None else found()
+
+
 class Batch:
     """Consecutive transactions that become durable together."""
 
@@ -163,6 +179,7 @@ class Outbox(Flushable):
             out.clear()
             self.owed -= len(data)
             self.turn.bytes_out += len(data)
+            self.turn.writes += 1
             self.sink.write(data)
         if self.closing and not self.held:
             self.sink.close()

@@ -30,6 +30,7 @@ class Turn:
         self.call_later: Callable[[float, Callable[[], None]], Timer] | None = None
         self.waiting: dict[Flushable, None] = {}
         self.bytes_out = 0  # written to all sinks
+        self.writes = 0  # how often
 
     def flush_later(self, flushable: Flushable) -> None:
         """Flush it at the end of this turn."""

@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from eventdb.engine.client import NEEDS_AUTH, SUBSCRIBED, Client
+from eventdb.pipeline.outbox import SocketFacts
 from eventdb.protocol.replies import error
 from eventdb.protocol.requests import NOTHING, RequestParser
 
@@ -94,6 +95,7 @@ class Connection:
             return
         engine = self.engine
         engine.bytes_in += len(data)
+        engine.reads += 1
         parser = self.parser
         if client.gate & NEEDS_AUTH:
             engine.read_clock()
@@ -221,6 +223,19 @@ class Connection:
     def waiting(self) -> int:
         """How many commands have come and were not run yet."""
         return len(self.backlog) - self.position
+
+    def socket_facts(self) -> SocketFacts:
+        """For CLIENT LIST; counted only when somebody asks."""
+        found = SocketFacts()
+        transport = self.transport
+        found.unparsed = self.parser.buffered()
+        found.waiting = sum([sum(map(len, argv)) for argv in self.backlog[self.position :]])
+        if transport is not None:
+            found.unsent = transport.get_write_buffer_size()
+            found.events = ("r" if self.reading else "") + ("w" if found.unsent else "")
+            opened = transport.get_extra_info("socket")
+            found.fd = -1 if opened is None else opened.fileno()
+        return found
 
     def close(self) -> None:
         if self.transport is not None:

@@ -131,12 +131,6 @@ def test_names_are_bytes_of_any_kind(db: Local) -> None:
     db.check_replay()
 
 
-def test_an_access_time_is_never_kept(db: Local) -> None:
-    db.raw("SET", "k", 1)
-    db.engine.store.now_ms += 60_000
-    assert db("OBJECT", "IDLETIME", "k") == 0
-
-
 @pytest.mark.parametrize("name", ["GET", "SCAN", "KEYS", "DBSIZE", "RANDOMKEY"])
 def test_reads_write_nothing_even_when_they_meet_expired_keys(db: Local, name: str) -> None:
     db.raw("SET", "k", 1, "PX", 1)

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import ast
+from contextlib import closing
+from pathlib import Path
+
 import pytest
 
-from eventdb.engine.settings import CONSTANT, FREE, SETTINGS, Config, SettingError
+from eventdb.cli.settings_page import page
+from eventdb.engine.setting import (
+    CONSTANT,
+    FIXED,
+    FREE,
+    MEMORY,
+    NO_EFFECT,
+    NUMBER,
+    ONE_OF,
+    YES_NO,
+    Setting,
+    SettingError,
+)
+from eventdb.engine.settings import SETTINGS, Config
 from eventdb.protocol.replies import error
+from tests.kit.differential import Address, Wire, split
 from tests.kit.harness import Local
 
+ROOT = Path(__file__).resolve().parents[2]
 OK = b"+OK\r\n"
 
 
@@ -20,7 +39,7 @@ def test_every_setting_has_its_default_and_is_listed() -> None:
     found = local("CONFIG", "GET", "*")
     assert isinstance(found, list)
     values = {name.decode(): value.decode() for name, value in zip(found[::2], found[1::2], strict=True)}
-    assert values.keys() == SETTINGS.keys()
+    assert values.keys() == SETTINGS.keys() and list(values) == list(SETTINGS)
     for name, expected in {
         "save": "", "appendonly": "yes", "appendfsync": "always", "maxmemory": "0", "maxmemory-policy": "noeviction",
         "databases": "16", "proto-max-bulk-len": "536870912", "client-query-buffer-limit": "1073741824",
@@ -31,23 +50,102 @@ def test_every_setting_has_its_default_and_is_listed() -> None:
         assert values[name] == expected, name
 
 
+def attributes_read() -> set[str]:
+    """Every name that some file of the server reads as an attribute, the settings' own files left out."""
+    found: set[str] = set()
+    for path in (ROOT / "eventdb").rglob("*.py"):
+        if path.name.startswith("setting"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+                found.add(node.attr)
+    return found
+
+
 def test_a_setting_that_can_be_set_is_read_by_the_server() -> None:
-    """An attribute for each: what only CONFIG GET knows must not be settable."""
-    config = Config()
+    """Or it is marked as one without effect, with the reason: nobody is told OK for a setting that does nothing."""
+    config, read = Config(), attributes_read()
     for setting in SETTINGS.values():
-        if setting.change == FREE and setting.name != "client-output-buffer-limit":
+        assert setting.note, f"{setting.name}: what it does, or why it does nothing"
+        attribute = setting.attribute.removeprefix("limits.")
+        if setting.change == NO_EFFECT:
+            assert attribute.startswith("noted."), setting.name
+        elif setting.change == CONSTANT:
+            assert not attribute, setting.name
+        elif setting.name != "client-output-buffer-limit" and (attribute or setting.change == FREE):
             owner: object = config.limits if setting.attribute.startswith("limits.") else config
-            assert hasattr(owner, setting.attribute.removeprefix("limits.")), setting.name
-        if setting.change == CONSTANT:
-            assert setting.why and not setting.attribute, setting.name
+            assert hasattr(owner, attribute), setting.name
+            assert attribute in read, f"{setting.name}: nothing reads {attribute}"
 
 
-@pytest.mark.parametrize(("name", "value"), [(s.name, s.default) for s in SETTINGS.values() if s.change == CONSTANT])
-def test_what_cannot_be_changed_may_be_set_to_what_it_is_and_to_nothing_else(name: str, value: str) -> None:
+@pytest.mark.redis
+def test_every_name_of_redis_is_known_and_may_be_set_to_what_it_is(redis_server: Address) -> None:
     local = Local()
-    assert local.raw("CONFIG", "SET", name, str(value)) == OK
-    other = {"yes": "no", "no": "yes", "always": "everysec", "noeviction": "allkeys-lru", "0": "100"}
-    assert local.raw("CONFIG", "SET", name, other.get(str(value), "KEA")) == refused(name, SETTINGS[name].why)
+    with closing(Wire(redis_server)) as wire:
+        names = [item.split(b"\r\n")[1].decode() for item in split(wire.call("CONFIG", "GET", "*"))[1][::2]]
+    assert len(names) > 190 and not set(names) - SETTINGS.keys()
+    assert SETTINGS.keys() - set(names) == {"commit-timeout", "sentinel-service-name", "track-access"}
+    for name in names:
+        value = local("CONFIG", "GET", name)
+        assert isinstance(value, list) and value[0] == name.encode()
+        assert local.raw("CONFIG", "SET", name, value[1]) == OK, name
+
+
+def other(setting: Setting) -> str:
+    """A value that Redis would take and that is not the one in force."""
+    if setting.kind == YES_NO:
+        return "no" if setting.default == "yes" else "yes"
+    if setting.kind == ONE_OF:
+        return next(choice for choice in setting.choices if choice != setting.default)
+    return str(int(setting.default) + 1) if setting.kind in (NUMBER, MEMORY) else "KEA"
+
+
+@pytest.mark.parametrize("name", [s.name for s in SETTINGS.values() if s.change == CONSTANT])
+def test_what_cannot_be_changed_may_be_set_to_what_it_is_and_to_nothing_else(name: str) -> None:
+    local, setting = Local(), SETTINGS[name]
+    assert local.raw("CONFIG", "SET", name, str(setting.default)) == OK
+    assert local.raw("CONFIG", "SET", name, other(setting)) == refused(name, setting.note)
+
+
+@pytest.mark.parametrize("name", [s.name for s in SETTINGS.values() if s.change == FIXED])
+def test_what_is_chosen_at_the_start_may_be_set_to_what_it_is_and_to_nothing_else(name: str) -> None:
+    local, setting = Local(), SETTINGS[name]
+    assert local.raw("CONFIG", "SET", name, local.engine.config.get(name)) == OK
+    assert local.raw("CONFIG", "SET", name, other(setting)) == refused(name, "can't set immutable config")
+
+
+def test_what_has_no_effect_is_accepted_shown_again_and_checked_as_redis_checks_it() -> None:
+    local = Local()
+    for name, value in (("save", "900 1 300 10"), ("lazyfree-lazy-user-del", "yes"), ("activedefrag", "yes"),
+                        ("list-max-ziplist-size", "-5"), ("repl-backlog-size", "2mb"), ("hz", "100")):  # fmt: skip
+        assert local.raw("CONFIG", "SET", name, value) == OK
+    assert local("CONFIG", "GET", "save") == [b"save", b"900 1 300 10"]
+    assert local("CONFIG", "GET", "list-max-listpack-size") == [b"list-max-listpack-size", b"-5"]
+    assert local("CONFIG", "GET", "repl-backlog-size") == [b"repl-backlog-size", b"2097152"]
+    assert local.raw("CONFIG", "SET", "save", "900") == refused("save", "Invalid save parameters")
+    assert local.raw("CONFIG", "SET", "activedefrag", "maybe") == refused(
+        "activedefrag", "argument must be 'yes' or 'no'"
+    )
+
+
+def test_the_page_of_settings_is_made_from_the_tables() -> None:
+    assert (ROOT / "docs" / "configuration.md").read_text() == page(), (
+        "make it again: python -m eventdb.cli.settings_page > docs/configuration.md"
+    )
+    for name in SETTINGS:
+        assert f"`{name}`" in page(), name
+
+
+def test_a_limit_of_memory_and_a_policy_that_evicts_exclude_each_other() -> None:
+    local = Local()
+    assert local.raw("CONFIG", "SET", "maxmemory-policy", "allkeys-lru") == OK
+    why = "eventdb never evicts: with maxmemory, maxmemory-policy is noeviction"
+    assert local.raw("CONFIG", "SET", "maxmemory", "1gb") == refused("maxmemory-policy", why)
+    assert local.raw("CONFIG", "SET", "maxmemory", "100gb", "maxmemory-policy", "noeviction") == OK
+    assert local.raw("CONFIG", "SET", "maxmemory-policy", "volatile-ttl") == refused("maxmemory-policy", why)
+    with pytest.raises(SettingError, match="never evicts"):
+        local.engine.config.set("maxmemory-policy", "allkeys-lfu")
+    assert local("CONFIG", "GET", "maxmemory*policy") == [b"maxmemory-policy", b"noeviction"]
 
 
 def test_a_failing_set_changes_nothing() -> None:
@@ -101,7 +199,7 @@ def test_settings_for_the_start_take_every_name_and_report_bad_ones() -> None:
         ("timeout", "x"),
         ("appendonly", "no"),
         ("databases", "4"),
-        ("maxmemory", "1gb"),
+        ("protected-mode", "yes"),
     ):
         with pytest.raises(SettingError, match=name):
             config.set(name, value)

@@ -14,7 +14,18 @@ from eventdb.cluster.topology import Member, member_of
 from eventdb.engine.client import LEASELESS, LOADING, Client
 from eventdb.engine.engine import NO_FAILOVER, WAITING_FOR_SYNC, Engine
 from eventdb.engine.registry import command, server_command
-from eventdb.protocol.replies import NO_REPLY, OK, ReplyError, array, bulk, bulks, integer, parse_int, syntax_error
+from eventdb.protocol.replies import (
+    EMPTY_ARRAY,
+    NO_REPLY,
+    OK,
+    ReplyError,
+    array,
+    bulk,
+    bulks,
+    integer,
+    parse_int,
+    syntax_error,
+)
 
 ANNOUNCEMENT_BYTES_MAX: Final = 4096
 NO_ROLES: Final = (
@@ -49,12 +60,25 @@ def role(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
             bulks([member.host.encode(), b"%d" % member.port, b"%d" % member.offset]) for member in topology.replicas
         ]
         return array([bulk(b"master"), integer(engine.commit.durable_offset), array(replicas)])
+    if loads_alone(engine):
+        return array([bulk(b"master"), integer(engine.commit.durable_offset), EMPTY_ARRAY])
     primary = topology.last_primary
     host, port = (primary.host, primary.port) if primary is not None else ("", 0)
     state = b"connected" if follows(engine) else b"sync" if engine.gate & LOADING else b"connect"
     return array(
         [bulk(b"slave"), bulk(host.encode()), integer(port), bulk(state), integer(engine.commit.durable_offset)]
     )
+
+
+def loads_alone(engine: Engine) -> bool:
+    """The state is being rebuilt, and no other node is known to have been the primary: as a master that loads.
+
+    What it was itself before a restart it does not follow: it is going to claim the log again.
+    """
+    me, primary = engine.topology.me, engine.topology.last_primary
+    if not engine.gate & LOADING or not me.candidate:
+        return False
+    return primary is None or primary.name == me.name or primary.address == me.address
 
 
 def follows(engine: Engine) -> bool:
@@ -73,6 +97,8 @@ def replication_lines(engine: Engine) -> list[tuple[str, object]]:
         for i, member in enumerate(replicas):
             place = f"ip={member.host},port={member.port},state=online,offset={member.offset}"
             found.append((f"slave{i}", f"{place},lag={member.lag_ms // 1000},lag_ms={member.lag_ms}"))
+    elif loads_alone(engine):
+        found += [("role", "master"), ("connected_slaves", 0)]
     else:
         primary = topology.last_primary
         newest = own if primary is None else max(own, primary.offset)
@@ -81,9 +107,11 @@ def replication_lines(engine: Engine) -> list[tuple[str, object]]:
             ("master_host", "" if primary is None else primary.host),
             ("master_port", 0 if primary is None else primary.port),
             ("master_link_status", "up" if follows(engine) else "down"),
+            ("master_last_io_seconds_ago", me.lag_ms // 1000 if follows(engine) else -1),
             ("master_sync_in_progress", 1 if engine.gate & LOADING else 0),
             ("slave_read_repl_offset", own),
             ("slave_repl_offset", own),
+            *([] if follows(engine) else [("master_link_down_since_seconds", me.lag_ms // 1000 if primary else -1)]),
             ("slave_priority", 100 if me.candidate else 0),
             ("slave_read_only", 1),
             ("replica_announced", 1),
@@ -100,6 +128,9 @@ def replication_lines(engine: Engine) -> list[tuple[str, object]]:
         ("master_repl_offset", own),
         ("second_repl_offset", -1),
         ("repl_backlog_active", 0),
+        ("repl_backlog_size", engine.config.get("repl-backlog-size")),
+        ("repl_backlog_first_byte_offset", 0),
+        ("repl_backlog_histlen", 0),
     ]
 
 

@@ -1,7 +1,7 @@
 """OBJECT: how a value is kept. Source: redis src/object.c objectCommand.
 
-The encodings are those that Redis would use (eventdb has one layout for each type). Access times are not
-kept, because a read must not write: a key has always just been used.
+The encodings are those that Redis would use (eventdb has one layout for each type). When and how often a key is used is
+kept only while track-access or maxmemory-policy asks for it (engine/access.py): noting it costs every command.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from eventdb.engine.client import Client
 from eventdb.engine.registry import command, container
 from eventdb.keyspace.types.string import is_integer, string_encoding
 from eventdb.keyspace.value import Value
-from eventdb.protocol.replies import ONE, ZERO, ReplyError, array, bulk, integer, null, simple
+from eventdb.protocol.replies import ONE, ReplyError, array, bulk, integer, null, simple
 
 SHARED_INTEGERS: Final = 10_000  # redis src/server.h OBJ_SHARED_INTEGERS: 0 … 9999 are one object each
 SHARED_REFCOUNT: Final = 2**31 - 1
@@ -20,14 +20,22 @@ NO_LFU: Final = (
     "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching"
     " between policies at runtime LRU and LFU data will take some time to adjust."
 )
+LFU: Final = (
+    "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching between policies"
+    " at runtime LRU and LFU data will take some time to adjust."
+)
+NOT_KEPT: Final = (
+    "ERR times of access are not kept unless asked for: CONFIG SET track-access yes, or an LRU maxmemory-policy;"
+    " they count from then on"
+)
 HELP: Final = (
     b"OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
     b"ENCODING <key>",
     b"    The encoding that Redis would use for the value.",
     b"FREQ <key>",
-    b"    How often the key is used: not counted.",
+    b"    How often the key is used, on a scale to 255; under an LFU maxmemory-policy.",
     b"IDLETIME <key>",
-    b"    Seconds since the key was used: not kept, always 0.",
+    b"    Seconds since the key was used; with track-access or an LRU maxmemory-policy.",
     b"REFCOUNT <key>",
     b"    How many references Redis would hold to the value.",
     b"HELP",
@@ -67,22 +75,30 @@ def refcount(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "OBJECT IDLETIME", arity=3, flags="readonly", keys=(2, 2, 1), acl="keyspace", since="2.2.3",
-    summary="Returns the seconds since a key was used; eventdb does not keep them and says 0.",
+    summary="Returns the seconds since a key was used, if that is kept.",
     tips="nondeterministic_output",
 )  # fmt: skip
 def idletime(client: Client, argv: list[bytes]) -> bytes:
-    return null(client.resp3) if client.lookup(argv[2]) is None else ZERO
+    if client.lookup(argv[2]) is None:
+        return null(client.resp3)
+    accesses = client.store.accesses
+    if accesses is None or not accesses.times:
+        raise ReplyError(LFU if accesses is not None else NOT_KEPT)
+    return integer(accesses.idle_seconds(client.db, argv[2], client.store.now_ms))
 
 
 @command(
     "OBJECT FREQ", arity=3, flags="readonly", keys=(2, 2, 1), acl="keyspace", since="4.0.0",
-    summary="Returns how often a key is used, which eventdb does not count.",
+    summary="Returns how often a key is used, if that is counted.",
     tips="nondeterministic_output",
 )  # fmt: skip
 def freq(client: Client, argv: list[bytes]) -> bytes:
     if client.lookup(argv[2]) is None:
         return null(client.resp3)
-    raise ReplyError(NO_LFU)
+    accesses = client.store.accesses
+    if accesses is None or not accesses.counts:
+        raise ReplyError(NO_LFU)
+    return integer(accesses.frequency(client.db, argv[2], client.store.now_ms))
 
 
 @command(

@@ -11,7 +11,7 @@ import time
 from typing import Final
 
 from eventdb.commands.history.offsets import after_own_writes, parse_timeout
-from eventdb.commands.server.info import durable_until
+from eventdb.commands.server.info_counters import durable_until
 from eventdb.engine.client import FOLLOWING, Client
 from eventdb.engine.engine import Engine
 from eventdb.engine.registry import command, container, server_command
@@ -172,7 +172,7 @@ def slowlog_get(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     count = parse_int(argv[2], message) if len(argv) == 3 else 10
     if count < -1:
         raise ReplyError(message)
-    entries = list(engine.slowlog.entries)
+    entries = list(engine.accounting.slowlog.entries)
     return array([_slow(entry) for entry in (entries if count == -1 else entries[:count])])
 
 
@@ -195,7 +195,7 @@ def _slow(entry: SlowCommand) -> bytes:
     summary="Counts the slow commands that are kept.",
 )  # fmt: skip
 def slowlog_len(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
-    return integer(len(engine.slowlog.entries))
+    return integer(len(engine.accounting.slowlog.entries))
 
 
 @server_command(
@@ -203,7 +203,7 @@ def slowlog_len(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     complexity="O(N) where N is the number of entries", summary="Forgets the slow commands.",
 )  # fmt: skip
 def slowlog_reset(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
-    engine.slowlog.entries.clear()
+    engine.accounting.slowlog.entries.clear()
     return OK
 
 

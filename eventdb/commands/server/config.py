@@ -8,7 +8,8 @@ from eventdb.engine.client import Client
 from eventdb.engine.command import Command
 from eventdb.engine.engine import Engine
 from eventdb.engine.registry import COMMANDS, command, container, server_command
-from eventdb.engine.settings import FIXED, SETTINGS, Setting, SettingError
+from eventdb.engine.setting import FIXED, Setting, SettingError
+from eventdb.engine.settings import SETTINGS
 from eventdb.protocol.glob import glob_match
 from eventdb.protocol.replies import OK, ReplyError, bulk, lines, mapping, syntax_error
 
@@ -69,32 +70,40 @@ def config_set(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     if len(argv) % 2:
         raise syntax_error()
     words = [arg.decode("utf-8", "surrogateescape") for arg in argv]
-    wanted = _settings(words)
+    wanted = _settings(engine, words)
     values: list[tuple[Setting, int | str]] = []
     for setting, text in wanted:
         try:
             values.append((setting, engine.config.checked(setting, text)))
         except SettingError as failure:
             raise _failed(setting.name, str(failure)) from None
+    try:
+        engine.config.check_together(values)
+    except SettingError as failure:
+        raise _failed("maxmemory-policy", str(failure)) from None
     engine.config.change(values)
     engine.reconfigure()
     return OK
 
 
-def _settings(words: list[str]) -> list[tuple[Setting, str]]:
-    """The settings that CONFIG SET names, each once, each changeable; their names are checked before any value."""
+def _settings(engine: Engine, words: list[str]) -> list[tuple[Setting, str]]:
+    """The settings that CONFIG SET names and can change, each once; their names are checked before any value.
+
+    One that is chosen at the start may be set to the value it has, which tools that restore settings do.
+    """
     wanted: list[tuple[Setting, str]] = []
     seen: set[str] = set()
     for i in range(2, len(words), 2):
         setting = SETTINGS.get(words[i].lower())
         if setting is None:
             raise ReplyError(f"ERR Unknown option or number of arguments for CONFIG SET - '{words[i]}'")
-        if setting.change == FIXED:
+        if setting.change == FIXED and words[i + 1] != engine.config.get(setting.name):
             raise _failed(words[i], "can't set immutable config")
         if setting.name in seen:
             raise _failed(words[i], "duplicate parameter")
         seen.add(setting.name)
-        wanted.append((setting, words[i + 1]))
+        if setting.change != FIXED:
+            wanted.append((setting, words[i + 1]))
     return wanted
 
 

@@ -11,10 +11,11 @@ from collections import deque
 from itertools import islice
 from typing import Final
 
-from eventdb.commands.server.info import human, peak_bytes, resident_bytes
+from eventdb.commands.server.info_counters import human
 from eventdb.engine.client import Client
 from eventdb.engine.engine import Engine
 from eventdb.engine.registry import command, container, server_command
+from eventdb.metrics.memory import peak_bytes, resident_bytes
 from eventdb.protocol.replies import (
     EMPTY_ARRAY,
     ZERO,

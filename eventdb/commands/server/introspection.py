@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 from importlib.resources import files
+from time import perf_counter
 from typing import Final
 
 from eventdb.engine.client import Client
 from eventdb.engine.command import Command
+from eventdb.engine.engine import Engine
 from eventdb.engine.keyspecs import KeySpec, keys_with_flags, specs_of
-from eventdb.engine.registry import COMMANDS, command, find_subcommand
+from eventdb.engine.registry import COMMANDS, command, find_subcommand, server_command
 from eventdb.protocol.glob import glob_match
 from eventdb.protocol.replies import (
     ReplyError,
@@ -162,22 +164,32 @@ def document(found: Command, resp3: bool) -> bytes:
     return _pairs(items, resp3)
 
 
-@command(
+@server_command(
     "COMMAND", arity=-1, flags=LOADING, acl="connection", since="2.8.13", group="server",
     complexity="O(N) where N is the number of commands", tips="nondeterministic_output_order",
     summary="Tells arity, flags, keys and categories of every command.",
 )  # fmt: skip
-def command_(client: Client, argv: list[bytes]) -> bytes:
+def command_(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     if len(argv) == 1:
         return everything(client)
     own = COMMANDS[b"COMMAND"]  # the only command that is both: a command of its own and a container
     found = find_subcommand(own, argv)
-    if isinstance(found, str):
+    if isinstance(found, str):  # refused, as of any container: not a call of this one
+        own.calls -= 1
+        own.failed_calls -= 1
+        engine.commands_run -= 1
+        if (sub := own.subcommands.get(argv[1].upper())) is not None:
+            sub.rejected_calls += 1
         raise ReplyError(found)
-    own.calls -= 1
-    found.calls += 1
     client.last_command = found
-    return found.handler(client, argv)  # type: ignore[misc]
+    start = perf_counter()
+    reply: bytes = found.handler(client, argv)  # type: ignore[misc]
+    usec = (perf_counter() - start) * 1e6
+    own.calls -= 1  # counted as the subcommand that it is
+    own.usec -= usec
+    found.calls += 1
+    found.usec += usec
+    return reply
 
 
 def everything(client: Client) -> bytes:

@@ -13,7 +13,7 @@ from eventdb.commands.session.connection import check_name, set_name
 from eventdb.engine.client import IN_MULTI, Client
 from eventdb.engine.engine import Engine
 from eventdb.engine.registry import command, container, server_command
-from eventdb.pipeline.outbox import REPLY_OFF, REPLY_ON, REPLY_SKIP
+from eventdb.pipeline.outbox import REPLY_OFF, REPLY_ON, REPLY_SKIP, socket_facts
 from eventdb.protocol.replies import (
     EMPTY_ARRAY,
     NO_REPLY,
@@ -66,8 +66,10 @@ KILL <option> <value> [<option> <value> ...]
     * SKIPME (YES|NO), spare this connection (default: yes)
 LIST [TYPE (NORMAL|MASTER|REPLICA|PUBSUB) | ID <id> ...]
     One line for each connection.
-NO-EVICT (ON|OFF), NO-TOUCH (ON|OFF)
-    Accepted: eventdb never evicts and keeps no access times.
+NO-EVICT (ON|OFF)
+    Accepted: eventdb never evicts.
+NO-TOUCH (ON|OFF)
+    Whether what this connection does leaves OBJECT IDLETIME and FREQ as they are.
 PAUSE <milliseconds> [WRITE|ALL]
     Let clients wait, all of them or those that write.
 REPLY (ON|OFF|SKIP)
@@ -121,23 +123,32 @@ def _flags(client: Client) -> str:
         flags += "r"
     if client.no_evict:
         flags += "e"
+    if client.no_touch:
+        flags += "T"
     return flags or "N"
 
 
 def describe(engine: Engine, client: Client) -> bytes:
-    """One line of CLIENT LIST, without the line break."""
+    """One line of CLIENT LIST, without the line break.
+
+    Replies are kept in a list and never in a fixed buffer, so rbs, rbp and obl are 0 and all of it is oll and omem.
+    """
     command = client.last_command
     multi = len(client.queue) if client.gate & IN_MULTI else -1
-    memory = client.owed + client.queue_bytes
+    socket = socket_facts(client.sink)
+    unsent = client.owed + socket.unsent
+    memory = unsent + client.queue_bytes + socket.unparsed + socket.waiting
+    waiting = len(client.out) + sum([len(held.replies) for held in client.held])
     text = (
-        f"id={client.id} addr={client.address} laddr={client.local_address} fd=-1"
+        f"id={client.id} addr={client.address} laddr={client.local_address} fd={socket.fd}"
         f" name={client.name.decode()} age={(engine.store.now_ms - client.created_ms) // 1000}"
         f" idle={max(0, engine.store.now_ms - client.active_ms) // 1000} flags={_flags(client)} db={client.db.index}"
         f" sub={len(client.channels)} psub={len(client.patterns)} ssub={len(client.shards)} multi={multi}"
-        f" qbuf=0 qbuf-free=0 argv-mem=0 multi-mem={client.queue_bytes} rbs=0 rbp=0 obl=0"
-        f" oll={len(client.out) + len(client.held)} omem={client.owed} tot-mem={memory + sys.getsizeof(client)}"
-        f" events=r cmd={command.name if command is not None else 'NULL'} user={client.user.decode()} redir=-1"
-        f" resp={3 if client.resp3 else 2} lib-name={client.library_name.decode()}"
+        f" qbuf={socket.unparsed} qbuf-free=0 argv-mem={socket.waiting} multi-mem={client.queue_bytes}"
+        " rbs=0 rbp=0 obl=0"
+        f" oll={waiting} omem={unsent} tot-mem={memory + sys.getsizeof(client)}"
+        f" events={socket.events} cmd={command.name if command is not None else 'NULL'} user={client.user.decode()}"
+        f" redir=-1 resp={3 if client.resp3 else 2} lib-name={client.library_name.decode()}"
         f" lib-ver={client.library_version.decode()}"
     )
     return text.encode()
@@ -346,6 +357,7 @@ def client_unblock(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     target = engine.clients.get(parse_int(argv[2]))
     if target is None or target.blocked is None:
         return ZERO
+    target.blocked.command.failed_calls += 1  # for either reason, as Redis counts it
     if reason == b"ERROR":
         engine.statistics.error(UNBLOCKED)
         engine.block_ends(target, error(UNBLOCKED))
@@ -371,10 +383,10 @@ def client_no_evict(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "CLIENT NO-TOUCH", arity=3, flags="noscript loading stale", acl="connection", since="7.2.0",
-    group="connection", summary="Accepted; eventdb keeps no access times.",
+    group="connection", summary="Chooses whether this connection's commands count as uses of keys.",
 )  # fmt: skip
 def client_no_touch(client: Client, argv: list[bytes]) -> bytes:
-    _on_or_off(argv)
+    client.no_touch = _on_or_off(argv)
     return OK
 
 

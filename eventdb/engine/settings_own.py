@@ -1,0 +1,153 @@
+"""The settings that eventdb reads: what CONFIG SET or `--config` changes. Names and bounds are Redis's."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from eventdb.engine.setting import (
+    FIXED,
+    INT_MAX,
+    MEMORY,
+    NUMBER,
+    ONE_OF,
+    OUTPUT_LIMITS,
+    PERCENTILES,
+    TEXT,
+    UINT_MAX,
+    YES_NO,
+    Setting,
+)
+
+POLICIES: Final = (
+    "volatile-lru volatile-lfu volatile-random volatile-ttl allkeys-lru allkeys-lfu allkeys-random noeviction"
+)
+LOG_LEVELS: Final = "debug verbose notice warning"
+
+
+def _compact(name: str, attribute: str, default: int, kind: int, what: str) -> list[Setting]:
+    """A bound of Redis's compact encodings, under its name and the one it had before Redis 7."""
+    note = f"OBJECT ENCODING reports the compact encoding of a {what}"
+    names = (name, name.replace("listpack", "ziplist"))
+    return [Setting(each, kind, default, f"limits.{attribute}", note=note) for each in names]
+
+
+OWN: Final[tuple[Setting, ...]] = (
+    # who may connect, and how much they may send
+    Setting("requirepass", TEXT, "", "requirepass", note="password of the default user; empty: none is asked for"),
+    Setting("maxclients", NUMBER, 10_000, "maxclients", 1, UINT_MAX, note="connections; further ones are refused"),
+    Setting(
+        "timeout", NUMBER, 0, "idle_seconds_max", 0, INT_MAX,
+        note="seconds after which an idle connection is closed; 0: never",
+    ),
+    Setting(
+        "tcp-keepalive", NUMBER, 300, "keepalive_seconds", 0, INT_MAX,
+        note="seconds of silence after which TCP probes a new connection's peer; 0: never",
+    ),
+    Setting("bind", TEXT, "127.0.0.1", "bind", change=FIXED, note="the address it listens on (`--host`)"),
+    Setting("port", NUMBER, 6379, "port", 0, 65535, change=FIXED, note="the port it listens on (`--port`)"),
+    Setting(
+        "proto-max-bulk-len", MEMORY, 512 << 20, "bulk_bytes_max", 1 << 20, note="bytes of one argument of a command"
+    ),
+    Setting(
+        "client-query-buffer-limit", MEMORY, 1 << 30, "query_buffer_bytes_max", 1 << 20,
+        note="bytes of an unfinished command; a client that sends more is closed",
+    ),
+    Setting(
+        "client-output-buffer-limit", OUTPUT_LIMITS, "",
+        note="unread messages at which a subscriber is closed: hard limit, soft limit, seconds; other clients have no"
+        " limit, their commands are not run while they read no replies",
+    ),
+    Setting(
+        "enable-debug-command", ONE_OF, "no", "debug_command", change=FIXED, choices="no yes local",
+        note="whether DEBUG runs: never, always, or on connections from this machine",
+    ),
+    # the log
+    Setting(
+        "commit-timeout", NUMBER, 5000, "commit_timeout_ms", 1, INT_MAX,
+        note="milliseconds after which a write that is not durable is answered with an error: its outcome is unknown",
+    ),
+    # who finds this node, and how
+    Setting(
+        "cluster-enabled", YES_NO, "no", "cluster_enabled", change=FIXED,
+        note="speak the protocol of Redis Cluster: one database, redirects, CLUSTER",
+    ),
+    Setting(
+        "sentinel-service-name", TEXT, "mymaster", "sentinel_service_name",
+        note="the names that SENTINEL commands give to this log's primary, a space between them",
+    ),
+    Setting(
+        "replica-read-mode", ONE_OF, "fast", "replica_read_mode", change=FIXED, choices="fast fresh",
+        note="fresh: a replica's read waits for what the primary had made durable when it came",
+    ),
+    Setting(
+        "replica-read-timeout", NUMBER, 5, "replica_read_timeout_ms", 1, INT_MAX,
+        note="milliseconds that a fresh read waits for the primary's offset before it is an error",
+    ),
+    Setting(
+        "replica-announce-ip", TEXT, "", "announce_host", change=FIXED,
+        note="the host that others are given for this node, be it primary or replica; a name will do",
+    ),
+    Setting(
+        "slave-announce-ip", TEXT, "", "announce_host", change=FIXED,
+        note="older name of replica-announce-ip",
+    ),
+    Setting(
+        "replica-announce-port", NUMBER, 0, "announce_port", 0, 65535, change=FIXED,
+        note="the port that others are given for this node; 0: the one it listens on",
+    ),
+    Setting(
+        "slave-announce-port", NUMBER, 0, "announce_port", 0, 65535, change=FIXED,
+        note="older name of replica-announce-port",
+    ),
+    # memory
+    Setting(
+        "maxmemory", MEMORY, 0, "memory_bytes_max",
+        note="bytes above which commands that need memory are refused with -OOM on the primary; 0: no limit."
+        " used_memory of INFO is compared, ten times a second",
+    ),
+    Setting(
+        "maxmemory-policy", ONE_OF, "noeviction", "maxmemory_policy", choices=POLICIES,
+        note="eventdb never evicts: any policy but noeviction needs maxmemory 0. An LRU policy keeps times of access"
+        " for OBJECT IDLETIME, an LFU policy keeps frequencies for OBJECT FREQ; both cost each command some time",
+    ),
+    Setting(
+        "track-access", YES_NO, "no", "track_access",
+        note="keep when each key was last used, for OBJECT IDLETIME; costs each command some time",
+    ),
+    Setting(
+        "lfu-log-factor", NUMBER, 10, "lfu_log_factor", 0, INT_MAX,
+        note="how slowly OBJECT FREQ grows under an LFU policy",
+    ),
+    Setting(
+        "lfu-decay-time", NUMBER, 1, "lfu_decay_minutes", 0, INT_MAX,
+        note="minutes after which OBJECT FREQ is one less under an LFU policy; 0: it never is",
+    ),
+    *_compact("hash-max-listpack-entries", "hash_entries", 512, NUMBER, "hash of at most that many fields"),
+    *_compact("hash-max-listpack-value", "hash_value", 64, MEMORY, "hash whose fields and values are no longer"),
+    *_compact("zset-max-listpack-entries", "zset_entries", 128, NUMBER, "sorted set of at most that many members"),
+    *_compact("zset-max-listpack-value", "zset_value", 64, MEMORY, "sorted set whose members are no longer"),
+    Setting(
+        "set-max-intset-entries", NUMBER, 512, "limits.set_intset_entries",
+        note="OBJECT ENCODING reports intset of a set of at most that many integers",
+    ),
+    # watching the server
+    Setting("loglevel", ONE_OF, "notice", "log_level", choices=LOG_LEVELS, note="which lines the server's log has"),
+    Setting(
+        "slowlog-log-slower-than", NUMBER, 10_000, "slowlog_usec", -1,
+        note="microseconds from which on SLOWLOG keeps a command; -1: it keeps none",
+    ),
+    Setting("slowlog-max-len", NUMBER, 128, "slowlog_entries_max", note="entries of SLOWLOG"),
+    Setting(
+        "latency-monitor-threshold", NUMBER, 0, "latency_threshold_ms",
+        note="milliseconds from which on LATENCY keeps an event; 0: it keeps none",
+    ),
+    Setting(
+        "latency-tracking", YES_NO, "no", "latency_tracking",
+        note="keep a histogram of each command's duration for LATENCY HISTOGRAM and INFO latencystats; costs each"
+        " command some time, so it is off unless asked for",
+    ),
+    Setting(
+        "latency-tracking-info-percentiles", PERCENTILES, "50 99 99.9", "latency_percentiles",
+        note="the percentiles of INFO latencystats",
+    ),
+)  # fmt: skip

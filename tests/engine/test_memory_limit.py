@@ -1,0 +1,93 @@
+"""maxmemory: commands that need memory are refused above it, as Redis refuses them without eviction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from eventdb import commands
+from eventdb.engine.client import FOLLOWING, OUT_OF_MEMORY
+from eventdb.metrics.memory import give_back, malloc_facts, resident_bytes, used_bytes
+from eventdb.protocol.replies import error
+from tests.kit.differential import Address, Pair, Wire
+from tests.kit.harness import Local
+
+commands.load()
+OOM = error("OOM command not allowed when used memory > 'maxmemory'.")
+
+
+@pytest.fixture
+def full(redis_server: Address) -> Iterator[Pair]:
+    with Pair(redis_server) as pair, closing(Wire(redis_server)) as wire:
+        try:
+            for line in ("SET s 1", "RPUSH l a b", "HSET h f v", "CONFIG SET maxmemory 1"):
+                pair(*line.split())
+            yield pair
+        finally:
+            wire.call("CONFIG", "SET", "maxmemory", "0")
+
+
+@pytest.mark.redis
+def test_what_needs_memory_is_refused_as_redis_refuses_it(full: Pair) -> None:
+    for line in (
+        "GET s", "SET s 2", "SET s", "DEL s", "APPEND x y", "LPUSH l c", "LPOP l", "LMOVE l m LEFT LEFT", "HSET h f w",
+        "HDEL h f", "EXPIRE l 100", "COPY l m", "RENAME l n", "SADD t a", "ZADD z 1 m", "INCR c", "GETSET s 1",
+        "MULTI", "GET s", "EXEC", "MULTI", "SET s 1", "DISCARD", "MULTI", "EXEC", "MULTI", "SET s 1", "EXEC",
+        "WATCH s", "UNWATCH", "FLUSHALL", "SET s 1", "CONFIG SET maxmemory 0", "SET s 1", "MULTI", "SET s 2",
+        "CONFIG GET maxmemory", "EXEC",
+    ):  # fmt: skip
+        full(*line.split())
+    full.check_state()
+
+
+@pytest.mark.redis
+def test_an_exec_whose_commands_need_memory_is_refused(full: Pair) -> None:
+    for line in ("CONFIG SET maxmemory 0", "MULTI", "SET s 2"):
+        full(*line.split())
+    full("CONFIG", "SET", "maxmemory", "1", via=1)
+    full("EXEC")
+    full("GET", "s")
+
+
+def test_no_limit_costs_nothing_and_a_limit_is_looked_at_ten_times_a_second() -> None:
+    local = Local()
+    assert local.engine.gate == 0
+    local.raw("CONFIG", "SET", "maxmemory", "100gb")
+    assert local.engine.gate == 0 and local.raw("SET", "k", "v") == b"+OK\r\n"
+    local.engine.config.memory_bytes_max = 1
+    local.engine.cron()
+    assert local.engine.gate == OUT_OF_MEMORY
+    assert local.raw("SET", "k", "w") == OOM and local("GET", "k") == b"v"
+    assert b"maxmemory:1\r\n" in local.raw("INFO", "memory")
+    local.engine.gate |= FOLLOWING  # a replica takes what the log says, and its own answer is another one
+    local.engine.gate_error = "READONLY"
+    assert local.raw("SET", "k", "w") == error("READONLY")
+    local.engine.gate &= ~FOLLOWING
+    local.raw("CONFIG", "SET", "maxmemory", "0")
+    assert local.engine.gate == 0 and local.raw("SET", "k", "w") == b"+OK\r\n"
+    assert [event[0] for event in local.events()] == [b"SET", b"SET"]
+    local.check_replay()
+
+
+def test_expired_keys_are_deleted_above_the_limit() -> None:
+    local = Local()
+    local.raw("SET", "k", "v", "PX", "1")
+    local.raw("CONFIG", "SET", "maxmemory", "1")
+    local.engine.store.now_ms += 10
+    local.engine.expire_cycle()
+    local.turn()
+    assert local.events()[-1] == [b"DEL", b"k"]
+
+
+def test_used_memory_follows_large_values_that_come_and_go() -> None:
+    if not malloc_facts():
+        pytest.skip("this C library does not count")
+    before = used_bytes()
+    kept = [bytes(200_000) + bytes([i]) for i in range(200)]
+    assert used_bytes() - before > 30_000_000
+    assert used_bytes() <= resident_bytes() and len(kept) == 200
+    kept.clear()
+    assert used_bytes() - before < 10_000_000
+    give_back()
