@@ -181,6 +181,7 @@ class Engine:
         store.hits = store.misses = store.expired_keys = self.commands_run = self.connections_received = 0
         self.bytes_in = self.turn.bytes_out = self.reads = self.turn.writes = 0
         self.statistics = Statistics()
+        self.accounting.latencies.histograms = {}
 
     def cron(self) -> None:
         """What happens on a clock and not by a command: the driver calls it ten times a second, in any role."""

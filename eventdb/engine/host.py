@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from eventdb.protocol.replies import ReplyError
@@ -25,6 +26,12 @@ class Host(Protocol):
     def fail_over(self, address: str | None, timeout_ms: int) -> None:
         """Hand over to the node at `address` or to the best one, in the background. Raises ReplyError."""
 
+    def reload(self, done: Callable[[str], None]) -> None:
+        """Build the state again from the log, in the background, and call `done` with an error or "".
+
+        Raises ReplyError when that cannot begin.
+        """
+
     def announced(self, member: Member, said: dict[str, object]) -> bytes | None:
         """A follower says that it is there; the reply to it, None when this node is not the primary."""
 
@@ -43,6 +50,9 @@ class NoHost:
 
     def fail_over(self, address: str | None, timeout_ms: int) -> None:
         raise ReplyError("ERR eventdb runs inside a program here, which cannot hand its log over")
+
+    def reload(self, done: Callable[[str], None]) -> None:
+        raise ReplyError("ERR there is no log here to rebuild the state from")
 
     def announced(self, member: Member, said: dict[str, object]) -> bytes | None:
         raise ReplyError("ERR this node takes no announcements")

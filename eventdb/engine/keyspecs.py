@@ -87,6 +87,23 @@ _FACTS: Final = (
 )  # fmt: skip
 
 
+_UNSEEN: Final = "what a script does with its keys is not known before it runs: the most is assumed"
+# In our own words, for the specs that Redis explains too: by command, the number of the spec and its note.
+_NOTES: Final[dict[str, dict[int, str]]] = {
+    "set": {0: "with GET it also returns the value before"},
+    "getex": {0: "a read that may change the deadline"},
+    "bitfield": {0: "reads, writes or both, as its operations say"},
+    "xadd": {0: "may trim entries besides adding one"},
+    "pfcount": {0: "may store the count that it has computed"},
+    "sort": {
+        1: "keys named by BY and GET patterns depend on the elements that are sorted",
+        2: "the key after STORE, which may stand anywhere among the options",
+    },
+    "sort_ro": {1: "keys named by BY and GET patterns depend on the elements that are sorted"},
+    **{name: {0: _UNSEEN} for name in ("eval", "eval_ro", "evalsha", "evalsha_ro", "fcall", "fcall_ro")},
+}
+
+
 class KeySpec:
     """One group of keys of a command."""
 
@@ -94,6 +111,7 @@ class KeySpec:
         where, _, flags = text.strip().partition(" ")
         begin, _, find = where.rpartition(":")
         self.flags: list[str] = flags.split()
+        self.note = ""
         self.index = 0
         self.keyword = ""
         self.start_from = 0
@@ -155,6 +173,8 @@ def specs_of(command: Command) -> list[KeySpec]:
             kind = "RW access update" if command.bits & WRITE else "RO access"
             text = f"{command.first_key}:{last}/{command.key_step}/0 {kind}"
         found = [KeySpec(spec) for spec in text.split(";")] if text else []
+        for i, note in _NOTES.get(command.name, {}).items():
+            found[i].note = note
         _SPECS[command.name] = found
     return found
 

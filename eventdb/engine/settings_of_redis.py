@@ -333,9 +333,17 @@ def _groups(groups: tuple[tuple[str, str], ...], change: int) -> list[Setting]:
     ]
 
 
+def _folder() -> str:
+    """Where the server was started; "" if that folder is gone."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""
+
+
 OF_REDIS: Final[tuple[Setting, ...]] = (
     *_groups(_NO_EFFECT, NO_EFFECT),
     *_groups(_CONSTANT, CONSTANT),
     *_groups(_FIXED, FIXED),
-    Setting("dir", TEXT, os.getcwd(), change=FIXED, note="the directory in which the server was started"),
+    Setting("dir", TEXT, _folder(), change=FIXED, note="the directory in which the server was started"),
 )

@@ -27,6 +27,7 @@ from eventdb.engine.engine import FAILOVER_IN_PROGRESS, NO_FAILOVER, WAITING_FOR
 from eventdb.keyspace.types.zset import rank_large
 from eventdb.node.freshness import Freshness
 from eventdb.node.parting import Parting
+from eventdb.node.reloading import Reloading
 from eventdb.node.succession import Ground, Standing
 from eventdb.node.tenure import Tenure
 from eventdb.pipeline.appending import Appending
@@ -104,6 +105,7 @@ class Node:
         self.freshness.hurry = self.log.hurry
         self._follow_task: asyncio.Task[None] | None = None
         self._handing_over: asyncio.Task[None] | None = None
+        self.reloading = Reloading(self.engine, self.log)
         self._cron: asyncio.TimerHandle | None = None
         self._closed = False
         self._new_follower()
@@ -524,6 +526,13 @@ class Node:
         self.on_shutdown()
         return True
 
+    def reload(self, done: Callable[[str], None]) -> None:
+        """DEBUG RELOAD."""
+        tenure = self.tenure
+        if tenure is None:
+            raise ReplyError("ERR a replica follows the log already: only the primary rebuilds its state")
+        self.reloading.begin(lambda: self.tenure is tenure, done)
+
     async def info(self) -> LogInfo:
         return await self.log.info()
 
@@ -564,7 +573,7 @@ class Node:
         self.engine.gate_error = STOPPING_TEXT
         if self._cron is not None:
             self._cron.cancel()
-        for task in (self._handing_over, self._follow_task):
+        for task in (self._handing_over, self._follow_task, self.reloading.task):
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)

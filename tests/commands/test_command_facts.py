@@ -11,7 +11,7 @@ import pytest
 from eventdb.commands.server.introspection import find, usage
 from eventdb.engine.keyspecs import specs_of
 from eventdb.engine.registry import COMMANDS
-from tests.kit.differential import Address, Wire
+from tests.kit.differential import Address, Wire, split
 from tests.kit.harness import Local
 
 # Commands of later Redis versions; those that start with "eventdb." are eventdb's own.
@@ -41,16 +41,16 @@ def flat(info: list[Any]) -> dict[str, dict[str, Any]]:
             "keys": (first, last, step),
             "categories": set(categories),
             "tips": set(tips),
-            "specs": [without_notes(spec) for spec in specs],
+            "specs": [comparable(spec) for spec in specs],
             "subcommands": {child[0] for child in children},
         }
         found.update(flat(children))
     return found
 
 
-def without_notes(spec: list[Any]) -> Any:
+def comparable(spec: list[Any]) -> Any:
     pairs = dict(zip(spec[::2], spec[1::2], strict=True))
-    pairs.pop("notes", None)
+    pairs["notes"] = bool(pairs.get("notes"))  # the words are our own
     pairs["flags"] = sorted(pairs["flags"])
     return pairs
 
@@ -79,6 +79,30 @@ def test_every_command_has_the_facts_of_redis(redis_server: Address) -> None:
             elif value != other:
                 wrong.append(f"{name}: {fact}\n    redis   {other}\n    eventdb {value}")
     assert not wrong, "\n".join(wrong)
+
+
+def shape(raw: bytes) -> object:
+    """The types of a reply and of all in it, what stands in a set in any order; strings and numbers are left out."""
+    head, items = split(raw)
+    inner = [shape(item) for item in items]
+    return (head[:1], sorted(map(repr, inner)) if head[:1] == b"~" else inner) if items else raw[:1]
+
+
+@pytest.mark.redis
+def test_resp3_has_sets_where_redis_has_them(redis_server: Address) -> None:
+    local = Local()
+    local.client.resp3 = True
+    with closing(Wire(redis_server, resp3=True)) as wire:
+        for name in flat(decoded(Local().raw("COMMAND"))):
+            command = find(name.encode())
+            if name in NEW or name.startswith(ELSEWHERE) or command is None or command.subcommands:
+                continue
+            theirs, ours = wire.call("COMMAND", "INFO", name), local.raw("COMMAND", "INFO", name)
+            assert shape(ours) == shape(theirs), name
+        for words in ("COMMAND LIST FILTERBY PATTERN get", "COMMAND GETKEYS get a", "COMMAND GETKEYSANDFLAGS set a b"):
+            assert shape(local.raw(*words.split())) == shape(wire.call(*words.split())), words
+        theirs, ours = wire.call("COMMAND", "INFO", "config"), local.raw("COMMAND", "INFO", "config")
+        assert split(theirs)[1][0].count(b"~") == split(ours)[1][0].count(b"~")
 
 
 @pytest.mark.redis

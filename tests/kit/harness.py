@@ -50,6 +50,9 @@ class StandIn:
     def fail_over(self, address: str | None, timeout_ms: int) -> None:
         self.answers["fail_over"](address, timeout_ms)
 
+    def reload(self, done: Callable[[str], None]) -> None:
+        self.answers["reload"](done)
+
     def announced(self, member: Member, said: dict[str, object]) -> bytes | None:
         return self.answers["announced"](member, said)  # type: ignore[return-value]
 

@@ -12,7 +12,7 @@ from eventdb.engine.client import Client
 from eventdb.engine.registry import command, container
 from eventdb.keyspace.types.string import is_integer, string_encoding
 from eventdb.keyspace.value import Value
-from eventdb.protocol.replies import ONE, ReplyError, array, bulk, integer, null, simple
+from eventdb.protocol.replies import ReplyError, array, bulk, integer, null, simple
 
 SHARED_INTEGERS: Final = 10_000  # redis src/server.h OBJ_SHARED_INTEGERS: 0 … 9999 are one object each
 SHARED_REFCOUNT: Final = 2**31 - 1
@@ -68,9 +68,13 @@ def refcount(client: Client, argv: list[bytes]) -> bytes:
     value = client.lookup(argv[2])
     if value is None:
         return null(client.resp3)
-    if isinstance(value, bytes) and is_integer(value) and 0 <= int(value) < SHARED_INTEGERS:
-        return integer(SHARED_REFCOUNT)
-    return ONE
+    return integer(references(value))
+
+
+def references(value: object) -> int:
+    """How many references Redis would hold to it."""
+    shared = isinstance(value, bytes) and is_integer(value) and 0 <= int(value) < SHARED_INTEGERS
+    return SHARED_REFCOUNT if shared else 1
 
 
 @command(

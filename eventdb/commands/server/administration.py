@@ -27,7 +27,6 @@ from eventdb.protocol.replies import (
     bulks,
     integer,
     lines,
-    parse_float,
     parse_int,
     simple,
     syntax_error,
@@ -35,12 +34,8 @@ from eventdb.protocol.replies import (
 
 ADMIN: Final = "admin noscript loading stale"
 ALL_NODES: Final = "request_policy:all_nodes response_policy:all_succeeded"
-NOT_ALLOWED: Final = (
-    'ERR DEBUG command not allowed. If the enable-debug-command option is set to "local", you can run it from a local'
-    " connection, otherwise you need to set this option in the configuration file, and then restart the server."
-)
 ON_A_REPLICA: Final = "ERR WAIT cannot be used with replica instances."
-NO_REWRITE: Final = "ERR eventdb has no AOF to rewrite: its log is trimmed behind verified snapshots"
+NO_REWRITE: Final = b"There is no append only file to rewrite: the log of eventdb is never rewritten"
 SLOWLOG_HELP: Final = """
 SLOWLOG <subcommand> [<arg> ...]. Subcommands are:
 GET [<count>]
@@ -53,12 +48,17 @@ RESET
 HELP
     Print this help.
 """
-DEBUG_HELP: Final = """
-DEBUG <subcommand> [<arg> ...]. Subcommands are:
-SET-ACTIVE-EXPIRE (0|1)
-    Whether keys nobody looks at are deleted when their time has passed.
-SLEEP <seconds>
-    Stop the server for that long.
+ACL_HELP: Final = """
+ACL <subcommand>. eventdb has one user, default. Subcommands are:
+WHOAMI
+    The user of this connection.
+HELP
+    Print this help.
+"""
+MODULE_HELP: Final = """
+MODULE <subcommand>. eventdb loads no modules. Subcommands are:
+LIST
+    Nothing.
 HELP
     Print this help.
 """
@@ -132,10 +132,10 @@ def bgsave(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "BGREWRITEAOF", arity=1, flags="admin noscript no_async_loading", group="server",
-    summary="Refused: there is no AOF.",
+    summary="Does nothing: the log is never rewritten.",
 )  # fmt: skip
 def bgrewriteaof(client: Client, argv: list[bytes]) -> bytes:
-    raise ReplyError(NO_REWRITE)
+    return simple(NO_REWRITE)
 
 
 @server_command(
@@ -212,31 +212,6 @@ def slowlog_help(client: Client, argv: list[bytes]) -> bytes:
     return lines(SLOWLOG_HELP)
 
 
-@server_command(
-    "DEBUG", arity=-2, flags=ADMIN, group="server", complexity="That of the subcommand",
-    summary="For tests of the server; off unless enable-debug-command says otherwise.",
-)  # fmt: skip
-def debug(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
-    allowed = engine.config.debug_command
-    if allowed != "yes" and not (allowed == "local" and _is_local(client.address)):
-        raise ReplyError(NOT_ALLOWED)
-    name = argv[1].upper()
-    if name == b"HELP" and len(argv) == 2:
-        return lines(DEBUG_HELP)
-    if name == b"SLEEP" and len(argv) == 3:
-        time.sleep(max(0.0, parse_float(argv[2])))
-        return OK
-    if name == b"SET-ACTIVE-EXPIRE" and len(argv) == 3:
-        engine.expires_keys = parse_int(argv[2]) != 0
-        return OK
-    shown = argv[1].decode("utf-8", "surrogateescape")
-    raise ReplyError(f"ERR unknown subcommand or wrong number of arguments for '{shown}'. Try DEBUG HELP.")
-
-
-def _is_local(address: str) -> bool:
-    return address == "" or address.startswith(("127.", "[::1]", "/"))
-
-
 container("ACL", since="6.0.0", summary="Tells who may do what.")
 
 
@@ -248,6 +223,13 @@ def acl_whoami(client: Client, argv: list[bytes]) -> bytes:
     return bulk(client.user)
 
 
+@command(
+    "ACL HELP", arity=2, flags="loading stale", since="6.0.0", group="server", summary="Explains ACL."
+)  # fmt: skip
+def acl_help(client: Client, argv: list[bytes]) -> bytes:
+    return lines(ACL_HELP)
+
+
 container("MODULE", since="4.0.0", summary="Tells which modules are loaded: none.")
 
 
@@ -257,3 +239,10 @@ container("MODULE", since="4.0.0", summary="Tells which modules are loaded: none
 )  # fmt: skip
 def module_list(client: Client, argv: list[bytes]) -> bytes:
     return EMPTY_ARRAY
+
+
+@command(
+    "MODULE HELP", arity=2, flags="loading stale", since="5.0.0", group="server", summary="Explains MODULE."
+)  # fmt: skip
+def module_help(client: Client, argv: list[bytes]) -> bytes:
+    return lines(MODULE_HELP)

@@ -61,10 +61,15 @@ def find(name: bytes) -> Command | None:
     return found
 
 
+def _unordered(items: list[bytes], resp3: bool) -> bytes:
+    """A set of encoded items; an array in RESP2."""
+    encoded = array(items)
+    return b"~" + encoded[1:] if resp3 else encoded
+
+
 def _statuses(words: list[str], resp3: bool) -> bytes:
     """A set of simple strings."""
-    encoded = array([simple(word.encode()) for word in words])
-    return b"~" + encoded[1:] if resp3 else encoded
+    return _unordered([simple(word.encode()) for word in words], resp3)
 
 
 def _pairs(items: list[tuple[bytes, bytes]], resp3: bool) -> bytes:
@@ -92,8 +97,10 @@ def _key_spec(spec: KeySpec, resp3: bool) -> bytes:
     elif spec.known:
         find_keys = b"range"
         find_spec = [(b"lastkey", integer(a)), (b"keystep", integer(b)), (b"limit", integer(c))]
+    note = [(b"notes", bulk(spec.note.encode()))] if spec.note else []
     return _pairs(
         [
+            *note,
             (b"flags", _statuses(spec.flags, resp3)),
             (b"begin_search", _pairs([(b"type", bulk(begin)), (b"spec", _pairs(begin_spec, resp3))], resp3)),
             (b"find_keys", _pairs([(b"type", bulk(find_keys)), (b"spec", _pairs(find_spec, resp3))], resp3)),
@@ -114,8 +121,9 @@ def describe(found: Command, resp3: bool) -> bytes:
             integer(found.key_step),
             _statuses(["@" + category for category in found.categories], resp3),
             bulk_set([tip.encode() for tip in found.tips], resp3),
-            array([_key_spec(spec, resp3) for spec in specs_of(found)]),
-            array([describe(child, resp3) for child in found.subcommands.values()]),
+            _unordered([_key_spec(spec, resp3) for spec in specs_of(found)], resp3),
+            # Redis makes a set of subcommands only where there are none.
+            _unordered([describe(each, resp3) for each in found.subcommands.values()], resp3 and not found.subcommands),
         ]
     )
 
