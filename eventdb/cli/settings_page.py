@@ -46,18 +46,18 @@ PARTS: Final = (
 
 
 def page() -> str:
-    parts = [HEAD]
+    parts, config = [HEAD], Config()
     for change, title, text in PARTS:
         what = "What it does" if change == FREE else "Why" if change in (CONSTANT, NO_EFFECT) else "Meaning"
-        rows = [_row(setting) for setting in SETTINGS.values() if setting.change == change]
+        rows = [_row(setting, config) for setting in SETTINGS.values() if setting.change == change]
         parts.append(
             f"## {title}\n\n{text}\n\n| Setting | Default | Values | {what} |\n|---|---|---|---|\n" + "\n".join(rows)
         )
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
-def _row(setting: Setting) -> str:
-    default = Config().get(setting.name)
+def _row(setting: Setting, config: Config) -> str:
+    default = config.get(setting.name)
     default = "*the working directory*" if setting.name == "dir" else f"`{default}`" if default else "*empty*"
     return f"| `{setting.name}` | {default} | {_values(setting)} | {setting.note} |"
 

@@ -12,6 +12,7 @@ from typing import Final
 from eventdb.engine.setting import (
     CONSTANT,
     FIXED,
+    LONG_MAX,
     OUTPUT_LIMITS,
     Setting,
     SettingError,
@@ -28,6 +29,12 @@ OUTPUT_LIMIT_MIN: Final = 1 << 20  # what a socket's buffer may hold without any
 NO_EVICTION: Final = "eventdb never evicts: with maxmemory, maxmemory-policy is noeviction"
 
 SETTINGS: Final[dict[str, Setting]] = {setting.name: setting for setting in (*OWN, *OF_REDIS)}
+
+
+ADJUSTED: Final[dict[str, tuple[int, int]]] = {  # Redis accepts what lies outside, and takes the nearest
+    "hz": (1, 500),
+    "repl-backlog-size": (16384, LONG_MAX),
+}
 
 
 class Config:
@@ -137,7 +144,8 @@ class Config:
         if attribute.startswith("limits."):
             setattr(self.limits, attribute.removeprefix("limits."), value)
         elif attribute.startswith("noted."):
-            self.noted[attribute.removeprefix("noted.")] = value
+            low, high = ADJUSTED.get(setting.name, (0, 0))
+            self.noted[attribute.removeprefix("noted.")] = min(high, max(low, int(value))) if high else value
         elif attribute == "requirepass":
             self.requirepass = str(value).encode("utf-8", "surrogateescape")
         else:

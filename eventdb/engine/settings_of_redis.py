@@ -64,7 +64,7 @@ _NO_EFFECT: Final = (
         active-defrag-threshold-lower number 10 0 1000
         active-defrag-threshold-upper number 100 0 1000
         active-defrag-max-scan-fields number 1000 1 9223372036854775807
-        active-defrag-ignore-bytes memory 104857600
+        active-defrag-ignore-bytes memory 104857600 1 9223372036854775807
         jemalloc-bg-thread yes_no yes
         """,
     ),
@@ -97,7 +97,7 @@ _NO_EFFECT: Final = (
     (
         "replicas follow the log and not the primary: there is no link, no backlog and no transfer to tune",
         """
-        repl-backlog-size memory 1048576
+        repl-backlog-size memory 1048576 1 9223372036854775807
         repl-backlog-ttl number 3600 0 9223372036854775807
         repl-timeout number 60 1 2147483647
         repl-ping-replica-period/repl-ping-slave-period number 10 1 2147483647
@@ -316,7 +316,7 @@ def _read(line: str, change: int, note: str) -> list[Setting]:
     names, kind_name, default, *rest = line.split()
     kind = _KINDS[kind_name]
     value: int | str = int(default) if kind in (NUMBER, MEMORY) else default.replace("_", " ") if default != "-" else ""
-    low, high = (int(rest[0]), int(rest[1])) if kind == NUMBER and rest else (0, LONG_MAX)
+    low, high = (int(rest[0]), int(rest[1])) if kind in (NUMBER, MEMORY) and rest else (0, LONG_MAX)
     choices = " ".join(rest) if kind == ONE_OF else ""
     spelled = names.split("/")
     attribute = f"noted.{spelled[0]}" if change == NO_EFFECT else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ast
+import re
 from contextlib import closing
 from pathlib import Path
 
@@ -56,9 +56,7 @@ def attributes_read() -> set[str]:
     for path in (ROOT / "eventdb").rglob("*.py"):
         if path.name.startswith("setting"):
             continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
-                found.add(node.attr)
+        found.update(re.findall(r"\.(\w+)\b(?!\s*=[^=])", path.read_text()))
     return found
 
 
@@ -89,6 +87,41 @@ def test_every_name_of_redis_is_known_and_may_be_set_to_what_it_is(redis_server:
         value = local("CONFIG", "GET", name)
         assert isinstance(value, list) and value[0] == name.encode()
         assert local.raw("CONFIG", "SET", name, value[1]) == OK, name
+
+
+VALUES = (
+    "0", "1", "-1", "-2", "x", "", "10", "05", "1k", "2mb", "3zz", "99999999999", "yes", "NO", "disabled", "101",
+    "1000000",
+)  # fmt: skip
+APART = {
+    "activedefrag",  # Redis needs another allocator for it
+    "maxmemory", "maxclients", "requirepass",  # the server is to stay usable
+    "client-output-buffer-limit",  # clients that do not read are slowed down and not closed
+}  # fmt: skip
+
+
+@pytest.mark.redis
+def test_values_are_checked_and_shown_as_redis_checks_and_shows_them(redis_server: Address) -> None:
+    local, wrong = Local(), []
+    with closing(Wire(redis_server)) as wire:
+        known = {item.split(b"\r\n")[1].decode() for item in split(wire.call("CONFIG", "GET", "*"))[1][::2]} - APART
+        for setting in SETTINGS.values():
+            name = setting.name
+            if setting.change not in (FREE, NO_EFFECT) or name not in known:
+                continue
+            before = wire.call("CONFIG", "GET", name)
+            theirs = split(before)[1][1].partition(b"\r\n")[2][:-2]
+            default = local.engine.config.get(name)
+            wire.call("CONFIG", "SET", name, default)
+            for value in VALUES:
+                for words in (("CONFIG", "SET", name, value), ("CONFIG", "GET", name)):
+                    reply, answer = wire.call(*words), local.raw(*words)
+                    if reply != answer:
+                        wrong.append(f"{words}: {reply!r} {answer!r}")
+            wire.call("CONFIG", "SET", name, theirs)
+            local.raw("CONFIG", "SET", name, default)
+            assert wire.call("CONFIG", "GET", name) == before
+    assert not wrong, "\n".join(wrong)
 
 
 def other(setting: Setting) -> str:
@@ -129,11 +162,12 @@ def test_what_has_no_effect_is_accepted_shown_again_and_checked_as_redis_checks_
 
 
 def test_the_page_of_settings_is_made_from_the_tables() -> None:
-    assert (ROOT / "docs" / "configuration.md").read_text() == page(), (
+    made = page()
+    assert (ROOT / "docs" / "configuration.md").read_text() == made, (
         "make it again: python -m eventdb.cli.settings_page > docs/configuration.md"
     )
     for name in SETTINGS:
-        assert f"`{name}`" in page(), name
+        assert f"`{name}`" in made, name
 
 
 def test_a_limit_of_memory_and_a_policy_that_evicts_exclude_each_other() -> None:
