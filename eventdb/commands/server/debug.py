@@ -15,7 +15,7 @@ from gc import get_referents
 from typing import Final
 
 from eventdb.commands.keys.objects import references
-from eventdb.engine.client import WATCHES, Client
+from eventdb.engine.client import WATCHES, Blocked, Client
 from eventdb.engine.engine import Engine
 from eventdb.engine.registry import server_command
 from eventdb.engine.setting import SettingError, memory
@@ -245,11 +245,16 @@ def _reload(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     if engine.store.in_exec:
         raise ReplyError("ERR the state cannot be rebuilt inside a transaction")
 
+    waiting: list[Blocked | None] = []
+
     def done(failure: str) -> None:
-        engine.block_ends(client, error(failure) if failure else OK)
+        if client.blocked is not None and client.blocked is waiting[0]:  # and no other command by now
+            engine.block_ends(client, error(failure) if failure else OK)
 
     engine.host.reload(done)
-    return client.block(argv, [], 0, OK)
+    reply = client.block(argv, [], 0, OK)
+    waiting.append(client.blocked)
+    return reply
 
 
 def _stringmatch(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
