@@ -47,7 +47,7 @@ USAGE <key> [SAMPLES <count>]
 HELP
     Print this help.
 """
-container("MEMORY", since="4.0.0", summary="Tells what memory is used for.")
+container("MEMORY", since="4.0.0", summary="Shows what memory is used for.")
 
 
 def size_of(thing: object, samples: int, depth: int = DEPTH_MAX) -> float:
