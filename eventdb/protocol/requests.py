@@ -21,8 +21,10 @@ ARGUMENT_BYTES: Final = 48  # that an argument takes beside its own, with its pl
 BULK_BYTES_MAX: Final = 512 << 20
 BULK_BYTES_MAX_UNAUTHENTICATED: Final = 16384
 
-# hiredis would allocate an array of any announced length; only these go through the strict parser first.
+# hiredis would allocate an array of any announced length; only these go through the strict parser first. So it would a
+# push, set, map or attribute, which no request has. One pattern for all five would be seven times as slow.
 HUGE_ARRAY: Final = re.compile(rb"\*[0-9]{7}")
+HUGE_OTHERS: Final = [(mark, re.compile(re.escape(mark) + rb"[0-9]{7}")) for mark in (b">", b"~", b"%", b"|")]
 
 # Fed to hiredis behind a chunk: it comes out last, as itself, when the chunk ended with a whole request. No client can
 # know the number, so it is never one of theirs.
@@ -31,6 +33,7 @@ ENCODED_END: Final = b":%d\r\n" % END
 NOTHING: Final[list[list[bytes]]] = []  # never changed
 
 _ESCAPES: Final[dict[int, int]] = {110: 10, 114: 13, 116: 9, 98: 8, 97: 7}  # n r t b a
+_HEX: Final = b"0123456789abcdefABCDEF"
 
 
 class ProtocolError(Exception):
@@ -74,9 +77,13 @@ class RequestParser:
     def feed(self, data: bytes) -> list[list[bytes]]:
         """Take a chunk; return the commands now complete (maybe none). Check `failure` afterwards.
 
+        After a failure nothing is read any more.
+
         Before authentication that is one command at most, because it may be the AUTH after which more is allowed: run
         it, set `authenticated`, and feed nothing (b"") for the next.
         """
+        if self.failure:
+            return NOTHING
         if self.missing > 0:
             self.parts.append(data)
             self.missing -= len(data)
@@ -110,17 +117,25 @@ class RequestParser:
                 self.rest = data[pos:]
 
     def _plain(self, data: bytes, pos: int) -> bool:
-        return self.authenticated and data[pos] == 42 and HUGE_ARRAY.search(data, pos) is None
+        return (
+            self.authenticated
+            and data[pos] == 42
+            and len(data) <= self.bulk_bytes_max
+            and HUGE_ARRAY.search(data, pos) is None
+            and not ((b">" in data or b"~" in data or b"%" in data or b"|" in data) and _announces_much(data))
+        )
 
     def _fast(self, data: bytes) -> int:
         """Parse by hiredis; return the index of the first thing that it could not finish.
 
         A lone request leaves hiredis with an empty buffer. Of several it does not tell whether it stands between two of
-        them, so END is fed behind the data.
+        them, so END is fed behind the data. hiredis also gives bytes for simple strings, verbatim strings and big
+        numbers, which no request may have: where one could stand, what it found is walked through once more.
         """
         reader = self.shared.reader
         found: list[list[bytes]] = []
         whole = False
+        doubtful = b"+" in data or b"=" in data or b"(" in data
         reader.feed(data)
         gets = reader.gets
         try:
@@ -129,7 +144,7 @@ class RequestParser:
                 reader.feed(ENCODED_END)
                 if request is False:
                     request = gets()
-            elif request and _all_bytes(request) and not self.commands:
+            elif request and not doubtful and not self.commands and _all_bytes(request):
                 self.commands.append(request)
                 return len(data)
             while request is not False:
@@ -143,10 +158,10 @@ class RequestParser:
         except BaseException:  # out of memory: what it holds now must not reach the next connection
             self.shared.reader = hiredis.Reader()
             raise
-        if whole:
-            end = len(data)
-        else:
+        if not whole:
             self.shared.reader = hiredis.Reader()
+        end = len(data)
+        if doubtful or not whole:
             count, end = skip_commands(data, len(found))
             del found[count:]
         for request in found:
@@ -171,11 +186,23 @@ class RequestParser:
             pos = moved
         return pos
 
+    def _line_end(self, data: bytes, pos: int, end: bytes, what: str) -> int:
+        """Where the line ends that begins at `pos`, or -1 while that is not known.
+
+        As in Redis, whose search is for C strings, a line with a NUL byte never ends. It does not matter for the limit
+        whether the end has come already: a line is too long in one piece when it is in several.
+        """
+        found = data.find(end, pos)
+        stop = len(data) if found < 0 else found
+        if data.find(b"\0", pos, stop) >= 0:
+            found, stop = -1, len(data)
+        if stop - pos > LINE_BYTES_MAX:
+            raise ProtocolError(f"too big {what}")
+        return found
+
     def _array_header(self, data: bytes, pos: int) -> int:
-        line_end = data.find(b"\r\n", pos)
-        if line_end < 0:
-            if len(data) - pos > LINE_BYTES_MAX:
-                raise ProtocolError("too big mbulk count string")
+        line_end = self._line_end(data, pos, b"\r", "mbulk count string")
+        if line_end < 0 or line_end + 2 > len(data):  # whatever follows the \r is taken for the \n, as in Redis
             return -1
         count = length_of(data[pos + 1 : line_end])
         if count is None or count > ARGUMENTS_MAX:
@@ -190,13 +217,13 @@ class RequestParser:
 
     def _argument(self, data: bytes, pos: int) -> int:
         if self.bulk_size < 0:
-            line_end = data.find(b"\r\n", pos)
-            if line_end < 0:
-                if len(data) - pos > LINE_BYTES_MAX:
-                    raise ProtocolError("too big bulk count string")
+            line_end = self._line_end(data, pos, b"\r", "bulk count string")
+            if line_end < 0 or line_end + 2 > len(data):
                 return -1
             if data[pos] != 36:
-                raise ProtocolError(f"expected '$', got '{chr(data[pos])}'")
+                raise ProtocolError(
+                    "expected '$', got '" + data[pos : pos + 1].decode("utf-8", "surrogateescape") + "'"
+                )
             size = length_of(data[pos + 1 : line_end])
             if size is None or size < 0 or size > self.bulk_bytes_max:
                 raise ProtocolError("invalid bulk length")
@@ -221,10 +248,8 @@ class RequestParser:
         return end
 
     def _inline(self, data: bytes, pos: int) -> int:
-        line_end = data.find(b"\n", pos)
+        line_end = self._line_end(data, pos, b"\n", "inline request")
         if line_end < 0:
-            if len(data) - pos > LINE_BYTES_MAX:
-                raise ProtocolError("too big inline request")
             return -1
         line = data[pos:line_end]
         if line.endswith(b"\r"):
@@ -244,31 +269,38 @@ def _all_bytes(request: list[object]) -> bool:
     return True
 
 
+def _announces_much(data: bytes) -> bool:
+    return any(mark in data and pattern.search(data) is not None for mark, pattern in HUGE_OTHERS)
+
+
 def length_of(text: bytes) -> int | None:
-    """A length line's number, or None when it is none."""
+    """A length line's number, or None when it is none: a sign or a zero too many is no number (redis string2ll)."""
     n = len(text)
     if n == 0 or n > 20:
         return None
     digits = text[1:] if text[0] == 45 else text
-    if not digits.isdigit():
+    if not digits.isdigit() or (digits[0] == 48 and n > 1):
         return None
     return int(text)
 
 
 def skip_commands(data: bytes, count: int) -> tuple[int, int]:
-    """How many of `count` arrays of bulk strings end in the data, and where; they are well-formed as far as it goes."""
+    """How many of `count` arrays are whole in the data and of bulk strings only, and where the last of them ends.
+
+    hiredis has read them, so the lengths are numbers; what it took for bytes need not have been a bulk string.
+    """
     end = 0
     size = len(data)
     for done in range(count):
         pos = end
         line_end = data.find(b"\r\n", pos)
-        if line_end < 0:
+        if line_end < 0 or data[pos] != 42:
             return done, end
         args = int(data[pos + 1 : line_end])
         pos = line_end + 2
         for _ in range(args):
             line_end = data.find(b"\r\n", pos)
-            if line_end < 0:
+            if line_end < 0 or data[pos] != 36:
                 return done, end
             pos = line_end + 4 + int(data[pos + 1 : line_end])
         if pos > size:
@@ -318,11 +350,8 @@ def split_arguments(line: bytes) -> list[bytes] | None:
 def _escape(line: bytes, i: int, into: bytearray) -> int:
     """Decode the escape whose letter stands at index i; return the index of its last byte."""
     c = line[i]
-    if c == 120 and i + 2 < len(line):
-        try:
-            into.append(int(line[i + 1 : i + 3], 16))
-            return i + 2
-        except ValueError:
-            pass
+    if c == 120 and i + 2 < len(line) and line[i + 1] in _HEX and line[i + 2] in _HEX:
+        into.append(int(line[i + 1 : i + 3], 16))
+        return i + 2
     into.append(_ESCAPES.get(c, c))
     return i
