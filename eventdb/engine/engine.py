@@ -35,7 +35,7 @@ from eventdb.engine.command import SERVER, WHOLE, WRITE, Command
 from eventdb.engine.gates import FRESHEN, PASS, QUEUE, REDIRECT, STALL, Gates
 from eventdb.engine.host import Host, NoHost
 from eventdb.engine.pause import Pause
-from eventdb.engine.pubsub import PubSub
+from eventdb.engine.pubsub import Messages, PubSub
 from eventdb.engine.registry import COMMANDS, find_subcommand, unknown_command
 from eventdb.engine.store import Store
 from eventdb.keyspace.events import apply_transactions
@@ -83,7 +83,8 @@ class Engine:
             self.commands[name] = command
             self.commands[name.lower()] = command
         self.turn = Turn(commit.schedule)
-        self.deferred: list[tuple[bytes, bytes, bool]] = []  # published by this EXEC: channel, message, sharded
+        # Published by this EXEC: channel, message, sharded, and who listened then.
+        self.deferred: list[tuple[bytes, bytes, bool, Messages]] = []
         self.blocking = Blocking(self.store)
         self.clients: dict[int, Client] = {}
         self.shared_reader = SharedReader()
@@ -550,11 +551,13 @@ class Engine:
     def publish(self, channel: bytes, message: bytes, after: Batch | None, sharded: bool = False) -> int:
         """Deliver to all subscribers, not before `after` is durable; return how many there are at this node.
 
-        Inside EXEC the batch is not known before the end: delivery is then deferred, and `after` ignored.
+        Inside EXEC the batch is not known before the end: delivery is then deferred, and `after` ignored. The EXEC may
+        subscribe and unsubscribe too: the message is for those who listen now.
         """
         if self.store.in_exec:
-            self.deferred.append((channel, message, sharded))
-            return self.pubsub.receivers(channel, sharded)
+            messages: Messages = []
+            self.deferred.append((channel, message, sharded, messages))
+            return self.pubsub.deliver(channel, message, sharded, None, messages)
         return self.pubsub.publish(channel, message, sharded, after, self.commit.durable_offset)
 
     def _topology_changed(self, before: View) -> None:
@@ -565,10 +568,12 @@ class Engine:
 
     def _deliver(self) -> None:
         """Publish what an EXEC has deferred; like its reply, it waits for its own batch and all before it."""
-        messages, self.deferred = self.deferred, []
+        deferred, self.deferred = self.deferred, []
         after = self.commit.pending[-1] if self.commit.pending else None
-        for channel, message, sharded in messages:
-            self.pubsub.publish(channel, message, sharded, after, self.commit.durable_offset)
+        for channel, message, sharded, messages in deferred:
+            self.pubsub.pass_on(channel, message, sharded, after, self.commit.durable_offset)
+            for client, encoded in messages:
+                client.push(encoded, after)
 
     # -- replay
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 log: Final = logging.getLogger("eventdb")
 
 Listeners = dict[bytes, dict["Client", None]]
+Messages = list[tuple["Client", bytes]]
 
 EARLY_BYTES_MAX: Final = 32 << 20  # of messages that wait for this node to come so far; as for a slow subscriber
 
@@ -78,6 +79,14 @@ class PubSub:
 
         durable_offset: this node's. source: the follower that the message came from, and need not go back to.
         """
+        self.pass_on(channel, message, sharded, after, durable_offset, source)
+        return self.deliver(channel, message, sharded, after)
+
+    def pass_on(
+        self, channel: bytes, message: bytes, sharded: bool, after: Batch | None, durable_offset: int,
+        source: Client | None = None,
+    ) -> None:  # fmt: skip
+        """Send a message to all other nodes but `source`."""
         if self.followers:
             offset = durable_offset if after is None else after.first_offset + after.count - 1
             kind = b"$8\r\nsmessage\r\n" if sharded else b"$7\r\nmessage\r\n"
@@ -87,7 +96,6 @@ class PubSub:
                     follower.push(encoded, after)
         if self.upstream is not None:
             self.upstream(channel, message, sharded)
-        return self.deliver(channel, message, sharded, after)
 
     def passed_on(self, offset: int, channel: bytes, message: bytes, sharded: bool, reached: int) -> None:
         """A message from the primary: deliver it once this node, at offset `reached` now, is at `offset`."""
@@ -108,34 +116,33 @@ class PubSub:
             self.early_size -= len(channel) + len(message)
             self.deliver(channel, message, sharded, None)
 
-    def deliver(self, channel: bytes, message: bytes, sharded: bool, after: Batch | None) -> int:
-        """Deliver to every listener at this node, not before `after` is durable; return how many messages that were."""
+    def deliver(
+        self, channel: bytes, message: bytes, sharded: bool, after: Batch | None, later: Messages | None = None
+    ) -> int:
+        """Deliver to every listener at this node, not before `after` is durable; return how many messages that were.
+
+        With `later` they are put there, each with its listener, and sent by the caller: who listens is decided now.
+        """
         if sharded:
-            return _send(self.shards.get(channel), [b"$8\r\nsmessage\r\n", bulk(channel), bulk(message)], after)
-        count = _send(self.channels.get(channel), [b"$7\r\nmessage\r\n", bulk(channel), bulk(message)], after)
+            return _send(self.shards.get(channel), [b"$8\r\nsmessage\r\n", bulk(channel), bulk(message)], after, later)
+        count = _send(self.channels.get(channel), [b"$7\r\nmessage\r\n", bulk(channel), bulk(message)], after, later)
         for pattern, listeners in self.patterns.items():
             if glob_match(pattern, channel):
                 items = [b"$8\r\npmessage\r\n", bulk(pattern), bulk(channel), bulk(message)]
-                count += _send(listeners, items, after)
-        return count
-
-    def receivers(self, channel: bytes, sharded: bool) -> int:
-        """How many messages publishing to this channel would send."""
-        if sharded:
-            return len(self.shards.get(channel, ()))
-        count = len(self.channels.get(channel, ()))
-        for pattern, listeners in self.patterns.items():
-            if glob_match(pattern, channel):
-                count += len(listeners)
+                count += _send(listeners, items, after, later)
         return count
 
 
-def _send(listeners: dict[Client, None] | None, items: list[bytes], after: Batch | None) -> int:
+def _send(listeners: dict[Client, None] | None, items: list[bytes], after: Batch | None, later: Messages | None) -> int:
     if listeners is None:
         return 0
     encoded2, encoded3 = push(items, False), push(items, True)
     for client in listeners:
-        client.push(encoded3 if client.resp3 else encoded2, after)
+        encoded = encoded3 if client.resp3 else encoded2
+        if later is None:
+            client.push(encoded, after)
+        else:
+            later.append((client, encoded))
     return len(listeners)
 
 

@@ -52,7 +52,7 @@ def _without_backtracking(parts: list[bytes]) -> bytes:
     if len(joined) == 1:
         return joined[0]
     middle = [b"(?>.*?%b)" % group for group in joined[1:-1]]
-    return b"(?=.)" + joined[0] + b"".join(middle) + b".*" + joined[-1]  # stars match no empty text, but for "*" alone
+    return b"(?=.)" + joined[0] + b"".join(middle) + b".*" + joined[-1]  # stars match no empty text
 
 
 def _set(pattern: bytes, i: int) -> tuple[bytes, int]:
@@ -79,9 +79,9 @@ def _set(pattern: bytes, i: int) -> tuple[bytes, int]:
 
 
 def glob_match(pattern: bytes, text: bytes, ignore_case: bool = False) -> bool:
-    """True when the whole text matches."""
+    """True when the whole text matches. No star matches an empty text; KEYS and SCAN do not ask about "*" alone."""
     if pattern == b"*":
-        return True
+        return len(text) > 0
     if not ignore_case and _SPECIAL.isdisjoint(pattern):
         return pattern == text
     return compile_glob(pattern, ignore_case).fullmatch(text) is not None

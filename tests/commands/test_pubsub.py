@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from eventdb.engine.client import Client
 from tests.kit.harness import Local
 from tests.pipeline.test_commit import Stalled
@@ -82,6 +84,49 @@ def test_messages_inside_exec_leave_with_it() -> None:
     node.confirm()
     assert node.received(writer) == b"*3\r\n:1\r\n+OK\r\n:1\r\n"
     assert node.received(listener) == message(b"message", b"c", b"first") + message(b"smessage", b"s", b"second")
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_a_message_inside_exec_is_for_those_who_listen_when_it_is_published(sharded: bool) -> None:
+    publish, subscribe, unsubscribe, kind = (
+        ("SPUBLISH", "SSUBSCRIBE", "SUNSUBSCRIBE", b"smessage")
+        if sharded
+        else ("PUBLISH", "SUBSCRIBE", "UNSUBSCRIBE", b"message")
+    )
+    node = Stalled()
+    client = node.connect()
+    client.resp3 = True
+    node.send(client, subscribe, "c")
+    for line in ("MULTI", f"{publish} c m1", f"{unsubscribe} c", f"{publish} c m2", "EXEC"):
+        raw = node.send(client, *line.split())
+    gone = b">3\r\n$%d\r\n%b\r\n$1\r\nc\r\n:0\r\n" % (len(unsubscribe), unsubscribe.lower().encode())
+    assert raw == b"*3\r\n:1\r\n" + gone + b":0\r\n" + message(kind, b"c", b"m1", resp3=True)
+    if not sharded:
+        for line in ("MULTI", "PUBLISH c m1", "SUBSCRIBE c", "PUBLISH c m2", "EXEC"):
+            raw = node.send(client, *line.split())
+        assert raw.endswith(b":1\r\n" + message(kind, b"c", b"m2", resp3=True))
+        assert b"m1" not in raw
+
+
+def test_exec_refuses_to_subscribe_to_a_shard_channel() -> None:
+    node = Stalled()
+    client = node.connect()
+    for line in ("MULTI", "SSUBSCRIBE s", "EXEC"):
+        raw = node.send(client, *line.split())
+    assert raw == b"*1\r\n-ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client\r\n"
+    assert node.send(client, "SPUBLISH", "s", "m") == b":0\r\n"
+
+
+def test_no_pattern_matches_the_empty_channel() -> None:
+    """As in Redis, whose search for a pattern does not begin on an empty text."""
+    node = Stalled()
+    listener, writer = node.connect(), node.connect()
+    node.send(listener, "PSUBSCRIBE", "*", "**")
+    node.send(listener, "SUBSCRIBE", "")
+    assert node.send(writer, "PUBLISH", "", "m") == b":1\r\n"
+    assert node.send(writer, "PUBLISH", "c", "m") == b":2\r\n"
+    assert node.send(writer, "PUBSUB", "CHANNELS", "*") == b"*0\r\n"
+    assert node.send(writer, "PUBSUB", "CHANNELS") == b"*1\r\n$0\r\n\r\n"
 
 
 def listening_writer(node: Stalled) -> tuple[Client, Client]:

@@ -128,6 +128,8 @@ def punsubscribe(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     complexity="O(N) where N is the number of shard channels", summary="Listens to shard channels.",
 )  # fmt: skip
 def ssubscribe(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    if client.store.in_exec:
+        raise ReplyError("ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client")
     return _subscribe(engine, client, argv, b"ssubscribe", engine.pubsub.shards, client.shards, True)
 
 
