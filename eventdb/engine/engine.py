@@ -238,7 +238,7 @@ class Engine:
 
     def _pass_gates(self, client: Client, command: Command, argv: list[bytes]) -> Command | None:
         """The command to run now; None when it was answered, queued or made to wait."""
-        if command.handler is None:
+        if command.handler is None or (command.subcommands and len(argv) > 1):
             found = find_subcommand(command, argv)
             if isinstance(found, str):
                 sub = command.subcommands.get(argv[1].upper())

@@ -33,6 +33,7 @@ from eventdb.engine.command import (
     Command,
     KeyFinder,
 )
+from eventdb.protocol.replies import shown
 
 if TYPE_CHECKING:
     from eventdb.engine.client import Client
@@ -215,8 +216,7 @@ def find_subcommand(command: Command, argv: list[bytes]) -> Command | str:
     """The subcommand that argv names, or the text of the error."""
     found = command.subcommands.get(argv[1].upper())
     if found is None:
-        shown = argv[1].decode("utf-8", "replace")[:128]
-        return f"ERR unknown subcommand '{shown}'. Try {command.name.upper()} HELP."
+        return f"ERR unknown subcommand '{shown(argv[1], 128)}'. Try {command.name.upper()} HELP."
     n = len(argv)
     if n != found.arity if found.arity >= 0 else n < -found.arity:
         return f"ERR wrong number of arguments for '{found.name}' command"
@@ -225,10 +225,9 @@ def find_subcommand(command: Command, argv: list[bytes]) -> Command | str:
 
 def unknown_command(argv: list[bytes]) -> str:
     """The text of redis src/server.c for a command that is not there."""
-    name = argv[0].decode("utf-8", "surrogateescape")[:128]
-    shown = ""
+    args = ""
     for arg in argv[1:]:
-        if len(shown) >= 128:
+        if len(args) >= 128:
             break
-        shown += "'" + arg[: 128 - len(shown)].decode("utf-8", "surrogateescape") + "' "
-    return f"ERR unknown command '{name}', with args beginning with: {shown}"
+        args += "'" + shown(arg, 128 - len(args)) + "' "
+    return f"ERR unknown command '{shown(argv[0], 128)}', with args beginning with: {args}"

@@ -118,6 +118,11 @@ class Store:
             if not ready or ready[-1] != place:
                 ready.append(place)
 
+    def touch_unchanged(self, db: Db, key: bytes) -> None:
+        """A write that left its key as it was, and made no event, breaks WATCH all the same where Redis says so."""
+        if self.watching.watches:
+            self.watching.touch(db, key)
+
     def _touch_whole(self, db: Db, argv: list[bytes]) -> None:
         """A FLUSHDB, FLUSHALL or SWAPDB event is about to be applied."""
         if argv[0] == b"SWAPDB":

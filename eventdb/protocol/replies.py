@@ -54,6 +54,11 @@ def syntax_error() -> ReplyError:
     return ReplyError(SYNTAX)
 
 
+def shown(arg: bytes, size_max: int = 1 << 30) -> str:
+    """An argument as an error text shows it: up to a NUL byte, as Redis's, whose texts are made of C strings."""
+    return arg.partition(b"\0")[0][:size_max].decode("utf-8", "surrogateescape")
+
+
 def error(text: str) -> bytes:
     """Encode an error reply; a line break inside the text would end it early, so it becomes a space."""
     return b"-%b\r\n" % text.replace("\r", " ").replace("\n", " ").encode("utf-8", "surrogateescape")

@@ -364,6 +364,8 @@ def ltrim(client: Client, argv: list[bytes]) -> bytes:
         client.emit([b"DEL", argv[1]])
     elif start > 0 or stop < size:
         client.emit([b"LTRIM", argv[1], b"%d" % start, b"%d" % (stop - 1)])
+    else:
+        client.store.touch_unchanged(client.db, argv[1])
     return OK
 
 
@@ -377,6 +379,8 @@ def move(client: Client, source: bytes, destination: bytes, side: bytes, to_side
     element = value.get(0 if side == LEFT else size - 1)
     if source != destination or (size > 1 and side != to_side):
         client.emit([b"LMOVE", source, destination, side, to_side])
+    else:
+        client.store.touch_unchanged(client.db, source)
     return bulk(element)
 
 

@@ -20,6 +20,7 @@ from eventdb.commands.data.lists import (
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command, find_numkeys
 from eventdb.keyspace.types.list import ListValue
+from eventdb.protocol.longdouble import parse_long_double
 from eventdb.protocol.replies import INT64_MAX, ReplyError, null, null_array, parse_float, wrong_type
 
 NOT_A_TIMEOUT: Final = "ERR timeout is not a float or out of range"
@@ -28,7 +29,12 @@ NEGATIVE_TIMEOUT: Final = "ERR timeout is negative"
 
 def parse_timeout(text: bytes) -> int:
     """Seconds with a fraction, as ms; 0 waits for ever. Less than 1 ms is 1 ms, as in Redis 7.2: 7.0 waits for ever."""
-    seconds = parse_float(text, NOT_A_TIMEOUT)
+    try:
+        seconds = parse_float(text, NOT_A_TIMEOUT)
+    except ReplyError:  # Redis reads a long double, which holds more
+        if parse_long_double(text, NOT_A_TIMEOUT).exponent < 0:
+            return 1
+        raise ReplyError(NEGATIVE_TIMEOUT) from None
     scaled = seconds * 1000.0
     if scaled <= -1.0 or scaled >= INT64_MAX:  # a C long long overflows to a negative number
         raise ReplyError(NEGATIVE_TIMEOUT)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from eventdb.commands.data.strings import invalid_expire_time
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command
-from eventdb.protocol.replies import INT64_MAX, ONE, ZERO, ReplyError, integer, parse_int
+from eventdb.protocol.replies import INT64_MAX, ONE, ZERO, ReplyError, integer, parse_int, shown
 
 NO_DEADLINE = b":-1\r\n"
 NO_KEY = b":-2\r\n"
@@ -28,7 +28,7 @@ def parse_conditions(argv: list[bytes]) -> tuple[bool, bool, bool, bool]:
         elif word == b"LT":
             lt = True
         else:
-            raise ReplyError(f"ERR Unsupported option {argv[i].decode('utf-8', 'surrogateescape')}")
+            raise ReplyError(f"ERR Unsupported option {shown(argv[i])}")
     if nx and (xx or gt or lt):
         raise ReplyError("ERR NX and XX, GT or LT options at the same time are not compatible")
     if gt and lt:

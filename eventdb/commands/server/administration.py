@@ -28,6 +28,7 @@ from eventdb.protocol.replies import (
     integer,
     lines,
     parse_int,
+    shown,
     simple,
     syntax_error,
 )
@@ -166,8 +167,9 @@ container("SLOWLOG", since="2.2.12", summary="Tells which commands were slow.")
 )  # fmt: skip
 def slowlog_get(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     if len(argv) > 3:
-        name = argv[1].decode("utf-8", "surrogateescape")
-        raise ReplyError(f"ERR unknown subcommand or wrong number of arguments for '{name}'. Try SLOWLOG HELP.")
+        raise ReplyError(
+            f"ERR unknown subcommand or wrong number of arguments for '{shown(argv[1])}'. Try SLOWLOG HELP."
+        )
     message = "ERR count should be greater than or equal to -1"
     count = parse_int(argv[2], message) if len(argv) == 3 else 10
     if count < -1:

@@ -11,7 +11,7 @@ from eventdb.engine.registry import COMMANDS, command, container, server_command
 from eventdb.engine.setting import FIXED, Setting, SettingError
 from eventdb.engine.settings import SETTINGS
 from eventdb.protocol.glob import glob_match
-from eventdb.protocol.replies import OK, ReplyError, bulk, lines, mapping, syntax_error
+from eventdb.protocol.replies import OK, ReplyError, bulk, lines, mapping, shown, syntax_error
 
 ADMIN: Final = "admin noscript loading stale"
 HELP: Final = """
@@ -70,7 +70,7 @@ def config_set(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     if len(argv) % 2:
         raise syntax_error()
     words = [arg.decode("utf-8", "surrogateescape") for arg in argv]
-    wanted = _settings(engine, words)
+    wanted = _settings(engine, argv, words)
     values: list[tuple[Setting, int | str]] = []
     for setting, text in wanted:
         try:
@@ -86,7 +86,7 @@ def config_set(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     return OK
 
 
-def _settings(engine: Engine, words: list[str]) -> list[tuple[Setting, str]]:
+def _settings(engine: Engine, argv: list[bytes], words: list[str]) -> list[tuple[Setting, str]]:
     """The settings that CONFIG SET names and can change, each once; their names are checked before any value.
 
     One that is chosen at the start may be set to the value it has, which tools that restore settings do.
@@ -96,7 +96,7 @@ def _settings(engine: Engine, words: list[str]) -> list[tuple[Setting, str]]:
     for i in range(2, len(words), 2):
         setting = SETTINGS.get(words[i].lower())
         if setting is None:
-            raise ReplyError(f"ERR Unknown option or number of arguments for CONFIG SET - '{words[i]}'")
+            raise ReplyError(f"ERR Unknown option or number of arguments for CONFIG SET - '{shown(argv[i])}'")
         if setting.change == FIXED and words[i + 1] != engine.config.get(setting.name):
             raise _failed(words[i], "can't set immutable config")
         if setting.name in seen:

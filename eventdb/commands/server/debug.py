@@ -36,6 +36,7 @@ from eventdb.protocol.replies import (
     parse_float,
     parse_int,
     push,
+    shown,
     simple,
     verbatim,
 )
@@ -104,8 +105,7 @@ def debug(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
         low, high, part = found
         if low <= len(argv) - 2 <= high:
             return part(engine, client, argv)
-    shown = argv[1].decode("utf-8", "surrogateescape")
-    raise ReplyError(f"ERR unknown subcommand or wrong number of arguments for '{shown}'. Try DEBUG HELP.")
+    raise ReplyError(f"ERR unknown subcommand or wrong number of arguments for '{shown(argv[1])}'. Try DEBUG HELP.")
 
 
 def _is_local(address: str) -> bool:

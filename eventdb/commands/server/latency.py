@@ -13,7 +13,7 @@ from eventdb.engine.command import Command
 from eventdb.engine.engine import Engine
 from eventdb.engine.registry import COMMANDS, command, container, server_command
 from eventdb.metrics.latency import Histogram, LatencyEvent
-from eventdb.protocol.replies import ReplyError, array, bulk, integer, lines, mapping, verbatim
+from eventdb.protocol.replies import ReplyError, array, bulk, integer, lines, mapping, shown, verbatim
 
 ADMIN: Final = "admin noscript loading stale"
 ALL_NODES: Final = "nondeterministic_output request_policy:all_nodes response_policy:special"
@@ -118,7 +118,7 @@ def _histogram(found: Histogram, resp3: bool) -> bytes:
     summary="Draws the samples of an event.",
 )  # fmt: skip
 def latency_graph(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
-    name = argv[2].decode("utf-8", "surrogateescape")
+    name = shown(argv[2])
     event = engine.accounting.latencies.events.get(name)
     if event is None:
         raise ReplyError(f"ERR No samples available for event '{name}'")

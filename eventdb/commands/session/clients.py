@@ -29,6 +29,7 @@ from eventdb.protocol.replies import (
     lines,
     mapping,
     parse_int,
+    shown,
     syntax_error,
     verbatim,
 )
@@ -98,13 +99,12 @@ def _type(client: Client) -> str:
 def _type_named(name: bytes) -> str:
     found = TYPES.get(name.lower())
     if found is None:
-        raise ReplyError(f"ERR Unknown client type '{name.decode('utf-8', 'surrogateescape')}'")
+        raise ReplyError(f"ERR Unknown client type '{shown(name)}'")
     return found
 
 
 def _arguments(argv: list[bytes]) -> ReplyError:
-    name = argv[1].decode("utf-8", "surrogateescape")
-    return ReplyError(f"ERR unknown subcommand or wrong number of arguments for '{name}'. Try CLIENT HELP.")
+    return ReplyError(f"ERR unknown subcommand or wrong number of arguments for '{shown(argv[1])}'. Try CLIENT HELP.")
 
 
 def _flags(client: Client) -> str:
@@ -227,7 +227,7 @@ def _filter(argv: list[bytes]) -> _Filter:
             found.local_address = value.decode("utf-8", "surrogateescape")
         elif option == b"USER":
             if value != b"default":
-                raise ReplyError(f"ERR No such user '{value.decode('utf-8', 'surrogateescape')}'")
+                raise ReplyError(f"ERR No such user '{shown(value)}'")
             found.user = value
         elif option == b"SKIPME" and value.lower() in (b"yes", b"no"):
             found.skip_me = value.lower() == b"yes"
@@ -286,10 +286,9 @@ def client_setname(client: Client, argv: list[bytes]) -> bytes:
 )  # fmt: skip
 def client_setinfo(client: Client, argv: list[bytes]) -> bytes:
     option = argv[2].lower()
-    shown = argv[2].decode("utf-8", "surrogateescape")
     if option not in (b"lib-name", b"lib-ver"):
-        raise ReplyError(f"ERR Unrecognized option '{shown}'")
-    check_name(argv[3], f"ERR {shown} cannot contain spaces, newlines or special characters.")
+        raise ReplyError(f"ERR Unrecognized option '{shown(argv[2])}'")
+    check_name(argv[3], f"ERR {shown(argv[2])} cannot contain spaces, newlines or special characters.")
     if option == b"lib-name":
         client.library_name = argv[3]
     else:

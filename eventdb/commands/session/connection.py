@@ -26,6 +26,7 @@ from eventdb.protocol.replies import (
     integer,
     mapping,
     parse_int,
+    shown,
     simple,
     syntax_error,
 )
@@ -81,6 +82,8 @@ def echo(client: Client, argv: list[bytes]) -> bytes:
 )  # fmt: skip
 def select(client: Client, argv: list[bytes]) -> bytes:
     index = parse_int(argv[1])
+    if not -(1 << 31) <= index < 1 << 31:
+        raise ReplyError("ERR value is out of range, value must between -2147483648 and 2147483647")
     if index:
         not_in_cluster(client, "ERR SELECT is not allowed in cluster mode")
     if not 0 <= index < DATABASES:
@@ -132,7 +135,7 @@ def hello(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
             set_name(client, argv[i + 1])
             i += 2
         else:
-            raise ReplyError(f"ERR Syntax error in HELLO option '{argv[i].decode('utf-8', 'surrogateescape')}'")
+            raise ReplyError(f"ERR Syntax error in HELLO option '{shown(argv[i])}'")
     if client.gate & NEEDS_AUTH:
         raise ReplyError(HELLO_UNAUTHENTICATED)
     client.resp3 = version == 3

@@ -10,7 +10,7 @@ from eventdb.engine.pubsub import Listeners, mark
 from eventdb.engine.registry import command, container, server_command
 from eventdb.pipeline.outbox import REPLY_SKIP
 from eventdb.protocol.glob import glob_match
-from eventdb.protocol.replies import NO_REPLY, ReplyError, array, bulk, bulks, integer, lines, null, push
+from eventdb.protocol.replies import NO_REPLY, ReplyError, array, bulk, bulks, integer, lines, null, push, shown
 
 LIST_FLAGS: Final = "pubsub loading stale"
 HELP: Final = """
@@ -164,8 +164,9 @@ container("PUBSUB", since="2.8.0", group="pubsub", summary="Tells who listens to
 
 def _names(argv: list[bytes], table: Listeners) -> bytes:
     if len(argv) > 3:
-        name = argv[1].decode("utf-8", "surrogateescape")
-        raise ReplyError(f"ERR unknown subcommand or wrong number of arguments for '{name}'. Try PUBSUB HELP.")
+        raise ReplyError(
+            f"ERR unknown subcommand or wrong number of arguments for '{shown(argv[1])}'. Try PUBSUB HELP."
+        )
     names = list(table)
     return bulks([name for name in names if glob_match(argv[2], name)] if len(argv) == 3 else names)
 
