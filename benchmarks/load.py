@@ -82,7 +82,7 @@ def fill(server: Server, count: int, progress: Callable[[int], None] = lambda do
         for start in range(0, count, FILL_BATCH):
             stop = min(count, start + FILL_BATCH)
             conn.sendall(b"".join(_sets(range(start, stop), rng)))
-            _expect_ok(conn, reader, stop - start)
+            expect_ok(conn, reader, stop - start)
             progress(stop)
 
 
@@ -93,7 +93,8 @@ def _sets(numbers: Iterable[int], rng: random.Random) -> Iterable[bytes]:
         yield b"*3\r\n$3\r\nSET\r\n$16\r\nkey:%012d\r\n$%d\r\n%b\r\n" % (number, len(value), value)
 
 
-def _expect_ok(conn: socket.socket, reader: hiredis.Reader, replies: int) -> None:
+def expect_ok(conn: socket.socket, reader: hiredis.Reader, replies: int) -> None:
+    """Read so many replies; each has to be OK."""
     while replies:
         reply = reader.gets()
         if reply is False:

@@ -20,6 +20,7 @@ TITLES = {
     "onezone": "Writes on one zone, beside Redis `always`",
     "build": "Compiled build, beside the pure one",
     "bulk": "Bulk",
+    "expiry": "Keys that live for half a second, beside Redis `always`",
 }
 HEADS = ("", "reference", "eventdb", "ratio", "range", "bound", "")
 

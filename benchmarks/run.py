@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.bulk import bulk
+from benchmarks.expiry import expiry
 from benchmarks.load import compare, fill
 from benchmarks.report import markdown, show
 from benchmarks.rows import BUILDS, KEYS, ONE_ZONE, QUICK, READS, WRITES, LoadRow, Result
@@ -26,7 +27,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="a dozen rows in about two minutes; RESULTS.md stays as it is"
     )
-    kinds = "rows that contain TEXT: reads, writes, onezone, build, bulk, 'set c=50'; repeatable"
+    kinds = "rows that contain TEXT: reads, writes, onezone, build, bulk, expiry, 'set c=50'; repeatable"
     parser.add_argument("--only", action="append", default=[], metavar="TEXT", help=kinds)
     parser.add_argument("--rounds", type=int, default=0, help="runs of each server a row (5; --quick 3)")
     parser.add_argument("--seconds", type=float, default=1.0, help="length of a run (1)")
@@ -99,6 +100,9 @@ class Bench:
         if not only or any(text.lower() in "bulk restart replay memory" for text in only):
             self.console.print(f"[dim]bulk, {self.options.bulk_keys:,} keys[/dim]")
             self.results += bulk(self.folder, self.options.bulk_keys, self.options.control)
+        if not only or any(text.lower() in "expiry set px" for text in only):
+            self.console.print("[dim]expiry[/dim]")
+            self.results += expiry(self.folder, self.options.control)
 
 
 def main(argv: list[str]) -> int:

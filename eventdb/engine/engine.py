@@ -32,6 +32,7 @@ from eventdb.engine.client import (
     Client,
 )
 from eventdb.engine.command import SERVER, WHOLE, WRITE, Command
+from eventdb.engine.expiry import Expiry
 from eventdb.engine.gates import FRESHEN, PASS, QUEUE, REDIRECT, STALL, Gates
 from eventdb.engine.host import Host, NoHost
 from eventdb.engine.pause import Pause
@@ -53,7 +54,6 @@ if TYPE_CHECKING:
 log: Final = logging.getLogger("eventdb")
 
 MULTI_BYTES_MAX: Final = 256 << 20  # queued by one client; Redis closes at client-query-buffer-limit, 1 GB
-EXPIRE_KEYS_MAX: Final = 2000  # deleted in one transaction of the expiry cycle
 
 LOG_LEVELS: Final[dict[str, int]] = {
     "debug": logging.DEBUG, "verbose": logging.DEBUG, "notice": logging.INFO, "warning": logging.WARNING,
@@ -107,8 +107,8 @@ class Engine:
         self.accounting = Accounting(config.slowlog_entries_max)
         self.slow_usec = 0.0  # accounting.limit_usec
         self.log_level = "notice"
-        self.expires_keys = True  # DEBUG SET-ACTIVE-EXPIRE
         self.memory_at_start = used_bytes()
+        self.expiry = Expiry(self.store, self.turn, self._expire_on)
         self.reconfigure()
         self.multi_bytes_max = MULTI_BYTES_MAX
         self.host: Host = NoHost()
@@ -395,25 +395,19 @@ class Engine:
     # -- expiry
 
     def expire_cycle(self) -> None:
-        """Delete what has expired, in one transaction; the driver calls it ten times a second on a primary."""
-        if self.gate & ~WATCHES or self.commit.full or not self.expires_keys:  # a paused node's state stands still
+        """Delete what has expired, in pieces; the driver calls it ten times a second on a primary."""
+        if self.expiry.timer is None:
+            self._expire_slice()
+
+    def _expire_on(self) -> None:
+        self.expiry.timer = None
+        self.read_clock()
+        self._expire_slice()
+
+    def _expire_slice(self) -> None:
+        if self.gate & ~WATCHES or self.commit.stopped:  # a paused node's state stands still
             return
-        store = self.store
-        left = EXPIRE_KEYS_MAX
-        for db in store.keyspace.dbs:
-            if db.deadlines and left > 0 and db.deadlines[0][0] <= self.store.now_ms:
-                keys = list(dict.fromkeys(db.expired_keys(self.store.now_ms, left)))
-                if keys:
-                    left -= len(keys)
-                    store.expired_keys += len(keys)
-                    store.emit(db, [b"DEL", *keys])
-        if left <= 0:
-            self.statistics.expire_caps += 1
-        if store.events:
-            size = store.event_size
-            self.commit.add(b"$6\r\nexpiry\r\n", store.taken(), size)
-            if store.ready:
-                self.serve_blocked()
+        self.expiry.slice(self.commit, self.statistics, self.serve_blocked)
 
     # -- watching and blocking
 

@@ -127,6 +127,14 @@ class Keyspace:
         x.order, y.order = y.order, x.order
         x.deadlines, y.deadlines = y.deadlines, x.deadlines
 
+    def overdue_ms(self, now_ms: int) -> int:
+        """For how long the oldest deadline of a primary has passed; -1 when none has. It may have been moved since."""
+        oldest = now_ms + 1
+        for db in self.dbs:
+            if db.deadlines and db.deadlines[0][0] < oldest:
+                oldest = db.deadlines[0][0]
+        return now_ms - oldest
+
     def clear(self) -> None:
         for db in self.dbs:
             db.clear()

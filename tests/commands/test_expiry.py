@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from eventdb.engine.expiry import KEYS_MAX, SHARE, SHARE_LATE, SLICE_S
 from tests.kit.harness import Local
 
 NOW = 1_700_000_000_000
@@ -99,6 +100,65 @@ def test_the_cycle_passes_over_deadlines_that_were_moved_or_taken_away(db: Local
     assert db("DBSIZE") == 76
     assert db("PTTL", "key:0") == 500
     db.check_replay()
+
+
+def fill(db: Local, count: int) -> None:
+    for i in range(count):
+        db.engine.call(db.client, [b"SET", b"key:%d" % i, b"v", b"PX", b"10"])
+    db.turn()
+    db.client.flush()
+    db.take(db.client)
+
+
+def test_the_cycle_takes_all_that_has_expired_in_slices_and_pauses_between_them(db: Local) -> None:
+    """Whatever the rate: what is left of a slice goes on soon, not a tenth of a second later."""
+    count = 30_000
+    for index in range(3):
+        db.raw("SELECT", index)
+        fill(db, count // 3)
+    db.engine.store.now_ms = NOW + 500
+    db.engine.expire_cycle()
+    db.turn()
+    rounds = 0
+    while db.timers:
+        seconds, action = db.timers.pop()
+        assert seconds >= SLICE_S * (1 / SHARE_LATE - 1) * 0.99, "no more than its share of the loop"
+        db.engine.expire_cycle()  # the driver's clock: one cycle is enough
+        assert not db.timers
+        rounds += 1
+        assert rounds < 10_000
+        now_ms = db.engine.store.now_ms
+        action()
+        db.engine.store.now_ms = now_ms  # reading the clock moved it
+        db.turn()
+    assert rounds > 0
+    assert db("DBSIZE") == 0
+    assert db.engine.store.expired_keys == count
+    deleted = [event for event in db.events() if event[0] == b"DEL"]
+    assert sum(len(event) - 1 for event in deleted) == count
+    assert max(len(event) - 1 for event in deleted) <= KEYS_MAX
+    db.check_replay()
+
+
+def test_a_cycle_that_falls_behind_takes_a_larger_share(db: Local) -> None:
+    fill(db, 30_000)
+    db.engine.store.now_ms = NOW + 2000
+    db.engine.expire_cycle()
+    seconds, _ = db.timers.pop()
+    assert seconds * SHARE_LATE / (1 - SHARE_LATE) >= SLICE_S * 0.99
+    assert SHARE < SHARE_LATE < 1
+
+
+def test_the_cycle_stops_where_the_state_stands_still(db: Local) -> None:
+    fill(db, 30_000)
+    db.engine.store.now_ms = NOW + 500
+    db.engine.expire_cycle()
+    _, action = db.timers.pop()
+    db.raw("CLIENT", "PAUSE", 1000, "WRITE")
+    before = db("DBSIZE")
+    db.timers.clear()
+    action()
+    assert (db("DBSIZE"), db.timers) == (before, [])
 
 
 def test_changing_a_deadline_for_ever_does_not_grow_memory(db: Local) -> None:

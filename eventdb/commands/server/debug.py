@@ -126,7 +126,7 @@ def _sleep(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
 
 
 def _set_active_expire(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
-    engine.expires_keys = parse_int(argv[2]) != 0
+    engine.expiry.enabled = parse_int(argv[2]) != 0
     return OK
 
 

@@ -28,8 +28,7 @@ from eventdb.commands.server.info_counters import (
     persistence_lines,
     stats_lines,
 )
-from eventdb.engine.client import LOADING, Client
-from eventdb.engine.command import Command
+from eventdb.engine.client import Client
 from eventdb.engine.engine import Engine
 from eventdb.engine.registry import server_command
 from eventdb.engine.settings import REDIS_VERSION

@@ -1,0 +1,77 @@
+"""Deleting what has expired: short slices within a share of the loop, so that it keeps up with any rate of writes.
+
+Source of the idea: redis src/expire.c activeExpireCycle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import perf_counter
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from eventdb.engine.store import Store
+    from eventdb.metrics.statistics import Statistics
+    from eventdb.pipeline.commit import Commit
+    from eventdb.pipeline.turn import Timer, Turn
+
+KEYS_MAX: Final = 500  # deleted in one transaction
+SLICE_S: Final = 0.002  # that the cycle takes in one piece, and one transaction more
+SHARE: Final = 0.25  # of the loop that the cycle takes at most, as Redis's (ACTIVE_EXPIRE_CYCLE_SLOW_TIME_PERC)
+SHARE_LATE: Final = 0.5  # while the oldest key is overdue by LATE_MS: more is written than SHARE keeps up with
+LATE_MS: Final = 1000
+
+
+class Expiry:
+    """The cycle of one engine. `again` is called when it is to go on."""
+
+    def __init__(self, store: Store, turn: Turn, again: Callable[[], None]) -> None:
+        self.enabled = True  # DEBUG SET-ACTIVE-EXPIRE
+        self.timer: Timer | None = None  # until the cycle goes on
+        self._store = store
+        self._turn = turn
+        self._again = again
+        self._db = 0  # where it goes on
+
+    def slice(self, commit: Commit, statistics: Statistics, wake: Callable[[], None]) -> None:
+        """Delete for SLICE_S. What that does not suffice for goes on after a pause, which keeps the cycle in its share.
+
+        wake: called when keys that somebody waits for have changed.
+        """
+        if not self.enabled:
+            return
+        store = self._store
+        begin = perf_counter()
+        overdue_ms = store.keyspace.overdue_ms(store.now_ms)
+        while overdue_ms >= 0 and not commit.full:
+            self._delete_some(commit)
+            if store.ready:
+                wake()
+            spent = perf_counter() - begin
+            if store.keyspace.overdue_ms(store.now_ms) < 0:
+                break
+            if spent >= SLICE_S:
+                share = SHARE if overdue_ms < LATE_MS else SHARE_LATE
+                self.timer = self._turn.later(spent * (1 - share) / share, self._again)
+                statistics.expire_caps += 1
+                break
+        statistics.expire_seconds += perf_counter() - begin
+
+    def _delete_some(self, commit: Commit) -> None:
+        """Delete some of what has expired, in one transaction: from each database in turn."""
+        store = self._store
+        left = KEYS_MAX
+        dbs = store.keyspace.dbs
+        for _ in dbs:
+            db = dbs[self._db]
+            keys = list(dict.fromkeys(db.expired_keys(store.now_ms, left)))
+            if keys:
+                left -= len(keys)
+                store.expired_keys += len(keys)
+                store.emit(db, [b"DEL", *keys])
+            if left <= 0:
+                break
+            self._db = (self._db + 1) % len(dbs)
+        if store.events:
+            size = store.event_size
+            commit.add(b"$6\r\nexpiry\r\n", store.taken(), size)
