@@ -170,6 +170,11 @@ class Engine:
         self.turn.forget(client)
         self.clients.pop(client.id, None)
 
+    def abandon(self, client: Client) -> None:
+        """The client will take nothing more: what it has asked for and has not begun is dropped."""
+        self.unblock(client)
+        self.pause.forget(client)
+
     def kill(self, client: Client) -> None:
         """Close a client's connection now; what it is still owed is dropped (CLIENT KILL)."""
         client.drop_replies()
@@ -278,6 +283,7 @@ class Engine:
                 client.queue_bytes += len(arg) + 64
             if client.queue_bytes > self.multi_bytes_max:
                 client.queue = []
+                client.queue_bytes = 0
                 self.refuse(client, "ERR the transaction is too large, it will be discarded", command)
                 return
             client.queue.append((command, argv))

@@ -48,7 +48,8 @@ class Config:
         self.idle_seconds_max = 0  # 0: for ever
         self.keepalive_seconds = 300  # of silence before TCP asks whether the peer is there; 0: never
         self.commit_timeout_ms = 5000
-        self.query_buffer_bytes_max = 1 << 30  # of an unfinished command
+        self.query_buffer_bytes_max = 1 << 30  # of commands that one client has sent and that have not run
+        self.query_buffers_bytes_max = 2 << 30  # … all clients; then the newest greedy one is closed
         self.bulk_bytes_max = 512 << 20
         self.pubsub_bytes_hard_max = 32 << 20  # unread messages at which a subscriber is closed; 0: never
         self.pubsub_bytes_soft_max = 8 << 20  # … when it stays above for `pubsub_soft_seconds`; 0: never

@@ -50,7 +50,11 @@ OWN: Final[tuple[Setting, ...]] = (
     ),
     Setting(
         "client-query-buffer-limit", MEMORY, 1 << 30, "query_buffer_bytes_max", 1 << 20,
-        note="bytes of an unfinished command; a client that sends more is closed",
+        note="bytes of commands that one client has sent and that have not run; a client that sends more is closed",
+    ),
+    Setting(
+        "client-query-buffer-total-limit", MEMORY, 2 << 30, "query_buffers_bytes_max", 1 << 20,
+        note="the same of all clients together; above it the newest greedy client is closed",
     ),
     Setting(
         "client-output-buffer-limit", OUTPUT_LIMITS, "",

@@ -1,7 +1,11 @@
 """One client connection: an asyncio protocol around the parser and the engine. No coroutine, no task.
 
-Flow control, both ways: a connection stops running commands, and soon stops reading, while its client is blocked, while
-it does not read its replies, or while the commit pipeline is full. What it has parsed waits in `backlog`.
+Flow control, both ways: a connection runs no command while its client is blocked or paused, while it does not read its
+replies, or while the commit pipeline is full. What it has parsed waits in `backlog`, what comes meanwhile waits
+unparsed in `unread`: a client may write all of a pipeline before it reads the first reply, as in Redis, up to
+client-query-buffer-limit, and all clients together up to client-query-buffer-total-limit. Only a client that has had
+its share of the turn, or that sends more than a little while the pipeline is full, is not read from.
+A client that has gone runs nothing more: what has not begun when its end is seen is dropped.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ import logging
 import socket
 import sys
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from eventdb.engine.client import NEEDS_AUTH, SUBSCRIBED, Client
@@ -26,20 +31,56 @@ log: Final = logging.getLogger("eventdb")
 OWED_BYTES_MAX: Final = 1 << 20  # replies not yet handed to the socket; above it no command is run
 UNSENT_BYTES_MAX: Final = 1 << 20  # replies in the socket's buffer; above it no command is run
 # libuv hands a flooding client's chunks over up to 32 times in a row, and only then looks at anybody else.
+FULL_BYTES_MAX: Final = 64 << 10  # that one client may send ahead while the commit pipeline is full
 RUN_MAX: Final = 512  # commands of one client before everybody else gets their turn
-BACKLOG_MAX: Final = 64  # commands parsed but not run, before reading stops
+GREEDY_PART: Final = 64  # who holds more than this part of what all may hold is the first to go
+CHUNK_BYTES: Final = 64  # that a chunk takes beside its own
+
+
+class Unread:
+    """The bytes that the connections of one server hold of commands which have not run: a limit for all of them."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.holders: dict[Connection, None] = {}
+
+    def account(self, connection: Connection, size: int) -> None:
+        """The connection now holds `size` bytes."""
+        if size and not connection.held:
+            self.holders[connection] = None
+        elif not size:
+            self.holders.pop(connection, None)
+        self.total += size - connection.held
+        connection.held = size
+
+    def relieve(self, limit: int) -> None:
+        """Close the newest greedy connections until no more than `limit` bytes are held."""
+        while self.total > limit and self.holders:
+            greedy = [one for one in self.holders if one.held * GREEDY_PART > limit] or list(self.holders)
+            newest = max(greedy, key=lambda one: one.number())
+            log.warning(
+                "closed %s: it has sent %d bytes of commands that wait; all clients together are above"
+                " client-query-buffer-total-limit",
+                newest.transport.get_extra_info("peername") if newest.transport is not None else "a client",
+                newest.held,
+            )
+            newest.give_up()
 
 
 class Connection:
     """Implements asyncio.Protocol and eventdb.engine.client.Sink."""
 
-    def __init__(self, engine: Engine, connections: dict[Connection, None]) -> None:
+    def __init__(self, engine: Engine, connections: dict[Connection, None], waiting: Unread) -> None:
         self.engine = engine
         self.connections = connections
+        self.waiting = waiting
         self.parser = RequestParser(engine.shared_reader)
         self.parser.bulk_bytes_max = engine.config.bulk_bytes_max
         self.backlog = NOTHING  # parsed commands; those from `position` on are not yet run
         self.position = 0
+        self.unread: deque[bytes] = deque()  # chunks that came while the backlog waited
+        self.unread_size = 0
+        self.held = 0  # bytes that `waiting` has this connection down for
         self.client: Client | None = None
         self.transport: asyncio.Transport | None = None
         self.reading = True
@@ -66,21 +107,41 @@ class Connection:
 
     def connection_lost(self, failure: Exception | None) -> None:
         self.connections.pop(self, None)
-        self.backlog = NOTHING
-        self.position = 0
+        self._forget_commands()
         if self.client is not None:
             self.engine.disconnect(self.client)
         self.transport = None
 
+    def _forget_commands(self) -> None:
+        self.backlog = NOTHING
+        self.position = 0
+        self.unread.clear()
+        self.unread_size = 0
+        self.waiting.account(self, 0)
+
     def eof_received(self) -> bool:
-        """The client will send no more: what it sent is still run and answered, then the connection closes."""
+        """The client will send no more, and may be gone: what waits for more than its turn in the loop is dropped.
+
+        What has run is still answered. What waits only because others have their turn does run: Redis would have run
+        it before it saw the end.
+        """
         self.ended = True
         client = self.client
-        if client is None or client.blocked is not None:
+        if client is None:
             return False
-        if self.position == len(self.backlog) and client.stalled is None:
-            client.finish()
+        if not self._waits() or not self.writable or client.owed > OWED_BYTES_MAX or not self.engine.may_run(client):
+            self._leave(client)
         return True
+
+    def _leave(self, client: Client) -> None:
+        """Run nothing more for a client that has gone, and close once it has what it is owed."""
+        self._forget_commands()
+        self.engine.abandon(client)
+        client.finish()
+
+    def _waits(self) -> bool:
+        """There are commands that have not run."""
+        return self.position < len(self.backlog) or len(self.unread) > 0
 
     def pause_writing(self) -> None:
         self.writable = False
@@ -102,28 +163,56 @@ class Connection:
             self._greet(client, data)
             client.flush()
             return
+        if self.position < len(self.backlog) or self.unread:
+            self.unread.append(data)
+            self.unread_size += len(data) + CHUNK_BYTES
+            client.active_ms = int(time.time() * 1000)
+            self._bound(client)
+            return
         parser.authenticated = True
-        commands = parser.feed(data)
+        self.backlog = parser.feed(data)
+        self.position = 0
         engine.read_clock()  # behind the parsing: a large value that took long to come is no slow command
         client.active_ms = engine.store.now_ms
-        if parser.args_left and parser.buffered() > engine.config.query_buffer_bytes_max:
-            log.warning("closed %s: its command is longer than client-query-buffer-limit", client.address)
-            self.abort()
-            return
-        if self.position < len(self.backlog):
-            self.backlog.extend(commands)
-            if len(self.backlog) - self.position > BACKLOG_MAX:
-                self.stop_reading()
-        else:
-            self.backlog = commands
-            self.position = 0
-            self._run(client)
+        self._run(client)
         client.flush()
+        if parser.args_left or self.held or client.queue_bytes:
+            self._bound(client)
+
+    def _bound(self, client: Client) -> None:
+        """Hold what has come and has not run to the limits: of this client, and of all."""
+        size = self._waiting_bytes(client)
+        config = self.engine.config
+        if size > config.query_buffer_bytes_max:
+            log.warning("closed %s: commands that wait are longer than client-query-buffer-limit", client.address)
+            self.give_up()
+            return
+        if self.engine.commit.full and self.unread_size > FULL_BYTES_MAX:
+            self.stop_reading()
+        self.waiting.account(self, size)
+        if self.waiting.total > config.query_buffers_bytes_max:
+            self.waiting.relieve(config.query_buffers_bytes_max)
+
+    def _waiting_bytes(self, client: Client) -> int:
+        """What is held of commands that have not run: unparsed, unfinished, queued by MULTI."""
+        size = self.unread_size + client.queue_bytes
+        return size + self.parser.buffered() if self.parser.args_left else size
+
+    def give_up(self) -> None:
+        """Close at once: nothing of what it sent is run any more."""
+        self._forget_commands()
+        if self.client is not None:
+            self.client.closing = True
+        self.abort()
+
+    def number(self) -> int:
+        """The later a client came, the higher."""
+        return 0 if self.client is None else self.client.id
 
     def _greet(self, client: Client, data: bytes) -> None:
         """Before authentication, command by command: the limits of the next depend on what the last one did."""
         parser = self.parser
-        if self.position < len(self.backlog):  # it reads no replies; others have waited for nothing else here
+        if self._waits():  # it reads no replies; others have waited for nothing else here
             self.abort()
             return
         while not client.closing:
@@ -138,39 +227,70 @@ class Connection:
                 return
 
     def _run(self, client: Client) -> None:
-        """Run the backlog until it is empty or the next command has to wait."""
+        """Run the backlog, and what came after it, until nothing is left or the next command has to wait."""
         engine = self.engine
-        backlog = self.backlog
-        i = self.position
-        end = len(backlog)
-        n = min(end, i + RUN_MAX)
-        while i < n:
-            if client.owed > OWED_BYTES_MAX:
-                client.flush()
-            if not self.writable or client.owed > OWED_BYTES_MAX or not engine.may_run(client):
-                self.position = i
-                if end - i > BACKLOG_MAX:
-                    self.stop_reading()
+        left = RUN_MAX
+        while True:
+            backlog = self.backlog
+            i = self.position
+            end = len(backlog)
+            n = min(end, i + left)
+            left -= n - i
+            while i < n:
+                if client.owed > OWED_BYTES_MAX:
+                    client.flush()
+                if not self.writable or client.owed > OWED_BYTES_MAX or not engine.may_run(client):
+                    self.position = i
+                    self._wait(client)
+                    return
+                engine.call(client, backlog[i])
+                i += 1
+            self.position = i
+            if i < end or (left <= 0 and self.unread):
+                self.stop_reading()
+                self.resume()
                 return
-            engine.call(client, backlog[i])
-            i += 1
-        self.position = i
-        if i < end:
-            self.stop_reading()
-            self.resume()
-            return
-        self.backlog = NOTHING
-        self.position = 0
+            self.backlog = NOTHING
+            self.position = 0
+            if not self.unread or self.parser.failure:
+                break
+            if client.closing:
+                return
+            self._parse_next(client)
         if self.parser.failure and not client.closing:
             client.reply(error("ERR Protocol error: " + self.parser.failure))
             client.closing = True
-        elif self.ended or (self.retiring and client.stalled is None and client.blocked is None):
+        elif self.retiring and client.stalled is None and client.blocked is None:
             client.closing = True
+        elif self.ended:
+            self._leave(client)
+
+    def _parse_next(self, client: Client) -> None:
+        """The next of the chunks that waited becomes the backlog."""
+        data = self.unread.popleft()
+        self.unread_size -= len(data) + CHUNK_BYTES
+        self.parser.authenticated = True
+        self.backlog = self.parser.feed(data)
+        self.waiting.account(self, self._waiting_bytes(client))
+
+    def _wait(self, client: Client) -> None:
+        """The next command has to wait. Reading goes on, or the client's end is not seen: for the log only a little."""
+        if self.ended:
+            self._leave(client)
+        elif self.engine.commit.full and self.unread_size > FULL_BYTES_MAX:
+            self.stop_reading()
+        else:
+            self.start_reading()
 
     def stop_reading(self) -> None:
         if self.reading and self.transport is not None and not self.transport.is_closing():
             self.reading = False
             self.transport.pause_reading()
+
+    def start_reading(self) -> None:
+        if not (self.reading or self.retiring) and self.transport is not None and not self.transport.is_closing():
+            self.reading = True
+            self.transport.resume_reading()
 
     # -- Sink
 
@@ -186,7 +306,7 @@ class Connection:
                 transport.abort()
                 return
         transport.write(data)
-        if self.position < len(self.backlog):
+        if self.position < len(self.backlog) or self.unread:
             self.resume()  # it may have waited for replies to leave
 
     def _too_far_behind(self, unread: int) -> bool:
@@ -204,7 +324,7 @@ class Connection:
 
     def resume(self) -> None:
         """Run the backlog on, at the end of this turn: the caller may be in the middle of another client's command."""
-        if not self.resuming and (self.position < len(self.backlog) or not self.reading or self.ended):
+        if not self.resuming and (self._waits() or not self.reading or self.ended):
             self.resuming = True
             self.engine.turn.schedule(self._resume)
 
@@ -215,13 +335,14 @@ class Connection:
             return
         self.engine.read_clock()
         self._run(client)
-        if self.position == len(self.backlog) and not self.reading and not self.retiring:
-            self.reading = True
-            self.transport.resume_reading()
+        if not self._waits():
+            self.start_reading()
         client.flush()
+        if self.held or client.queue_bytes:
+            self._bound(client)
 
-    def waiting(self) -> int:
-        """How many commands have come and were not run yet."""
+    def commands_waiting(self) -> int:
+        """How many commands have come, are parsed and were not run yet."""
         return len(self.backlog) - self.position
 
     def socket_facts(self) -> SocketFacts:

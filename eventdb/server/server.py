@@ -27,7 +27,7 @@ from eventdb.node.announcing import announce
 from eventdb.node.freshness import keep_asking
 from eventdb.node.node import Node
 from eventdb.replay.follower import Progress
-from eventdb.server.connection import Connection
+from eventdb.server.connection import Connection, Unread
 
 log: Final = logging.getLogger("eventdb")
 
@@ -61,6 +61,7 @@ class Server:
         self.port = port
         self.config = config
         self.connections: dict[Connection, None] = {}
+        self.waiting = Unread()
         self.advertise = advertise
         self.node = Node(log_url, config, name, asked=asked, lease_ms=lease_ms)
         self.tasks: list[asyncio.Task[None]] = []  # what this node says to others
@@ -75,7 +76,7 @@ class Server:
         loop = asyncio.get_running_loop()
         engine = self.node.engine
         self.listener = await loop.create_server(
-            lambda: Connection(engine, self.connections),  # type: ignore[arg-type, return-value]
+            lambda: Connection(engine, self.connections, self.waiting),  # type: ignore[arg-type, return-value]
             self.host,
             self.port,
             backlog=LISTEN_BACKLOG,
@@ -119,7 +120,7 @@ class Server:
 
 def _backlog(client: Client) -> int:
     sink = client.sink
-    return sink.waiting() if isinstance(sink, Connection) else 0
+    return sink.commands_waiting() if isinstance(sink, Connection) else 0
 
 
 def announced(config: Config, host: str, port: int) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 from collections.abc import Iterator
 
 import pytest
@@ -62,17 +61,6 @@ def test_a_pause_holds_writes_back_until_its_time_is_over(client: redis.Redis, s
         assert other.get("k") is None
         assert other.set("k", "v")  # answers when the pause is over
         assert client.get("k") == "v"
-
-
-def test_what_a_paused_client_sent_before_it_hung_up_is_still_run(client: redis.Redis, server: Server) -> None:
-    client.client_pause(200, all=False)
-    with Wire(server.port) as wire:
-        wire.send(encode("SET", "k", "v"))
-        wire.socket.shutdown(socket.SHUT_WR)
-        assert wire.receive() == b"OK"
-        with pytest.raises(ConnectionError):
-            wire.receive()
-    assert client.get("k") == "v"
 
 
 def test_kill_timeout_and_quit_close_the_socket(client: redis.Redis, server: Server) -> None:
