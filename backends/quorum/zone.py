@@ -13,6 +13,7 @@ Votes are safe at any time: a vote says "synced here up to this position", and a
 from __future__ import annotations
 
 import logging
+import math
 import os
 import queue
 from collections.abc import Sequence
@@ -48,7 +49,8 @@ WRITE_BYTES_MAX: Final = 1 << 20
 ZERO_BYTES_MIN: Final = 64 << 10
 ZERO_BYTES_MAX: Final = 1 << 20
 RETRY_S_MIN: Final = 0.02
-RETRY_S_MAX: Final = 2.0
+RETRY_S_MAX: Final = 2.0  # also how long a zone has to serve until an error is a new one, and retried at once
+REASONS_MAX: Final = 8  # why a zone is down, logged until it is up again
 REPLACED_S: Final = 0.1
 HINT_S: Final = 0.002  # the hint is at most this old while the zone is alive; stating every append costs 10 %
 # A zone that the majority does not need waits this long between two writes: its one sync then serves several records,
@@ -99,6 +101,8 @@ class Zone:
         self._hint = HintFile(place.ops, place.directory, place.name, runtime.monotonic)
         self._in_lane = False  # the thread is in zone_loop.c; the quorum knows how far it is
         self._wrote_at = 0.0
+        self._up_at = math.inf  # monotonic time since which it serves
+        self._said: set[str] = set()  # reasons of this state that were logged
         self._damaged: set[str] = set()  # names of segments to be rebuilt
         self._runner = runtime.thread(self._run, f"eventdb-{place.name}")
 
@@ -162,9 +166,9 @@ class Zone:
     def _run(self) -> None:
         pause = RETRY_S_MIN
         while not self._stopping and not self._quorum.fenced_by:
+            self._up_at = math.inf
             try:
                 self._join()
-                pause = RETRY_S_MIN
                 self._serve()
             except LostPromise:
                 # A directory that is being removed is not made anew under the hands of who removes it.
@@ -177,7 +181,8 @@ class Zone:
             except (OSError, Damage, NotYet) as error:
                 self._give_up(f"{error}")
                 self._pause(pause)
-            pause = min(pause * 2, RETRY_S_MAX)
+            lasted = self.monotonic() - self._up_at > RETRY_S_MAX
+            pause = RETRY_S_MIN if lasted else min(pause * 2, RETRY_S_MAX)
         try:
             self._finish()
         except OSError as error:
@@ -186,9 +191,10 @@ class Zone:
     def _serve(self) -> None:
         quorum = self._quorum
         window = quorum.window
-        self._state(UP, "")
         while not self._stopping or (window.end > self.end and not self._abandoned):
-            if quorum.lanes is not None and not self._stopping:
+            if self.state != UP and window.end <= self.end:
+                self._state(UP, "")
+            if quorum.lanes is not None and not self._stopping and self.state == UP:
                 self._serve_in_lane(quorum.lanes)
                 if quorum.fenced_by:
                     return
@@ -204,6 +210,8 @@ class Zone:
                     return
                 continue
             self._write(frames[0] if len(frames) == 1 else b"".join(frames), self.end + len(frames))
+            if self.state != UP:  # not before: what failed may have been the write, as on a full disk
+                self._state(UP, "")
             if quorum.mark(self.index, self.end) and self.monotonic() - self._hint.published_at > HINT_S:
                 self._publish()
             if quorum.fenced_by:
@@ -327,7 +335,6 @@ class Zone:
         self.busy_since = 0.0
         self._hint.open()
         if quorum.window.take(self.end, 1) is None:
-            self._state(CATCHING_UP, f"from position {self.end}")
             self._fill()
         else:
             self._check_joint(seal_before(ops, self.directory, self.name, self.end))
@@ -442,7 +449,6 @@ class Zone:
         return best
 
     def _catch_up(self) -> None:
-        self._state(CATCHING_UP, f"from position {self.end}")
         self._fill()
         self._state(UP, "")
 
@@ -450,6 +456,8 @@ class Zone:
         """Copy from other zones until the window has what comes next. Raises NotYet, OSError, LostPromise."""
         tried: frozenset[int] = frozenset()
         window = self._quorum.window
+        if self.state != DOWN:
+            self._state(CATCHING_UP, f"from position {self.end}")
         before = seal_before(self.ops, self.directory, self.name, self.end)
         while window.first > self.end and not self._stopping:
             zone = self._source(self.end, tried)
@@ -470,6 +478,8 @@ class Zone:
                         raise Damage(view.name, "-", self.end, 0, unlinked(self.end))
                     self._copied_epoch = chunk.frames[-1].epoch
                     self._write(chunk.raw, chunk.next_position)
+                    if self.state == DOWN:
+                        self._state(CATCHING_UP, f"to position {self.end} so far")
                     before = chunk.seal
                     self._vote()
                     if self._file.byte >= self.segment_bytes:
@@ -551,8 +561,14 @@ class Zone:
                 return
 
     def _state(self, state: str, detail: str) -> None:
-        if state != self.state or (state == DOWN and detail != self.detail):
+        """Enter a state and say so, once: a zone that is down stays down while it tries, whatever each try fails at."""
+        if state != self.state:
+            self._said.clear()
+        if state != self.state or (state == DOWN and detail not in self._said and len(self._said) < REASONS_MAX):
             LOGGER.log(logging.WARNING if state == DOWN else logging.INFO, "%s: %s %s", self.name, state, detail)
+            self._said.add(detail)
+        if state == UP and self.state != UP:
+            self._up_at = self.monotonic()
         self.state = state
         self.detail = detail
 

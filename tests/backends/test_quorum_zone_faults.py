@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import logging
 import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -119,6 +120,34 @@ async def test_two_zones_out_of_order_make_appends_wait_until_one_is_back(bench:
     bench.acknowledged += [b"waiting-%d" % n for n in range(10)]
     bench.ops[0].heal()
     await until_up(log, writer)
+    await bench.check()
+
+
+async def test_a_full_disk_is_reported_once_and_tried_ever_more_seldom(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = bench.open()
+    writer = await log.claim("node")
+    await bench.append(writer, b"before")
+    await until_up(log, writer)
+    caplog.set_level(logging.INFO, "eventdb.backends.quorum")
+    caplog.clear()
+    for ops in bench.ops:
+        ops.fail(errno.ENOSPC, frozenset({"pwrite"}), torn=10)
+    waiting = append(writer, b"waiting")
+    await until(lambda: writer._quorum.zone_errors >= 15)
+    assert not waiting.done()
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == len(set(said)), "each is said once"
+    assert not [line for line in said if line.endswith(": up ")], said
+    assert len([line for line in said if ": down " in line]) <= 6, said
+    for ops in bench.ops:
+        ops.heal()
+    await asyncio.wait_for(waiting, 15)
+    bench.acknowledged.append(b"waiting")
+    await until_up(log, writer)
+    said = [record.getMessage() for record in caplog.records if record.getMessage().endswith(": up ")]
+    assert len(said) == 3
     await bench.check()
 
 
