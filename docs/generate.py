@@ -1,5 +1,6 @@
 """Writes the pages of docs/ that follow from the code: `make docs`. A test fails when one of them is out of date.
 
+configuration.md: every setting, from the tables of eventdb/engine/ (setting*.py).
 commands.md: every command of the registry by group, then every command of Redis 7.0 that is missing, with the reason.
 """
 
@@ -11,6 +12,8 @@ from typing import Final
 from eventdb import commands
 from eventdb.engine.command import Command
 from eventdb.engine.registry import COMMANDS
+from eventdb.engine.setting import CONSTANT, FIXED, FREE, NO_EFFECT, NUMBER, ONE_OF, YES_NO, Setting
+from eventdb.engine.settings import SETTINGS, Config
 
 DOCS: Final = Path(__file__).resolve().parent
 REDIS: Final = DOCS / "redis-commands.txt"  # one name a line: COMMAND LIST of a real server, subcommands included
@@ -28,13 +31,9 @@ MISSING: Final = {
     "function": "functions are not there yet",
     "geo": "geo commands are not there yet",
     "getbit": "bitmaps are not there yet",
-    "latency": "no latency monitor",
-    "lolwut": "not there yet",
-    "memory": "Python's allocator has no such figures",
     "migrate": "between servers: `eventdb restore` copies a log",
     "module": "Redis modules are machine code for another server",
     "monitor": "not there yet",
-    "object": "not kept",
     "pf": "HyperLogLog is not there yet",
     "psync": "a replica here is a node that follows the log",
     "replconf": "a replica here is a node that follows the log",
@@ -90,7 +89,71 @@ def commands_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES: Final = {"commands.md": commands_page}
+SETTINGS_HEAD: Final = """# Configuration
+
+Settings have Redis's names. At the start: `eventdb serve --config name=value`, as often as needed. While the server
+runs: `CONFIG SET name value`, until it stops; there is no configuration file, and `CONFIG REWRITE` says so.
+`CONFIG GET *` shows every name that Redis 7.0 knows, with the value that is true here.
+"""
+SETTINGS_PARTS: Final = (
+    (
+        FREE,
+        "Changed by CONFIG SET",
+        "Each does what it says from the moment that CONFIG SET is answered.",
+    ),
+    (
+        FIXED,
+        "Chosen at the start",
+        "CONFIG SET accepts only the value that such a setting has. Those whose values are *as it is* cannot be chosen"
+        " at the start either.",
+    ),
+    (
+        CONSTANT,
+        "Only as it is",
+        "Another value would promise something that eventdb does not do: CONFIG SET refuses it with the reason given"
+        " here.",
+    ),
+    (
+        NO_EFFECT,
+        "Accepted without effect",
+        "They tune machinery that eventdb does not have and promise a client nothing. Values are checked as Redis"
+        " checks them and shown again by CONFIG GET.",
+    ),
+)
+
+
+def settings_page() -> str:
+    parts, config = [SETTINGS_HEAD], Config()
+    for change, title, text in SETTINGS_PARTS:
+        what = "What it does" if change == FREE else "Why" if change in (CONSTANT, NO_EFFECT) else "Meaning"
+        rows = [_setting_row(setting, config) for setting in SETTINGS.values() if setting.change == change]
+        parts.append(
+            f"## {title}\n\n{text}\n\n| Setting | Default | Values | {what} |\n|---|---|---|---|\n" + "\n".join(rows)
+        )
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def _setting_row(setting: Setting, config: Config) -> str:
+    default = config.get(setting.name)
+    default = "*the working directory*" if setting.name == "dir" else f"`{default}`" if default else "*empty*"
+    return f"| `{setting.name}` | {default} | {_setting_values(setting)} | {setting.note} |"
+
+
+def _setting_values(setting: Setting) -> str:
+    if setting.change == FIXED and not setting.attribute:
+        return "as it is"
+    if setting.kind == YES_NO:
+        return "yes, no"
+    if setting.kind == ONE_OF:
+        return ", ".join(setting.choices)
+    if setting.kind == NUMBER:
+        return f"{setting.low} to {setting.high}"
+    return {0: "number", 1: "bytes (`64mb`)", 6: "numbers from 0 to 100", 7: "seconds and changes, in pairs"}.get(
+        setting.kind, "text"
+    )
+
+
+PAGES: Final = {"commands.md": commands_page, "configuration.md": settings_page}
 
 
 def main() -> None:

@@ -100,7 +100,7 @@ _NOTES: Final[dict[str, dict[int, str]]] = {
         2: "the key after STORE, which may stand anywhere among the options",
     },
     "sort_ro": {1: "keys named by BY and GET patterns depend on the elements that are sorted"},
-    **{name: {0: _UNSEEN} for name in ("eval", "eval_ro", "evalsha", "evalsha_ro", "fcall", "fcall_ro")},
+    **{name: {0: _UNSEEN} for name in ("eval", "eval_ro", "fcall", "fcall_ro")},
 }
 
 

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
-from eventdb.engine.client import CLUSTERED, FOLLOWING, Client
-from eventdb.engine.command import NOSCRIPT, WRITE, Command
+from eventdb.engine.client import CLUSTERED, FOLLOWING, OUT_OF_MEMORY, Client
+from eventdb.engine.command import DENY_OOM, NOSCRIPT, WRITE, Command
+from eventdb.engine.gates import NO_MEMORY
 from eventdb.engine.registry import find_subcommand
 from eventdb.protocol.replies import ReplyError
 from eventdb.scripting import libraries
@@ -92,6 +93,10 @@ class Lua:
         return self._runtime.eval("function(source, ...) return assert(loadstring(source, '=eventdb'))(...) end")(
             source, *args
         )
+
+    def memory_bytes(self) -> int:
+        """What the interpreter and all that scripts have made takes."""
+        return int(self._runtime.get_memory_used() or 0)
 
     # -- scripts
 
@@ -210,6 +215,10 @@ class Lua:
         engine = self.engine
         if writes and engine.gate & FOLLOWING:
             raise ReplyError(engine.gate_error)
+        if (
+            command.bits & DENY_OOM and engine.gate & OUT_OF_MEMORY and not engine.store.events
+        ):  # what has begun may end
+            raise ReplyError(NO_MEMORY)
         if self._client.gate & CLUSTERED and command.has_keys:
             if engine.slots.refusal(command.keys(argv), writes != 0, self._client.readonly_mode):
                 raise ReplyError("ERR Script attempted to access a non local key in a cluster node")

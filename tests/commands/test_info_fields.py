@@ -262,3 +262,12 @@ def test_role_of_a_lone_node_that_loads_is_that_of_a_loading_master() -> None:
     assert local("ROLE") == [b"slave", b"127.0.0.1", 8, b"sync", 0]
     local.engine.topology.introduce("me", "127.0.0.1:7", candidate=False)
     assert local("ROLE")[0] == b"slave"  # type: ignore[index]
+
+
+def test_scripts_show_in_memory_once_they_came() -> None:
+    local = Local()
+    assert b"number_of_cached_scripts:0\r\n" in local.raw("INFO", "memory")
+    local.raw("EVAL", "return 1", "0")
+    found = sections(text_of(local.raw("INFO", "memory")))["Memory"]
+    assert (found["number_of_cached_scripts"], found["used_memory_scripts_eval"]) == ("1", "8")
+    assert int(found["used_memory_lua"]) > 1000

@@ -51,6 +51,24 @@ def test_an_exec_whose_commands_need_memory_is_refused(full: Pair) -> None:
     full("GET", "s")
 
 
+@pytest.mark.redis
+def test_a_script_may_end_what_it_has_begun_and_begin_nothing(full: Pair) -> None:
+    for script in (
+        "return redis.call('GET', 's')",
+        "return redis.pcall('SET', 's', 2)['err']",
+        "return redis.call('DEL', 's')",
+        "redis.call('DEL', 'l'); return redis.call('SET', 's', 3)",
+    ):
+        if "err" not in script:  # Redis names the script and the line in the text of an error
+            full("EVAL", script, 0)
+            continue
+        theirs, ours = full.wires[0].call("EVAL", script, 0), full.local.raw("EVAL", script, 0)
+        assert b"OOM command not allowed when used memory > 'maxmemory'." in theirs and theirs[:1] == ours[:1]
+        assert b"OOM command not allowed when used memory > 'maxmemory'." in ours
+    full("GET", "s")
+    full.check_state()
+
+
 def test_no_limit_costs_nothing_and_a_limit_is_looked_at_ten_times_a_second() -> None:
     local = Local()
     assert local.engine.gate == 0

@@ -1,7 +1,7 @@
 """INFO: the node in numbers. Source: redis src/server.c genRedisInfoString, src/commands/info.json.
 
 The fields are those of Redis 7.0, in its sections; a test compares the lists. Every number is measured. A field of
-something that eventdb does not have (forks, an AOF that is rewritten, a backlog, scripts, a cache of keys for tracking)
+something that eventdb does not have (forks, an AOF that is rewritten, a backlog, a cache of keys for tracking)
 says what is true of it: none, 0, or -1 for "never". INFO never waits for the log, so that it answers while no majority
 of zones does: its key counts are those in memory.
 """

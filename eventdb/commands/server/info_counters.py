@@ -16,6 +16,7 @@ from eventdb.engine.engine import Engine
 from eventdb.engine.registry import COMMANDS
 from eventdb.metrics.memory import PAGE_BYTES, peak_bytes, resident_bytes, used_bytes
 from eventdb.pipeline.outbox import socket_facts
+from eventdb.scripting.lua import Lua
 
 STALE_SAMPLES: Final = 100  # keys with a deadline, of each database
 
@@ -81,7 +82,7 @@ def memory_lines(engine: Engine) -> Lines:
         ("allocator_resident", found.resident),
         ("total_system_memory", system),
         ("total_system_memory_human", human(system)),
-        *_script_memory(),
+        *_script_memory(engine),
         ("maxmemory", limit),
         ("maxmemory_human", human(limit)),
         ("maxmemory_policy", engine.config.maxmemory_policy),
@@ -107,22 +108,35 @@ def memory_lines(engine: Engine) -> Lines:
     ]
 
 
-def _script_memory() -> Lines:
-    """eventdb runs no scripts and no functions."""
+def cached_sources(engine: Engine) -> int:
+    """Bytes of the scripts that EVALSHA finds."""
+    interpreter = engine.interpreter
+    if not isinstance(interpreter, Lua):
+        return 0
+    return sum([len(script.source) for script in interpreter.scripts.values()])
+
+
+def _script_memory(engine: Engine) -> Lines:
+    """The interpreter is there once a script came; there are no functions."""
+    interpreter = engine.interpreter
+    machine = count = 0
+    sources = cached_sources(engine)
+    if isinstance(interpreter, Lua):
+        machine, count = interpreter.memory_bytes(), len(interpreter.scripts)
     return [
-        ("used_memory_lua", 0),
-        ("used_memory_vm_eval", 0),
-        ("used_memory_lua_human", "0B"),
-        ("used_memory_scripts_eval", 0),
-        ("number_of_cached_scripts", 0),
+        ("used_memory_lua", machine),
+        ("used_memory_vm_eval", machine),
+        ("used_memory_lua_human", human(machine)),
+        ("used_memory_scripts_eval", sources),
+        ("number_of_cached_scripts", count),
         ("number_of_functions", 0),
         ("number_of_libraries", 0),
         ("used_memory_vm_functions", 0),
-        ("used_memory_vm_total", 0),
-        ("used_memory_vm_total_human", "0B"),
+        ("used_memory_vm_total", machine),
+        ("used_memory_vm_total_human", human(machine)),
         ("used_memory_functions", 0),
-        ("used_memory_scripts", 0),
-        ("used_memory_scripts_human", "0B"),
+        ("used_memory_scripts", sources),
+        ("used_memory_scripts_human", human(sources)),
     ]
 
 

@@ -9,7 +9,7 @@ from collections import deque
 from itertools import islice
 from typing import Final
 
-from eventdb.commands.server.info_counters import MemoryFacts, human
+from eventdb.commands.server.info_counters import MemoryFacts, cached_sources, human
 from eventdb.engine.client import Client
 from eventdb.engine.engine import Engine
 from eventdb.engine.registry import command, container, server_command
@@ -95,7 +95,7 @@ def memory_usage(client: Client, argv: list[bytes]) -> bytes:
     summary="Returns what the process holds, in numbers.",
 )  # fmt: skip
 def memory_stats(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
-    """The fields of Redis 7.0, as INFO memory has them; of what eventdb does not have (a backlog, scripts) 0."""
+    """The fields of Redis 7.0, as INFO memory has them; of what eventdb does not have (a backlog, functions) 0."""
     found, keys, resp3 = MemoryFacts(engine), engine.key_count(), client.resp3
     ratio = found.resident / found.used
     items: list[bytes] = []
@@ -111,8 +111,8 @@ def memory_stats(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     add("clients.normal", integer(found.clients))
     add("cluster.links", ZERO)
     add("aof.buffer", integer(found.log_buffer))
-    for name in ("lua.caches", "functions.caches"):
-        add(name, ZERO)
+    add("lua.caches", integer(cached_sources(engine)))
+    add("functions.caches", ZERO)
     for db in engine.store.keyspace.dbs:
         if db.values:
             tables = [
