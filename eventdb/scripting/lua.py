@@ -215,10 +215,8 @@ class Lua:
         engine = self.engine
         if writes and engine.gate & FOLLOWING:
             raise ReplyError(engine.gate_error)
-        if (
-            command.bits & DENY_OOM and engine.gate & OUT_OF_MEMORY and not engine.store.events
-        ):  # what has begun may end
-            raise ReplyError(NO_MEMORY)
+        if command.bits & DENY_OOM and engine.gate & OUT_OF_MEMORY and not engine.store.events:
+            raise ReplyError(NO_MEMORY)  # a script that has written may end
         if self._client.gate & CLUSTERED and command.has_keys:
             if engine.slots.refusal(command.keys(argv), writes != 0, self._client.readonly_mode):
                 raise ReplyError("ERR Script attempted to access a non local key in a cluster node")
