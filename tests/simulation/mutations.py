@@ -121,8 +121,8 @@ MUTATIONS: dict[str, Mutation] = {
     "ignore-expected-position": Mutation(ignore_expected_position, KAFKA, noticed=(1, 2)),
     "serve-past-the-lease": Mutation(serve_past_the_lease, noticed=(7, 26, 33)),
     "skip-adoption": Mutation(skip_adoption, noticed=(8, 9, 11)),
-    "read-fenced-records": Mutation(read_fenced_records, noticed=(46, 57, 131)),
-    "answer-at-once": Mutation(answer_at_once, noticed=(638, 688, 691)),
+    "read-fenced-records": Mutation(read_fenced_records, noticed=(442, 546, 550)),
+    "answer-at-once": Mutation(answer_at_once, noticed=(978, 1011, 1023)),
 }
 
 
