@@ -14,9 +14,8 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
-from eventdb.cluster.sentinel_events import sentinel_events
 from eventdb.cluster.slots import Shard, SlotMap
-from eventdb.cluster.topology import Member, Topology, View
+from eventdb.cluster.topology import Member, Topology
 from eventdb.engine.access import asked_for
 from eventdb.engine.accounting import Accounting
 from eventdb.engine.blocking import Blocking
@@ -33,7 +32,7 @@ from eventdb.engine.client import (
 )
 from eventdb.engine.command import SERVER, WHOLE, WRITE, Command
 from eventdb.engine.expiry import Expiry
-from eventdb.engine.gates import FRESHEN, PASS, QUEUE, REDIRECT, STALL, Gates
+from eventdb.engine.gates import FRESHEN, PASS, QUEUE, REDIRECT, REFUSE, STALL, Gates
 from eventdb.engine.host import Host, NoHost
 from eventdb.engine.pause import Pause
 from eventdb.engine.pubsub import Messages, PubSub
@@ -116,7 +115,7 @@ class Engine:
         self.failover_state = NO_FAILOVER
         # who else there is
         self.topology = Topology(Member("local", "local"))
-        self.topology.on_update = self._topology_changed
+        self.topology.on_update = lambda before: self.pubsub.tell_changes(before, self.topology, config)
         self.slots = SlotMap(Shard(self.topology))
         self.gates = Gates(self.slots, self.pause)
 
@@ -266,14 +265,11 @@ class Engine:
             self.freshen(client, argv)
         else:
             command.rejected_calls += 1
-            if verdict == REDIRECT:  # a MULTI is spoiled, an EXEC ends it
-                if command.name == "exec":
-                    self.discard(client)
-                self.refuse(client, self.gates.text)
-            else:
-                self.refuse(client, self.gates.text, command)
-                if self.on_refused is not None and command.bits & WRITE:
-                    self.on_refused(client)
+            if verdict == REDIRECT and command.name == "exec":  # it ends a MULTI, which others spoil
+                self.discard(client)
+            self.refuse(client, self.gates.text, command if verdict == REFUSE else None)
+            if verdict == REFUSE and command.bits & WRITE and self.on_refused is not None:
+                self.on_refused(client)
         return None
 
     def _queue(self, client: Client, command: Command, argv: list[bytes]) -> None:
@@ -559,12 +555,6 @@ class Engine:
             self.deferred.append((channel, message, sharded, messages))
             return self.pubsub.deliver(channel, message, sharded, None, messages)
         return self.pubsub.publish(channel, message, sharded, after, self.commit.durable_offset)
-
-    def _topology_changed(self, before: View) -> None:
-        """Tell those who listen here as to a Sentinel."""
-        if self.pubsub.channels or self.pubsub.patterns:
-            for channel, message in sentinel_events(before, self.topology, self.config.sentinel_service_name.split()):
-                self.pubsub.deliver(channel.encode(), message.encode(), False, None)
 
     def _deliver(self) -> None:
         """Publish what an EXEC has deferred; like its reply, it waits for its own batch and all before it."""

@@ -14,12 +14,15 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from eventdb.cluster.sentinel_events import sentinel_events
 from eventdb.engine.client import SUBSCRIBED
 from eventdb.protocol.glob import glob_match
 from eventdb.protocol.replies import bulk, integer, push
 
 if TYPE_CHECKING:
+    from eventdb.cluster.topology import Topology, View
     from eventdb.engine.client import Client
+    from eventdb.engine.settings import Config
     from eventdb.pipeline.outbox import Batch
 
 log: Final = logging.getLogger("eventdb")
@@ -131,6 +134,12 @@ class PubSub:
                 items = [b"$8\r\npmessage\r\n", bulk(pattern), bulk(channel), bulk(message)]
                 count += _send(listeners, items, after, later)
         return count
+
+    def tell_changes(self, before: View, topology: Topology, config: Config) -> None:
+        """The nodes have changed: say so to those who listen here as they do to a Sentinel. Each node says its own."""
+        if self.channels or self.patterns:
+            for channel, message in sentinel_events(before, topology, config.sentinel_service_name.split()):
+                self.deliver(channel.encode(), message.encode(), False, None)
 
 
 def _send(listeners: dict[Client, None] | None, items: list[bytes], after: Batch | None, later: Messages | None) -> int:
