@@ -11,12 +11,36 @@ ties a node to a Python program.
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from eventdb.embedded import Opening, SyncDatabase
+    from eventdb.backends.log import BadLogURL, Corrupt, Fenced, Trimmed, Unavailable
+    from eventdb.embedded import Closed, Opening, SyncDatabase
+    from eventdb.protocol.replies import ReplyError
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "BadLogURL", "Closed", "Corrupt", "Fenced", "ReplyError", "Trimmed", "Unavailable", "open", "open_sync",
+]  # fmt: skip
+
+# Where the errors of the embedded API live: imported when asked for, so that `import eventdb` stays cheap.
+ERRORS = {
+    "BadLogURL": "eventdb.backends.log",
+    "Closed": "eventdb.embedded",
+    "Corrupt": "eventdb.backends.log",
+    "Fenced": "eventdb.backends.log",
+    "ReplyError": "eventdb.protocol.replies",
+    "Trimmed": "eventdb.backends.log",
+    "Unavailable": "eventdb.backends.log",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in ERRORS:
+        raise AttributeError(f"module 'eventdb' has no attribute {name!r}")
+    return getattr(importlib.import_module(ERRORS[name]), name)
 
 
 def open(url: str, **settings: str) -> Opening:  # noqa: A001

@@ -83,6 +83,7 @@ class Client(Outbox):
         self.patterns: dict[bytes, None] = {}
         self.shards: dict[bytes, None] = {}
         self.is_node = False  # another node, to which messages are passed on
+        self.embedded = False  # inside this process: RESP3 and a reply to every command, no password, never idle
         self.no_evict = False
         self.no_touch = False  # its commands do not count as uses of keys
         self.readonly_mode = False  # READONLY of Redis Cluster
@@ -149,5 +150,5 @@ class Client(Outbox):
         return keys if blocked is None else [blocked.ready]
 
     def listens(self) -> bool:
-        """It is sent messages that it did not ask for one by one: a subscriber, or a node that follows."""
-        return bool(self.channels or self.patterns or self.shards) or self.is_node
+        """It may be sent what it did not ask for, and is never idle: a subscriber, a node, a session of a program."""
+        return bool(self.channels or self.patterns or self.shards) or self.is_node or self.embedded

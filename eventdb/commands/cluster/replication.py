@@ -225,6 +225,8 @@ def announce(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     """
     if len(argv[1]) > ANNOUNCEMENT_BYTES_MAX:
         raise ReplyError(f"ERR an announcement has at most {ANNOUNCEMENT_BYTES_MAX} bytes")
+    if client.embedded:
+        raise ReplyError("ERR a session inside the program is no node")
     topology = engine.topology
     try:
         found: object = json.loads(argv[1])

@@ -333,6 +333,8 @@ def client_reply(client: Client, argv: list[bytes]) -> bytes:
         return OK
     if mode not in (b"OFF", b"SKIP"):
         raise syntax_error()
+    if client.embedded:
+        raise ReplyError("ERR CLIENT REPLY OFF and SKIP: inside a program every call returns a reply")
     if client.store.in_exec:  # a missing element would break the framing of EXEC's reply
         raise ReplyError("ERR CLIENT REPLY OFF and SKIP are not allowed inside a transaction")
     if mode == b"OFF":

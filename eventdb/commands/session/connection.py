@@ -125,6 +125,8 @@ def hello(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
         version = parse_int(argv[1], "ERR Protocol version is not an integer or out of range")
         if version not in (2, 3):
             raise ReplyError("NOPROTO unsupported protocol version")
+        if version == 2 and client.embedded:
+            raise ReplyError("NOPROTO a session inside the program has the types of RESP3 only")
     i = 2
     while i < len(argv):  # each option takes effect as it is read, as in Redis, even when a later one fails
         option = argv[i].upper()
@@ -174,7 +176,7 @@ def quit_(client: Client, argv: list[bytes]) -> bytes:
 def reset(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     engine.discard(client)
     client.db = engine.store.keyspace.dbs[0]
-    client.resp3 = False
+    client.resp3 = client.embedded
     engine.pubsub.leave_all(client)
     client.name = b""
     client.set_origin()
@@ -182,6 +184,6 @@ def reset(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     if client.reply_mode == REPLY_OFF:
         client.reply_mode = REPLY_ON
     client.user = b"default"
-    if engine.config.requirepass:
+    if engine.config.requirepass and not client.embedded:
         client.gate |= NEEDS_AUTH
     return simple(b"RESET")
