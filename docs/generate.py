@@ -21,7 +21,6 @@ REDIS: Final = DOCS / "redis-commands.txt"  # one name a line: COMMAND LIST of a
 # Reasons by the beginning of a name, the longest first that fits.
 MISSING: Final = {
     "acl": "there are no users yet, but for `requirepass`",
-    "bit": "bitmaps are not there yet",
     "client|caching": "client-side caching is not there yet",
     "client|getredir": "client-side caching is not there yet",
     "client|trackinginfo": "client-side caching is not there yet",
@@ -30,7 +29,6 @@ MISSING: Final = {
     "fcall": "functions are not there yet",
     "function": "functions are not there yet",
     "geo": "geo commands are not there yet",
-    "getbit": "bitmaps are not there yet",
     "migrate": "between servers: `eventdb restore` copies a log",
     "module": "Redis modules are machine code for another server",
     "monitor": "not there yet",
@@ -39,7 +37,6 @@ MISSING: Final = {
     "replconf": "a replica here is a node that follows the log",
     "restore": "Redis's encoding of values comes with the snapshots",
     "sentinel": "every node is its own Sentinel and learns all of it from the log",
-    "setbit": "bitmaps are not there yet",
     "sync": "a replica here is a node that follows the log",
     "x": "streams are not there yet",
 }
