@@ -73,7 +73,6 @@ _NO_EFFECT: Final = (
         """
         list-max-listpack-size/list-max-ziplist-size number -2 -2147483648 2147483647
         list-compress-depth number 0 0 2147483647
-        hll-sparse-max-bytes memory 3000
         stream-node-max-bytes memory 4096
         stream-node-max-entries number 100 0 9223372036854775807
         activerehashing yes_no yes

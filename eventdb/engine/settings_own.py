@@ -134,6 +134,10 @@ OWN: Final[tuple[Setting, ...]] = (
         "set-max-intset-entries", NUMBER, 512, "limits.set_intset_entries",
         note="OBJECT ENCODING reports intset of a set of at most that many integers",
     ),
+    Setting(
+        "hll-sparse-max-bytes", MEMORY, 3000, "limits.hll_sparse_bytes",
+        note="bytes from which on a HyperLogLog is written in the dense encoding",
+    ),
     # watching the server
     Setting("loglevel", ONE_OF, "notice", "log_level", choices=LOG_LEVELS, note="which lines the server's log has"),
     Setting(

@@ -34,7 +34,7 @@ class Value:
 
 
 class Limits:
-    """Sizes up to which Redis keeps the compact encodings (CONFIG *-max-listpack-*). Shown, never stored."""
+    """Sizes up to which Redis keeps the compact encodings (CONFIG *-max-listpack-*). Shown, not stored."""
 
     def __init__(self) -> None:
         self.hash_entries = 512
@@ -42,6 +42,7 @@ class Limits:
         self.set_intset_entries = 512
         self.zset_entries = 128
         self.zset_value = 64
+        self.hll_sparse_bytes = 3000  # stored: it decides how a HyperLogLog is written from now on
 
 
 def digest_of(parts: list[bytes]) -> int:

@@ -1,7 +1,8 @@
 """One call or more of every command, for tests that ask something of all of them.
 
 The keyspace that `filled` makes: s and t hold strings, n a number, l and m lists, h a hash, a and b sets, y and z
-sorted sets, v a string with a deadline. A command without a line here fails the tests that use the table.
+sorted sets, v a string with a deadline, i and j HyperLogLogs. A command without a line here fails the tests that use
+the table.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ RPUSH m 4 5
 HSET h f 1 g 2
 SADD a 1 2 3
 SADD b 2 3 4
+PFADD i a b c
+PFADD j c d
 ZADD y 1 p 2 q
 ZADD z 2 q 3 r
 """
@@ -125,6 +128,14 @@ PERSIST v
 PEXPIRE s 100000
 PEXPIREAT s 99999999999999
 PEXPIRETIME v
+PFADD i d
+PFADD new
+PFCOUNT i
+PFCOUNT i j gone
+PFDEBUG GETREG i
+PFMERGE i j
+PFMERGE new i j
+PFSELFTEST
 PING
 PSETEX s 100000 x
 PTTL v
