@@ -28,7 +28,6 @@ MISSING: Final = {
     "dump": "Redis's encoding of values comes with the snapshots",
     "fcall": "functions are not there yet",
     "function": "functions are not there yet",
-    "geo": "geo commands are not there yet",
     "migrate": "between servers: `eventdb restore` copies a log",
     "module": "Redis modules are machine code for another server",
     "monitor": "not there yet",

@@ -63,7 +63,7 @@ def same_but_packed(theirs: bytes, ours: bytes) -> bool:
 
 
 @pytest.mark.redis
-@examples(200)
+@examples(120)
 @given(sequences(command), st.booleans())
 def test_bits_answer_as_redis_does(redis_server: Address, steps: list[Step], resp3: bool) -> None:
     compare(redis_server, [("RPUSH", "list", "x"), *steps], resp3, {b"OBJECT": same_but_packed})

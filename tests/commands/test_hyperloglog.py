@@ -61,14 +61,14 @@ RULES: dict[bytes, Rule] = {b"GET": same_but_count, b"OBJECT": same_but_packed}
 
 
 @pytest.mark.redis
-@examples(60)
+@examples(40)
 @given(sequences(command, 25), st.booleans())
 def test_they_answer_as_redis_does(redis_server: Address, steps: list[Step], resp3: bool) -> None:
     compare(redis_server, steps, resp3, RULES)
 
 
 @pytest.mark.redis
-@examples(60)
+@examples(40)
 @given(
     st.lists(st.tuples(key, broken), max_size=3), st.lists(st.tuples(key, st.integers(0, 9)), max_size=4), st.booleans()
 )

@@ -1,8 +1,8 @@
 """One call or more of every command, for tests that ask something of all of them.
 
 The keyspace that `filled` makes: s and t hold strings, n a number, l and m lists, h a hash, a and b sets, y and z
-sorted sets, v a string with a deadline, i and j HyperLogLogs. A command without a line here fails the tests that use
-the table.
+sorted sets, v a string with a deadline, i and j HyperLogLogs, g places. A command without a line here fails the
+tests that use the table.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ SET n 5
 SET v short-lived PX 100000
 RPUSH l 1 2 3
 RPUSH m 4 5
+GEOADD g 13.361389 38.115556 p 15.087269 37.502669 q
 HSET h f 1 g 2
 SADD a 1 2 3
 SADD b 2 3 4
@@ -74,6 +75,17 @@ EXPIREAT s 99999999999
 EXPIRETIME v
 FLUSHALL
 FLUSHDB
+GEOADD g CH 2.35 48.85 new 13.361389 38.115556 p
+GEODIST g p q KM
+GEOHASH g p gone
+GEOPOS g p gone
+GEORADIUS g 15 37 200 km WITHDIST
+GEORADIUS g 15 37 200 km STORE new
+GEORADIUSBYMEMBER g p 200 km STOREDIST new
+GEORADIUSBYMEMBER_RO g p 200 km
+GEORADIUS_RO g 15 37 200 km
+GEOSEARCH g FROMMEMBER p BYBOX 400 400 km WITHCOORD WITHHASH
+GEOSEARCHSTORE new g FROMLONLAT 15 37 BYRADIUS 200 km
 GET s
 GETBIT s 1
 GETDEL s
