@@ -8,7 +8,18 @@ from eventdb.commands.data.zsets import read_zset, zadd
 from eventdb.commands.data.zsets_range import store
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command
-from eventdb.keyspace.types.geohash import LAT_MAX, LON_MAX, Shape, decode, distance_m, encode, geohash_text
+from eventdb.keyspace.types.geohash import (
+    LAT_MAX,
+    LON_MAX,
+    Shape,
+    bits_of,
+    decode,
+    distance_m,
+    encode,
+    geohash_text,
+    latitude,
+    longitude,
+)
 from eventdb.keyspace.types.zset import ZSetValue
 from eventdb.protocol.replies import (
     EMPTY_ARRAY,
@@ -282,10 +293,14 @@ class Search:
         for low, high in shape.ranges():
             for member in ranking.slice(ranking.count_below(low, False), ranking.count_below(high, False)):
                 score = scores[member]
-                place = decode(score)
-                distance = shape.distance_m(place[0], place[1])
+                bits = bits_of(score)
+                lat = latitude(bits)
+                if abs(lat - shape.lat) > shape.lat_reach:  # most that is outside need not be measured
+                    continue
+                lon = longitude(bits)
+                distance = shape.distance_m(lon, lat)
                 if distance >= 0.0:
-                    found.append(Found(member, score, place, distance / shape.unit_m))
+                    found.append(Found(member, score, (lon, lat), distance / shape.unit_m))
                     if len(found) == limit:
                         return found
         return found

@@ -22,10 +22,12 @@ from eventdb.keyspace.types.hyperloglog import (
     Corrupt,
     SparseWriter,
     cached_count,
+    count_of,
     dense,
     dense_patch,
     dense_rank,
     estimate,
+    highest,
     is_valid,
     register_of,
     registers_of,
@@ -131,13 +133,18 @@ def pfcount(client: Client, argv: list[bytes]) -> bytes:
         if value is None:
             return ZERO
         count = cached_count(value)
-        return integer(estimate(unpacked(value)) if count < 0 else count)
-    highest = bytes(REGISTERS)
+        if count >= 0:
+            return integer(count)
+        try:
+            return integer(count_of(bytes(value)))
+        except Corrupt:
+            raise ReplyError(CORRUPTED) from None
+    merged = bytes(REGISTERS)
     for i in range(1, len(argv)):
         value = checked(read_string(client, argv[i]))
         if value is not None:
-            highest = bytes(map(max, highest, unpacked(value)))
-    return integer(estimate(highest))
+            merged = highest(merged, unpacked(value))
+    return integer(estimate(merged))
 
 
 @command(
@@ -147,20 +154,20 @@ def pfcount(client: Client, argv: list[bytes]) -> bytes:
 )  # fmt: skip
 def pfmerge(client: Client, argv: list[bytes]) -> bytes:
     key = argv[1]
-    highest = bytes(REGISTERS)
+    merged = bytes(REGISTERS)
     is_dense = False
     for i in range(1, len(argv)):
         value = checked(read_string(client, argv[i]))
         if value is not None:
             is_dense = is_dense or value[ENCODING_AT] == DENSE
-            highest = bytes(map(max, highest, unpacked(value)))
+            merged = highest(merged, unpacked(value))
     old = write_string(client, key)
     made: Bytes = EMPTY if old is None else old
     if is_dense:
-        made = dense(made, highest)
+        made = dense(made, merged)
     else:
         writer = SparseWriter(made, client.store.keyspace.limits.hll_sparse_bytes)
-        for index, rank in enumerate(highest):
+        for index, rank in enumerate(merged):
             if rank:
                 writer.add(index, rank)
         made = writer.value

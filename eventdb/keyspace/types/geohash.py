@@ -29,14 +29,22 @@ def _spread(x: int) -> int:
     return (x | x << 1) & 0x5555555555555555
 
 
+def _even_bits() -> bytes:
+    """For each number of 16 bits the byte of its bits 0, 2, 4 …"""
+    made = b"\0"
+    for n in range(8):
+        made += bytes([low | 1 << n for low in made])  # with bit 2n
+        made = made + made  # with bit 2n + 1, which does not count
+    return made
+
+
+_EVEN: Final = _even_bits()
+
+
 def _gather(x: int) -> int:
     """Every second bit of 64, from the lowest on."""
-    x &= 0x5555555555555555
-    x = (x | x >> 1) & 0x3333333333333333
-    x = (x | x >> 2) & 0x0F0F0F0F0F0F0F0F
-    x = (x | x >> 4) & 0x00FF00FF00FF00FF
-    x = (x | x >> 8) & 0x0000FFFF0000FFFF
-    return (x | x >> 16) & 0x00000000FFFFFFFF
+    even = _EVEN
+    return even[x & 0xFFFF] | even[x >> 16 & 0xFFFF] << 8 | even[x >> 32 & 0xFFFF] << 16 | even[x >> 48] << 24
 
 
 def _interleave(lat: int, lon: int) -> int:
@@ -57,16 +65,31 @@ def encode(lon: float, lat: float) -> int:
 
 def _edge(number: int, steps: int, limit: float) -> float:
     """Where a row or column begins, in degrees."""
-    return -limit + (number * 1.0 / (1 << steps)) * (limit - -limit)
+    return -limit + (number / (1 << steps)) * (limit + limit)
+
+
+def bits_of(score: float) -> int:
+    """A score as the 64 bits that Redis makes of it: any score means some place."""
+    return int(score) & MASK64 if -(2.0**63) <= score < 2.0**64 else 1 << 63
+
+
+def latitude(bits: int) -> float:
+    """Of the middle of a cell. What is beyond the limits counts as the limit."""
+    row = _gather(bits)
+    lat = (_edge(row, STEPS, LAT_MAX) + _edge(row + 1, STEPS, LAT_MAX)) / 2
+    return lat if -LAT_MAX <= lat <= LAT_MAX else LAT_MAX
+
+
+def longitude(bits: int) -> float:
+    column = _gather(bits >> 1)
+    lon = (_edge(column, STEPS, LON_MAX) + _edge(column + 1, STEPS, LON_MAX)) / 2
+    return lon if -LON_MAX <= lon <= LON_MAX else LON_MAX
 
 
 def decode(score: float) -> tuple[float, float]:
-    """Longitude and latitude of the middle of a score's cell; any score means some place."""
-    bits = int(score) & MASK64 if -(2.0**63) <= score < 2.0**64 else 1 << 63
-    row, column = _gather(bits), _gather(bits >> 1)
-    lon = (_edge(column, STEPS, LON_MAX) + _edge(column + 1, STEPS, LON_MAX)) / 2
-    lat = (_edge(row, STEPS, LAT_MAX) + _edge(row + 1, STEPS, LAT_MAX)) / 2
-    return max(min(lon, LON_MAX), -LON_MAX), max(min(lat, LAT_MAX), -LAT_MAX)
+    """Longitude and latitude of the middle of a score's cell."""
+    bits = bits_of(score)
+    return longitude(bits), latitude(bits)
 
 
 def geohash_text(score: float) -> bytes:
@@ -103,6 +126,7 @@ class Shape:
         self.width = 0.0
         self.height = 0.0
         self.unit_m = 1.0
+        self.lat_reach = math.inf  # degrees: what is farther north or south is outside; set by ranges()
 
     def distance_m(self, lon: float, lat: float) -> float:
         """From the centre to a place; -1 when the place is outside."""
@@ -149,6 +173,7 @@ class Shape:
     def ranges(self) -> list[tuple[float, float]]:
         """Scores from the first to before the second of each pair hold every place inside, and others."""
         west, east, south, north = self._bounds()
+        self.lat_reach = (north - south) / 2 * (1 + 1e-9) + 1e-9  # a little more than rounding takes
         steps = self._steps()
         row, column = _cell(self.lon, self.lat, steps, LAT_MAX)
         last = (1 << steps) - 1

@@ -11,6 +11,7 @@ src/hyperloglog.c. They have no events of their own: what changes is logged as t
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Final
 
 Bytes = bytes | bytearray
@@ -29,6 +30,7 @@ SPARSE_RANK_MAX: Final = 32
 ZERO_RUN_MAX: Final = 64
 VALUE_RUN_MAX: Final = 4
 JOINED_AT_ONCE: Final = 5  # runs that are looked at after a change
+COUNTS_KEPT: Final = 64  # at some 12 KiB each: reading one again costs a hash of its bytes
 ALPHA: Final = 0.721347520444481703680
 EMPTY: Final = MAGIC + bytes((SPARSE, 0, 0, 0)) + bytes(8) + b"\x7f\xff"
 
@@ -37,6 +39,7 @@ MULTIPLIER: Final = 0xC6A4A7935BD1E995
 MASK: Final = (1 << 64) - 1
 
 # Bytes of a dense encoding from registers and back: (mask and shift) of each of the 4 registers in 3 bytes.
+_TOPS: Final = int.from_bytes(b"\x80" * REGISTERS, "little")
 _LOW6: Final = bytes(byte & 63 for byte in range(256))
 _RIGHT: Final = [bytes(byte >> n for byte in range(256)) for n in range(8)]
 _LEFT: Final = [bytes(byte << n & 255 for byte in range(256)) for n in range(8)]
@@ -83,6 +86,12 @@ def cached_count(value: Bytes) -> int:
     if value[CARDINALITY_AT + 7] & 0x80:
         return -1
     return int.from_bytes(value[CARDINALITY_AT:HEADER], "little")
+
+
+@lru_cache(COUNTS_KEPT)
+def count_of(value: bytes) -> int:
+    """How many different elements were added, by the registers; remembered for values asked last. Raises Corrupt."""
+    return estimate(registers_of(value))
 
 
 def estimate(registers: Bytes) -> int:
@@ -137,6 +146,14 @@ def _sigma(x: float) -> float:
 def registers_of(value: Bytes) -> bytearray:
     """All registers, a byte each. Raises Corrupt."""
     return _dense_registers(value) if value[ENCODING_AT] == DENSE else _sparse_registers(value)
+
+
+def highest(a: Bytes, b: Bytes) -> bytes:
+    """The higher of each two registers, all of them at once: 16 KiB as one number, a byte that never overflows each."""
+    x, y = int.from_bytes(a, "little"), int.from_bytes(b, "little")
+    not_lower = ((x | _TOPS) - y & _TOPS) >> 7  # a 1 in each byte in which x >= y
+    mask = (not_lower << 8) - not_lower  # and all bits of such a byte
+    return (y ^ ((x ^ y) & mask)).to_bytes(REGISTERS, "little")
 
 
 def _either(a: bytes, b: bytes) -> bytes:
