@@ -24,9 +24,11 @@ class Blocking:
         self.waiters: dict[DbKey, dict[Client, None]] = {}  # in the order in which they blocked
         self.offsets: dict[Client, int] = {}  # EVENTDB.WAITFOR: who waits for which offset
 
-    def add(self, client: Client, db: Db, keys: list[bytes]) -> None:
+    def add(self, client: Client, db: Db, keys: list[bytes], until_gone: bool) -> None:
         for key in keys:
             place = (db.index, key)
+            if until_gone:
+                self.store.missed[place] = None
             found = self.waiters.get(place)
             if found is None:
                 self.waiters[place] = {client: None}
@@ -44,10 +46,13 @@ class Blocking:
                 if not found:
                     del self.waiters[place]
                     del self.store.awaited[place]
+                    self.store.missed.pop(place, None)
 
     def first(self, place: DbKey) -> Client | None:
         """Who has waited longest for this key; None when nobody does, or when the key has gone again."""
         found = self.waiters.get(place)
-        if found is None or place[1] not in self.store.keyspace.dbs[place[0]].values:
+        if found is None:
+            return None
+        if place[1] not in self.store.keyspace.dbs[place[0]].values and place not in self.store.missed:
             return None
         return next(iter(found))

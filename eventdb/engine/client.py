@@ -49,6 +49,7 @@ class Blocked:
         self.timer: Timer | None = None
         self.ready = b""  # the key that lets the command run again
         self.usec = 0.0  # spent before it blocked
+        self.until_gone = False  # runs again too when a key is deleted (XREADGROUP, whose group goes with it)
 
 
 class Client(Outbox):

@@ -297,6 +297,8 @@ class Engine:
         store = self.store
         if store.events:
             self._commit(client, reply)
+            if len(reply) == 0 and client.blocked is not None:  # it changed something, and waits all the same
+                self._block(client, client.blocked)
             if self.deferred:
                 self._deliver()
             if store.ready:
@@ -418,7 +420,7 @@ class Engine:
 
     def _block(self, client: Client, blocked: Blocked) -> None:
         """A handler has just blocked its client."""
-        self.blocking.add(client, blocked.db, blocked.keys)
+        self.blocking.add(client, blocked.db, blocked.keys, blocked.until_gone)
         if blocked.timeout_ms > 0:
             blocked.timer = self.turn.later(
                 blocked.timeout_ms / 1000, lambda: self.block_ends(client, blocked.timeout_reply)
@@ -589,7 +591,11 @@ class Engine:
 
     def apply(self, transactions: list[list[bytes | list[bytes]]]) -> int:
         """Apply transactions read from the log; return the number of events in them."""
-        return apply_transactions(self.store.keyspace, transactions)
+        count = apply_transactions(self.store.keyspace, transactions)
+        if self.store.awaited:  # a replica's clients may wait too (XREAD)
+            self.store.note_applied(transactions)
+            self.serve_blocked()
+        return count
 
     def digest(self) -> str:
         return self.store.keyspace.digest()

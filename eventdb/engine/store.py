@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from eventdb.engine.watching import DbKey, Watching
 from eventdb.keyspace.databases import Db, Keyspace
@@ -48,7 +48,8 @@ class Store:
         # who is told of a change
         self.watching = Watching(self.keyspace)
         self.awaited: dict[DbKey, None] = {}  # keys that blocked clients wait for
-        self.ready: list[DbKey] = []  # of them, those that have changed
+        self.missed: dict[DbKey, None] = {}  # of them, those whose end a client wants to hear of
+        self.ready: list[DbKey] = []  # of the awaited, those that have changed
 
     def emit(self, db: Db, argv: list[bytes]) -> None:
         """Apply one event and record it in the open transaction."""
@@ -113,7 +114,7 @@ class Store:
         if self.watching.watches:
             self.watching.touch(db, key)
         place = (db.index, key)
-        if place in self.awaited and key in db.values:
+        if place in self.awaited and (key in db.values or place in self.missed):
             ready = self.ready
             if not ready or ready[-1] != place:
                 ready.append(place)
@@ -130,7 +131,26 @@ class Store:
             self.ready += [place for place in self.awaited if place[0] == a or place[0] == b]
             self.watching.swapped(a, b, self.now_ms)
         else:
-            self.watching.flushed(None if argv[0] == b"FLUSHALL" else db)
+            everywhere = argv[0] == b"FLUSHALL"
+            self.ready += [place for place in self.missed if everywhere or place[0] == db.index]
+            self.watching.flushed(None if everywhere else db)
+
+    def note_applied(self, transactions: list[list[bytes | list[bytes]]]) -> None:
+        """Transactions from the log were applied: note the awaited keys in them, whatever their database.
+
+        One that is noted needlessly is looked at and waits on.
+        """
+        names = {key for _, key in self.awaited}
+        changed: set[bytes] = set()
+        for transaction in transactions:
+            for event in transaction[1:]:
+                argv = cast("list[bytes]", event)
+                kind = EVENTS.get(argv[0])  # None: a SELECT
+                if kind is not None:
+                    touched = touched_keys(argv, kind.keys)
+                    changed.update(names if touched is None else names.intersection(touched))
+        if changed:
+            self.ready += [place for place in self.awaited if place[1] in changed]
 
     def take_ready(self) -> list[DbKey]:
         """The awaited keys that changed since the last call, in the order of their first change."""

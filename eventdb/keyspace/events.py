@@ -25,6 +25,7 @@ KEY_PAIRS: Final = 4  # argv[1], argv[3], argv[5] …
 KEY_WHOLE: Final = 5  # the whole database, or all of them
 KEY_COPY: Final = 6  # argv[2] in database argv[4]
 KEY_MOVE: Final = 7  # argv[1], here and in database argv[2]
+KEY_SECOND: Final = 8  # argv[2] is the key
 
 
 class Event:
@@ -63,7 +64,7 @@ def touched_keys(argv: list[bytes], keys: int) -> list[bytes] | None:
         return argv[1:3]
     if keys == KEY_PAIRS:
         return argv[1::2]
-    return argv[2:3] if keys == KEY_COPY else None
+    return argv[2:3] if keys in (KEY_COPY, KEY_SECOND) else None
 
 
 def event(name: bytes, keys: int = KEY_FIRST) -> Callable[[Apply], Apply]:

@@ -252,3 +252,15 @@ def test_serving_is_not_a_second_call(room: Room) -> None:
     room.wait("BLPOP k 0")
     room("RPUSH k 1")
     assert command.calls == before + 1
+
+
+def test_an_expired_key_does_not_end_a_wait_and_its_deletion_is_logged() -> None:
+    """A blocking command that changes something and waits all the same: it must be among those who wait."""
+    room = Room()
+    room("RPUSH k 1")
+    room("PEXPIRE k 1")
+    room.local.engine.store.now_ms += 2
+    client = room.wait("BLPOP k 0")
+    assert room.local.events()[-1] == [b"DEL", b"k"]
+    room("RPUSH k 2")
+    assert room.got(client) == b"*2\r\n$1\r\nk\r\n$1\r\n2\r\n"
