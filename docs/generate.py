@@ -36,7 +36,6 @@ MISSING: Final = {
     "restore": "Redis's encoding of values comes with the snapshots",
     "sentinel": "every node is its own Sentinel and learns all of it from the log",
     "sync": "a replica here is a node that follows the log",
-    "x": "streams are not there yet",
 }
 
 

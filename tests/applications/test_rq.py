@@ -6,8 +6,8 @@ block leaves a job of which nobody knows whether it ran; RQ's maintenance finds 
 heartbeat has expired; the intermediate list, after a minute) and runs it again. So a job runs once, and at most
 once more for each kill of the server or of a worker that had it.
 
-The jobs keep no result (`result_ttl=0`) and may be retried: RQ 3 keeps results and final failures in streams (XADD),
-which eventdb does not have yet. Unique jobs, the scheduler and Queue.empty() need scripts (EVALSHA), neither there yet.
+The jobs that are killed keep no result (`result_ttl=0`) and may be retried. Unique jobs, the scheduler and
+Queue.empty() need scripts (EVALSHA), which are not there yet.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from redis.retry import Retry as Reconnect
 from rq import Queue, Retry, SimpleWorker
 from rq.job import Job
 from rq.registry import FailedJobRegistry, StartedJobRegistry
+from rq.results import Result
 
 from tests.conftest import ROOT, Server, StartServer, wait_until
 from tests.kit.rq_jobs import work
@@ -227,17 +228,17 @@ def check(notes: Path, enqueued: dict[int, float], server_kills: list[float], ki
     print(f"{JOBS} jobs, {len(server_kills)} kills of the server, {len(killed)} of workers, {again} extra runs")
 
 
-def test_a_result_that_rq_would_keep_in_a_stream_is_an_error_and_the_job_stays_known(
-    eventdb_server: StartServer, tmp_path: Path
-) -> None:
-    """Until eventdb has streams. Nothing of the MULTI block with the XADD happens, so RQ still knows the job."""
+def test_results_and_final_failures_are_kept(eventdb_server: StartServer, tmp_path: Path) -> None:
+    """RQ 3 keeps them in streams: XADD in the MULTI block that ends a job, XREVRANGE to read the latest."""
     server = eventdb_server()
     with redis.Redis(port=server.port) as client:
         queue = Queue("jobs", connection=client)
-        job = queue.enqueue(work, str(tmp_path / "notes.txt"), 1, 0.0)
-        with pytest.raises(redis.ResponseError, match="unknown command 'XREVRANGE'"):
-            job.latest_result()
-        worker = Workers(server, tmp_path)
-        worker.start("--burst").wait(60)
-        assert "unknown command 'XADD'" in (tmp_path / "worker-0.txt").read_text()
-        assert Job.exists(job.id, connection=client)
+        good = queue.enqueue(work, str(tmp_path / "notes.txt"), 1, 0.0)
+        bad = queue.enqueue(work, str(tmp_path / "no" / "such" / "folder"), 2, 0.0)
+        assert good.latest_result() is None
+        Workers(server, tmp_path).start("--burst").wait(60)
+        kept, failure = good.latest_result(), bad.latest_result()
+        assert kept is not None and kept.type is Result.Type.SUCCESSFUL
+        assert failure is not None and failure.type is Result.Type.FAILED
+        assert "FileNotFoundError" in str(failure.exc_string)
+        assert FailedJobRegistry(queue=queue).get_job_ids() == [bad.id]

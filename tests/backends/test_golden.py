@@ -230,7 +230,8 @@ def test_every_event_of_every_version_is_known() -> None:
     assert stated.pop(b"SELECT") == 0  # which moves a transaction and is no entry of the table
     assert {name: event.keys for name, event in events.EVENTS.items()} == stated
     versions = [tuple(map(int, entry["since"].split("."))) for entry in listed]
-    assert max(versions) <= tuple(int(part) for part in eventdb.__version__.split(".")[:2])
+    major, minor = (int(part) for part in eventdb.__version__.split(".")[:2])
+    assert max(versions) <= (major, minor + 1), "an event is of a released version or of the next one"
     assert [entry["event"] for entry in listed] == sorted(entry["event"] for entry in listed)
 
 
@@ -238,7 +239,8 @@ def test_every_event_of_every_version_is_known() -> None:
 async def test_a_golden_log_holds_every_event_of_its_time(form: str) -> None:
     data = [record for record in await kafka_records(topic_of(form)) if record.kind is RecordKind.DATA]
     held = {item[0] for record in data for transaction in transactions_of(record) for item in transaction[1:]}
-    missing = {entry["event"] for entry in json.loads((GOLDEN / "events.json").read_text())} - {
+    listed = json.loads((GOLDEN / "events.json").read_text())
+    missing = {entry["event"] for entry in listed if entry["since"] == "0.1"} - {
         name.decode() for name in held if isinstance(name, bytes)
     }
     assert not missing or form != FORMATS[-1], missing

@@ -58,7 +58,10 @@ linsert list before 2 between; lrem list 1 1; rpush other a b c d e; ltrim other
 hset hash f v g w h x; hdel hash g; hincrby hash n 5; sadd set a b c d; srem set b; zadd zset 1 one 2.5 two -inf low
 zrem zset two; zincrby zset 0.1 one; select 5; set five 5; select 6; set six 6; select 0; swapdb 5 6; select 6
 set gone 1; flushdb; select 0; flushall; set plain value; set timed v px 100000; mset a 1 b 2 c 3; rpush list a b c
-hset hash f v; sadd set a b; zadd zset 1 one; select 7; set seven 7; select 0
+hset hash f v; sadd set a b; zadd zset 1 one; select 7; set seven 7; select 0; xadd stream * f v; xadd stream * f w
+xadd stream * f x; xadd stream * f y; xgroup create stream group 0; xreadgroup group group one count 2 streams stream >
+xreadgroup group group one streams stream 0; xclaim stream group two 0 1700000000000-0; xdel stream 1700000000000-2
+xack stream group 1700000000000-1; xtrim stream maxlen 2; xsetid stream 1800000000000-0
 """.replace("\n", ";")
 
 

@@ -3,6 +3,8 @@
 The keyspace that `filled` makes: s and t hold strings, n a number, l and m lists, h a hash, a and b sets, y and z
 sorted sets, v a string with a deadline, i and j HyperLogLogs, g places. A command without a line here fails the
 tests that use the table.
+sorted sets, x a stream with group g, v a string with a deadline. A command without a line here fails the tests that
+use the table.
 """
 
 from __future__ import annotations
@@ -24,6 +26,11 @@ PFADD i a b c
 PFADD j c d
 ZADD y 1 p 2 q
 ZADD z 2 q 3 r
+XADD x 1-1 f v
+XADD x 2-1 f w
+XADD x 3-1 f x
+XGROUP CREATE x g 0
+XREADGROUP GROUP g c COUNT 2 STREAMS x >
 """
 
 CALLS = """
@@ -218,6 +225,23 @@ UNWATCH
 WAIT 0 10
 WAITAOF 0 0 10
 WATCH s
+XACK x g 1-1 9-9
+XADD new * f v
+XADD x NOMKSTREAM MAXLEN = 2 9-* f v
+XAUTOCLAIM x g d 0 0
+XCLAIM x g d 0 1-1
+XDEL x 1-1 9-9
+XLEN x
+XPENDING x g
+XPENDING x g - + 10
+XRANGE x - +
+XREAD BLOCK 1 STREAMS gone $
+XREAD COUNT 1 STREAMS x gone 0 0
+XREADGROUP GROUP g c STREAMS x 0
+XREADGROUP GROUP g d BLOCK 1 STREAMS x >
+XREVRANGE x + -
+XSETID x 9-9
+XTRIM x MAXLEN 1
 ZADD z 5 new
 ZCARD z
 ZCOUNT z 0 9
@@ -284,6 +308,16 @@ OBJECT FREQ h
 OBJECT HELP
 OBJECT IDLETIME h
 OBJECT REFCOUNT h
+XGROUP CREATE new g $ MKSTREAM
+XGROUP CREATECONSUMER x g d
+XGROUP DELCONSUMER x g c
+XGROUP DESTROY x g
+XGROUP HELP
+XGROUP SETID x g 0
+XINFO CONSUMERS x g
+XINFO GROUPS x
+XINFO HELP
+XINFO STREAM x FULL
 CLUSTER COUNTKEYSINSLOT 3828
 CLUSTER GETKEYSINSLOT 3828 10
 """
