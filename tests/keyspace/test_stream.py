@@ -39,7 +39,8 @@ def test_blocks_are_a_list_of_entries() -> None:
             ends = inside[: count or None], inside[::-1][: count or None]
             assert value.range(a, b, count) == (len(ends[0]), b"".join(map(encoded, ends[0])))
             assert value.reverse(a, b, count) == (len(ends[1]), b"".join(map(encoded, ends[1])))
-            assert value.after(a, count) == [eid for eid in model if eid > a][: count or None]
+            later = [eid for eid in model if eid > a][: count or None]
+            assert value.after(a, count) == (later, b"".join(map(encoded, later)))
             assert (value.length, value.first_id(), value.newest_id()) == (
                 len(model), *((model[0], model[-1]) if model else (0, 0)),
             )  # fmt: skip

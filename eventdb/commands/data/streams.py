@@ -146,7 +146,11 @@ def xadd(client: Client, argv: list[bytes]) -> bytes:
         made = True
     eid = chosen_id(asked, value.last_id, client.store.now_ms)
     text = id_text(eid)
-    fields = bulks(argv[at:])
+    if n == 2:
+        name, what = argv[at], argv[at + 1]
+        fields = b"*2\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(name), name, len(what), what)
+    else:
+        fields = bulks(argv[at:])
     if len(fields) > ENTRY_BYTES_MAX:
         raise ReplyError("ERR Elements are too large to be stored")
     if made:

@@ -17,6 +17,8 @@ from eventdb.keyspace.types.stream import ID_MAX, StreamValue, id_text
 from eventdb.protocol.replies import INT64_MAX, ReplyError, null_array, parse_int, syntax_error
 
 BLOCKED_COUNT: Final = 1000  # entries that end a wait at most when no COUNT is given
+NEW: Final = b"$3\r\nNEW\r\n"
+NOACK: Final = b"$5\r\nNOACK\r\n"
 DOLLAR: Final = (
     "ERR The $ ID is meaningless in the context of XREADGROUP: you want to read the history of this consumer by"
     " specifying a proper ID, or use the > ID to get new messages. The $ ID would just return an empty result set."
@@ -159,12 +161,19 @@ def deliver(
     client: Client, asked: Asked, key: bytes, value: StreamValue, group: Group, count: int
 ) -> tuple[int, bytes]:
     """Give new entries to the consumer; returns how many, and the entries."""
-    total, data = value.range(group.last_id + 1, ID_MAX, count)
-    client.emit(
-        [b"XREADGROUP", key, asked.group, asked.consumer, b"%d" % client.store.now_ms, b"%d" % total,
-         b"NEW" if asked.waits_for_ack else b"NOACK"]
+    ids, data = value.after(group.last_id, count)
+    now_ms = client.store.now_ms
+    # Applied here as apply_xreadgroup does, so that the entries are looked for once.
+    value.give(group, asked.consumer, ids, now_ms, asked.waits_for_ack)
+    name, consumer, n = asked.group, asked.consumer, len(ids)
+    ms, total = b"%d" % now_ms, b"%d" % n
+    event = (
+        b"*7\r\n$10\r\nXREADGROUP\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n%b"
+        % (len(key), key, len(name), name, len(consumer), consumer, len(ms), ms, len(total), total,
+           NEW if asked.waits_for_ack else NOACK)
     )  # fmt: skip
-    return total, data
+    client.store.record(client.db, key, event)
+    return n, data
 
 
 def note_seen(client: Client, key: bytes, group_name: bytes, group: Group, name: bytes) -> None:

@@ -182,22 +182,27 @@ class StreamValue(Value):
         block = self.blocks[b]
         return bytes(block.data[block.begin(i) : block.begin(i + 1)])
 
-    def after(self, eid: int, count: int) -> list[int]:
-        """Ids of up to `count` entries after `id`; count 0 is all."""
+    def after(self, eid: int, count: int) -> tuple[list[int], bytes]:
+        """Up to `count` entries after `eid` (0: all): their ids, and the entries, encoded."""
         found: list[int] = []
+        parts: list[bytes] = []
         if eid >= ID_MAX:
-            return found
+            return found, b""
         b, i = self.place(eid + 1)
         while b < len(self.blocks):
             block = self.blocks[b]
-            while i < len(block.ms):
+            stop = len(block.ms)
+            if count and stop - i > count - len(found):
+                stop = i + count - len(found)
+            parts.append(bytes(block.data[block.begin(i) : block.begin(stop)]))
+            while i < stop:
                 found.append(block.id_at(i))
                 i += 1
-                if len(found) == count:
-                    return found
             b += 1
-            i = self.blocks[b].head if b < len(self.blocks) else 0
-        return found
+            if len(found) == count or b == len(self.blocks):
+                break
+            i = self.blocks[b].head
+        return found, parts[0] if len(parts) == 1 else b"".join(parts)
 
     def range(self, start: int, end: int, count: int) -> tuple[int, bytes]:
         """How many entries there are between two ids, `count` at most (0: all), and the entries, encoded."""
@@ -325,13 +330,20 @@ class StreamValue(Value):
             read = self.distance(group.last_id)
         return None if read == UNKNOWN else self.entries_added - read
 
-    def read_up_to(self, group: Group, eid: int) -> None:
-        """The group is given this entry as its newest."""
-        if group.entries_read != UNKNOWN and not self.has_gaps(eid):
-            group.entries_read += 1
-        elif self.entries_added:
-            group.entries_read = self.distance(eid)
-        group.last_id = eid
+    def give(self, group: Group, name: bytes, ids: list[int], at_ms: int, waits: bool) -> None:
+        """The group's next entries, `ids`, go to the consumer; `waits`: until they are acknowledged."""
+        consumer = group.made(name)
+        consumer.seen_ms = at_ms
+        if waits:
+            consumer.active_ms = at_ms
+        for eid in ids:
+            if waits:
+                group.assign(eid, consumer, at_ms, 1)
+            if group.entries_read != UNKNOWN and not self.has_gaps(eid):
+                group.entries_read += 1
+            elif self.entries_added:
+                group.entries_read = self.distance(eid)
+            group.last_id = eid
 
 
 def bisect_id(block: Block, eid: int) -> int:
@@ -415,22 +427,17 @@ def apply_xreadgroup(db: Db, argv: list[bytes]) -> None:
     """
     value = stream_at(db, argv[1])
     group, at_ms, count = value.groups[argv[2]], int(argv[4]), int(argv[5])
+    if argv[6] != b"AFTER":
+        ids, _ = value.after(group.last_id, count)
+        value.give(group, argv[3], ids, at_ms, argv[6] == b"NEW")
+        return
     consumer = group.made(argv[3])
     consumer.seen_ms = at_ms
-    if argv[6] == b"AFTER":
-        for eid in consumer.pending.ids(read_id(argv[7]) + 1, ID_MAX, count):
-            if value.has(eid):
-                nack = consumer.pending.nacks[eid]
-                nack.at_ms = at_ms
-                nack.count += 1
-        return
-    waits = argv[6] == b"NEW"
-    if waits:
-        consumer.active_ms = at_ms
-    for eid in value.after(group.last_id, count):
-        if waits:
-            group.assign(eid, consumer, at_ms, 1)
-        value.read_up_to(group, eid)
+    for eid in consumer.pending.ids(read_id(argv[7]) + 1, ID_MAX, count):
+        if value.has(eid):
+            nack = consumer.pending.nacks[eid]
+            nack.at_ms = at_ms
+            nack.count += 1
 
 
 @event(b"XCLAIM")
