@@ -6,8 +6,7 @@ block leaves a job of which nobody knows whether it ran; RQ's maintenance finds 
 heartbeat has expired; the intermediate list, after a minute) and runs it again. So a job runs once, and at most
 once more for each kill of the server or of a worker that had it.
 
-The jobs that are killed keep no result (`result_ttl=0`) and may be retried. Unique jobs, the scheduler and
-Queue.empty() need scripts (EVALSHA), which are not there yet.
+The jobs that are killed keep no result (`result_ttl=0`) and may be retried.
 """
 
 from __future__ import annotations
