@@ -32,6 +32,9 @@ async def claim_epoch(link: Link, body: bytes, known_end: int) -> Claimed:
 
     Which claim is ours is told by a random key beside it: two nodes may say the same of themselves. After Unavailable
     the claim may still come into the log; it then fences, and nobody writes in its epoch.
+
+    A claim that was read back without an acknowledgement may be on one copy only (see writer.py). It is said once more
+    until a copy is acknowledged; the copies are void, whoever reads them.
     """
     first, end = await span(link, known_end)
     history = await history_at(link, end, first)
@@ -46,6 +49,7 @@ async def claim_epoch(link: Link, body: bytes, known_end: int) -> Claimed:
     producer = Producer(link, idempotent=False)
     deadline = time.monotonic() + CLAIM_S_MAX
     position = end
+    found = -1
     pause = PAUSE_S_MIN
     while True:
         said = -1
@@ -55,11 +59,12 @@ async def claim_epoch(link: Link, body: bytes, known_end: int) -> Claimed:
         except NoAnswer as error:
             trouble = f"{error}"
         _first, end = await span(link, said + 1)
-        found = await _read_on(link, history, position, end, key)
-        position = end
-        if found >= 0:
+        if found < 0:
+            found = await _read_on(link, history, position, end, key)
+            position = end
+        if found >= 0 and said >= found:
             return Claimed(epoch, found, history.next_offset, history.time_ms, history.seal)
-        if history.epoch >= epoch:
+        if found < 0 and history.epoch >= epoch:
             raise Fenced(f"epoch {epoch} was claimed by another node just before")
         if time.monotonic() > deadline:
             raise Unavailable(f"the claim is not in topic {link.address.topic} after {CLAIM_S_MAX:.0f} s: {trouble}")

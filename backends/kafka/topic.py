@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from aiokafka import errors
-from aiokafka.protocol.admin import CreateTopicsRequest, DescribeConfigsRequest
+from aiokafka.protocol.admin import ApiVersionRequest, CreateTopicsRequest, DescribeConfigsRequest
 
 from eventdb.backends.kafka.link import Cluster, Link, NoAnswer, describe, persist
 from eventdb.backends.log import BadLogURL, Unavailable
@@ -32,6 +32,12 @@ ALSO: Final = {
     "message.timestamp.type": "LogAppendTime",
     "max.message.bytes": f"{8 << 20}",
 }
+# The oldest broker: from 3.7 on a record is shown only while min.insync.replicas copies have it (KAFKA-15583). Before,
+# a replica may be shown a record that one broker alone has, and that is lost with its disk. Which release a broker is
+# cannot be asked; 3.7 was the first to take version 10 of Produce (KIP-951).
+OLDEST: Final = "3.7"
+_PRODUCE: Final = 0
+_PRODUCE_MIN: Final = 10
 LIMIT: Final = "max.message.bytes"
 LIMIT_MIN: Final = 16 << 10  # a smaller one would leave next to nothing of a frame
 
@@ -80,7 +86,10 @@ async def _ask_any(link: Link, cluster: Cluster, request: object) -> Any:
 
 
 async def ensure(link: Link) -> Topic:
-    """The topic, made if there was none. Raises WeakTopic when it may not be written to; Unavailable."""
+    """The topic, made if there was none. Raises WeakTopic when it may not be written to; Unavailable.
+
+    Of the brokers the leader is looked at, and no other: a claim does not wait for a broker that is lost.
+    """
     topic = await look(link)
     if topic is None:
         what = f"topic {link.address.topic} cannot be made"
@@ -89,6 +98,7 @@ async def ensure(link: Link) -> Topic:
     found = faults(link, topic)
     if topic.cluster.partitions != 1 or int(topic.settings[LIMIT]) < LIMIT_MIN:
         raise WeakTopic(f"topic {link.address.topic} cannot hold a log: {'; '.join(found)}")
+    found += await persist(lambda: old_leader(link), PATIENCE_S, f"topic {link.address.topic} cannot be looked at")
     if found and not link.address.allow_weak:
         raise WeakTopic(
             f"topic {link.address.topic} is weaker than the log needs: {'; '.join(found)}"
@@ -158,6 +168,35 @@ def faults(link: Link, topic: Topic) -> list[str]:
         found.append(f"{LIMIT} is {topic.settings[LIMIT]} and must be {LIMIT_MIN} or more: "
                      f"{_mend(name, LIMIT, ALSO[LIMIT])}")  # fmt: skip
     return found
+
+
+async def old_leader(link: Link) -> list[str]:
+    """What is wrong with the release of the partition's leader; as `faults`. Raises NoAnswer, Unavailable."""
+    answer = await link.ask_leader(ApiVersionRequest())
+    return _too_old(link.leader_id, answer)
+
+
+async def old_brokers(link: Link, cluster: Cluster) -> list[str]:
+    """What is wrong with the releases of the brokers that have a copy and answer. Raises Unavailable."""
+    found: list[str] = []
+    for number in cluster.replicas:
+        broker = cluster.brokers.get(number)
+        if broker is not None:
+            try:
+                found += _too_old(number, await link.ask((broker.host, broker.port), ApiVersionRequest()))
+            except NoAnswer:
+                continue
+    return found
+
+
+def _too_old(broker: int, answer: Any) -> list[str]:
+    newest = max((high for key, _low, high in answer.api_versions if key == _PRODUCE), default=0)
+    if newest >= _PRODUCE_MIN:
+        return []
+    return [
+        f"broker {broker} is older than Kafka {OLDEST} (it takes version {newest} of Produce, not {_PRODUCE_MIN}), so"
+        f" it may show a record that one copy alone has: upgrade every broker to {OLDEST} or later"
+    ]
 
 
 def _mend(topic: str, setting: str, value: str) -> str:

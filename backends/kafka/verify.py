@@ -8,7 +8,7 @@ from eventdb.backends.kafka.history import History, Replay
 from eventdb.backends.kafka.link import Link
 from eventdb.backends.kafka.page import Cursor
 from eventdb.backends.kafka.reader import PATIENCE_S, span
-from eventdb.backends.kafka.topic import faults, look
+from eventdb.backends.kafka.topic import faults, look, old_brokers
 from eventdb.backends.log import Corrupt
 from eventdb.backends.record import BadFrame
 
@@ -22,7 +22,7 @@ async def findings(link: Link) -> AsyncGenerator[str, None]:
     if topic is None:
         return
     if not link.address.allow_weak:
-        for fault in faults(link, topic):
+        for fault in (*faults(link, topic), *await old_brokers(link, topic.cluster)):
             yield f"topic {link.address.topic}: {fault}"
     for number in topic.cluster.replicas:
         if number not in topic.cluster.in_sync:

@@ -1,5 +1,12 @@
 """The writer of one epoch: queues records, sends one batch at a time, and believes only the expected position.
 
+What is read back after an answer that was lost is history, but nobody knows on how many copies: a broker before 3.7
+shows a record as soon as every copy that is in sync has it, be it the leader's alone, and says so only to whoever
+appended it (NOT_ENOUGH_REPLICAS_AFTER_APPEND). So what was found is kept until a later append is acknowledged: copies
+are prefixes of the leader's log, so a copy that has the later record has the earlier one too, if the leader still has
+it: which is looked at, because what is on one copy can be lost, and others may then write in its place. Where nothing
+else is to be appended, a heartbeat is.
+
 While a batch is on its way what is appended joins the next one, so a batch grows with the load. A broker answers one
 request of a connection at a time, so several batches in flight would only wait there instead of here.
 """
@@ -54,6 +61,7 @@ class KafkaWriter:
         self, link: Link, watch: Link, *, epoch: int, position: int, next_offset: int, last_time_ms: int,
         encoder: Encoder, batch_bytes: int, seal: int = UNKNOWN,
     ) -> None:  # fmt: skip
+        """`position`: after our claim, which was acknowledged, so everything below it is durable."""
         self.epoch = epoch
         self.next_offset = next_offset
         self.last_time_ms = last_time_ms
@@ -65,7 +73,10 @@ class KafkaWriter:
         self._encoder = encoder
         self._batch_bytes = batch_bytes
         self._base = position  # everything below it was read or acknowledged; it is what the next frame sent expects
+        self._durable = position  # everything below it was acknowledged, or stands before what was
+        self._found: deque[tuple[int, _Append]] = deque()  # whole records in [_durable, _base), with their positions
         self._seal = seal  # of what is history right before `_base`: the next frame sent links to it
+        self._last = position - 1  # where that stands
         self._queue: deque[_Append] = deque()  # behind a large record that is being framed in a thread
         self._staged: deque[tuple[bytes, _Append]] = deque()  # frames, at consecutive positions from _base on
         self._staged_bytes = 0
@@ -80,7 +91,7 @@ class KafkaWriter:
     @property
     def durable_end(self) -> int:
         """Everything below it is durable, and known to be."""
-        return self._base
+        return self._durable
 
     @property
     def fenced(self) -> bool:
@@ -149,7 +160,8 @@ class KafkaWriter:
     def _put(self, entry: _Append, frames: list[bytes] | None = None) -> None:
         """Stage a record's frames; each expects the position behind the one before."""
         if frames is None:
-            frames = self._encode(self._encoder, entry, self._base + len(self._staged), self._base, self._last_seal())
+            here = self._base + len(self._staged)
+            frames = self._encode(self._encoder, entry, here, self._durable, self._last_seal())
         entry.frames_left = len(frames)
         for frame in frames:
             self._staged.append((frame, entry))
@@ -162,7 +174,7 @@ class KafkaWriter:
         """The same frames, expecting the places from `position` on, each linked to the one before."""
         found: list[bytes] = []
         for frame in frames:
-            found.append(moved(frame, position + len(found), self._base, before))
+            found.append(moved(frame, position + len(found), self._durable, before))
             before = seal_of(found[-1])
         return found
 
@@ -184,8 +196,11 @@ class KafkaWriter:
         try:
             while True:
                 if not self._queue and not self._staged:
-                    self._wake.clear()
-                    await self._wake.wait()
+                    if self._found:
+                        self._put(self._heartbeat())
+                    else:
+                        self._wake.clear()
+                        await self._wake.wait()
                 await self._stage()
                 await self._deliver(self._batch())
         except (Fenced, Indeterminate) as failure:
@@ -197,6 +212,12 @@ class KafkaWriter:
         except Exception as error:
             self._fail(Indeterminate(f"the writer stopped: {error!r}"))
             raise
+
+    def _heartbeat(self) -> _Append:
+        """An append that nobody waits for; when it is acknowledged, what was found before it is durable."""
+        future: asyncio.Future[int] = self._loop.create_future()
+        future.cancel()
+        return _Append(b"", int(RecordKind.HEARTBEAT), self.next_offset, 0, self.last_time_ms, future)
 
     async def _deliver(self, frames: list[bytes]) -> None:
         """Return once the frames are history, or are to be put into smaller batches. Raises Fenced."""
@@ -210,9 +231,14 @@ class KafkaWriter:
                 await asyncio.sleep(PAUSE_S_MIN if len(frames) > 1 else PAUSE_S_MAX)
                 return
             if position == self._base:
-                self._settle(len(frames))
+                if self._last >= self._durable:
+                    await self._look_again()
+                self._take(len(frames))
+                self._settle()
                 self.trouble = ""
                 return
+            if position is not None and position < self._base:
+                raise Corrupt(f"position {self._base - 1} was shown and is gone: the log now ends at {position}")
             frames = await self._read_back(frames, position)
             if frames and position is None:
                 await asyncio.sleep(pause)
@@ -253,8 +279,8 @@ class KafkaWriter:
                 self._link.leave_leader()
             await asyncio.sleep(NEWS_S)
 
-    def _settle(self, count: int) -> None:
-        """The first `count` staged frames are durable history, at `_base` and behind it."""
+    def _take(self, count: int) -> None:
+        """The first `count` staged frames are history, from `_base` on."""
         stats = self.stats
         for _ in range(count):
             frame, entry = self._staged.popleft()
@@ -263,17 +289,27 @@ class KafkaWriter:
             stats.stored_bytes += len(frame)
             entry.frames_left -= 1
             if entry.frames_left == 0:
-                stats.records += 1
-                stats.transactions += entry.count
-                stats.body_bytes += len(entry.body)
-                if not entry.future.done():
-                    entry.future.set_result(self._base)
+                self._found.append((self._base, entry))
+            self._last = self._base
             self._base += 1
+
+    def _settle(self) -> None:
+        """What stands right before `_base` was acknowledged: all that is history is durable."""
+        self._durable = self._base
+        stats = self.stats
+        found = self._found
+        while found:
+            position, entry = found.popleft()
+            stats.records += 1
+            stats.transactions += entry.count
+            stats.body_bytes += len(entry.body)
+            if not entry.future.done():
+                entry.future.set_result(position)
 
     # -- reading back ---------------------------------------------------------------------------------------
 
     async def _read_back(self, frames: list[bytes], position: int | None) -> list[bytes]:
-        """Read what stands from `_base` on and settle what is history of it; return what has to be sent again.
+        """Read what stands from `_base` on and take what is history of it; return what has to be sent again.
 
         `position` is where the broker put the frames: not where they were to go. Raises Fenced, Corrupt.
         """
@@ -281,10 +317,14 @@ class KafkaWriter:
         base, count = self._base, len(frames)
         cursor = Cursor(self._link, base, patience_s=None)
         while True:
-            for entry in await persist(lambda: self._page(cursor), None, "read-back"):
+            try:
+                page = await persist(lambda: self._page(cursor, stop), None, "read-back")
+            except OutOfRange:
+                break
+            for entry in page:
                 if self._is_mine(entry):
                     self._base = entry.position
-                    self._settle(1)
+                    self._take(1)
                     self._seal = entry.frame.seal
                     count -= 1
                 else:
@@ -300,13 +340,24 @@ class KafkaWriter:
         self._staged = deque(zip(again, (entry for _frame, entry in self._staged), strict=True))
         return [frame for frame, _entry in list(self._staged)[:count]] if count > 0 else []
 
-    async def _page(self, cursor: Cursor) -> list[Entry]:
+    async def _look_again(self) -> None:
+        """See that what was read back stands below what was just acknowledged. Raises Corrupt if not."""
+        cursor = Cursor(self._link, self._last, patience_s=None)
+        page = await persist(lambda: self._page(cursor, self._base), None, "read-back")
+        if not page or page[0].position != self._last or page[0].frame.seal != self._seal:
+            raise Corrupt(f"position {self._last} was shown and is gone: something else stands there")
+
+    async def _page(self, cursor: Cursor, stop: int) -> list[Entry]:
+        """Raises NoAnswer; OutOfRange, unless there is something up to `stop`."""
         try:
             return await cursor.next(NEWS_S)
         except OutOfRange as error:
-            # A leader that was replaced and does not know it may hold less than was acknowledged.
+            # A leader that was replaced and does not know it may hold less than was shown. Or what was shown is lost,
+            # which the place of the next append then says.
             self._link.forget_leader()
             self.trouble = f"{error}"
+            if stop == 0:
+                raise
             raise NoAnswer(self.trouble) from None
 
     def _is_mine(self, entry: Entry) -> bool:
@@ -332,7 +383,9 @@ class KafkaWriter:
             self._failure = failure
         staged, self._staged = self._staged, deque()
         queue, self._queue = self._queue, deque()
-        for entry in dict.fromkeys((*(entry for _frame, entry in staged), *queue)):
+        found, self._found = self._found, deque()
+        pending = (*(entry for _position, entry in found), *(entry for _frame, entry in staged), *queue)
+        for entry in dict.fromkeys(pending):
             if not entry.future.done():
                 entry.future.set_exception(failure)
 
@@ -349,8 +402,11 @@ class KafkaWriter:
 
     async def _close(self) -> None:
         deadline = time.monotonic() + CLOSE_S_MAX
-        while (self._staged or self._queue) and self._failure is None and time.monotonic() < deadline:
-            last = self._queue[-1] if self._queue else self._staged[-1][1]
+        while self._failure is None and time.monotonic() < deadline:
+            pending = self._queue or [entry for _frame, entry in self._staged] or [entry for _at, entry in self._found]
+            if not pending:
+                break
+            last = pending[-1]
             if last.future.done():  # cancelled: nobody waits for it, but its record is on its way all the same
                 await asyncio.sleep(CLOSE_POLL_S)
             else:

@@ -119,6 +119,7 @@ class Node:
             try:
                 position = await asyncio.wait_for(asyncio.shield(future), 20)
                 assert done >= 0, "acknowledged behind one that was not"
+                assert position < self.partition.acknowledged, "read back, and perhaps on one copy only"
                 self.acknowledged[position] = body
             except (Fenced, Indeterminate):
                 done = -1
@@ -135,7 +136,7 @@ def check(nodes: list[Node], records: list[Record]) -> None:
         for position, body in node.acknowledged.items():
             assert position in at, f"{body!r} was acknowledged at {position} and is not there"
             assert at[position].body == body
-    bodies = [record.body for record in records if record.kind is not RecordKind.CLAIM]
+    bodies = [record.body for record in records if record.kind is not RecordKind.CLAIM and record.body]
     assert len(bodies) == len(set(bodies)), "a record is there twice"
     next_offset, epoch, time_ms = 1, 0, 0
     for record in records:

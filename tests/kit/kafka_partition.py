@@ -33,6 +33,7 @@ class Partition:
         self.rng = rng
         self.stored: list[tuple[int, int, bytes]] = []  # (first position, how many, batch)
         self.shown = 0  # the high watermark
+        self.acknowledged = 0  # what stands below it was acknowledged, or stands before what was
         self.producers = 0
         self.late: list[Callable[[], object]] = []  # requests still on their way, given up by who sent them
 
@@ -135,6 +136,8 @@ class SimulatedLink:
         first = partition.append(batch)
         partition.commit()
         said = -1 if rng.random() < self.trouble / 4 else first  # DuplicateSequenceNumber says no position
+        if said >= 0:
+            partition.acknowledged = max(partition.acknowledged, partition.end)
         return SimpleNamespace(topics=[(TOPIC, [(0, 0, said, -1, 0, [], None)])])
 
     async def cluster(self) -> Cluster:

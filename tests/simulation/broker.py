@@ -3,8 +3,12 @@
 What the backend's own code sends and reads are Kafka's real record batches. Simulated is what brokers do with them
 (Kafka's documentation on replication; KIP-98 for idempotent producers; KIP-101 for what a new leader cuts off):
 
-* a batch is appended by the leader, has its place at once, and is shown and acknowledged when two copies have it;
-* a leader that is lost may take what nobody else had with it; the next one is there after a while;
+* a batch is appended by the leader, has its place at once, and is acknowledged when all copies in sync have it, which
+  have to be two at least; a copy whose broker is gone stays in sync for a while, and holds everything up;
+* when the leader alone is left in sync, a broker before 3.7 shows what it has all the same, and answers
+  NOT_ENOUGH_REPLICAS_AFTER_APPEND; from 3.7 on it shows nothing more (KAFKA-15583);
+* a leader that is lost may take what was not shown with it; the next one, from among those in sync, is there after a
+  while;
 * a leader that was replaced and does not know it takes batches that come to nothing, and shows an older end;
 * a request whose connection is given up may still arrive; a batch sent again is answered with the place it has.
 """
@@ -54,12 +58,17 @@ class Stored:
 
 
 class Partition:
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, *, old: bool = False) -> None:
+        """`old`: brokers before 3.7."""
         self.world = world
+        self.old = old
         self.log: list[Stored] = []
         self.high_watermark = 0
+        self.copied = 0  # the end of what two copies have
         self.leader = 0  # -1: none now
         self.up = [True] * COPIES
+        self.in_sync = set(range(COPIES))
+        self.losses = [0] * COPIES
         self.replaced: dict[int, tuple[int, float]] = {}  # leaders of before: (end they show, until when)
         self.slow = 0.0
         self.lost_answers = 0.0
@@ -110,7 +119,7 @@ class Partition:
             if code:
                 answer(_answer((0, code, -1)))
             return  # it takes it, waits for copies that do not follow it any more, and forgets it
-        if sum(self.up) < 2:
+        if len(self.in_sync) < 2:
             answer(_answer((0, NOT_ENOUGH, -1)))
             return
         data = request._topics[0][1][0][1]
@@ -131,8 +140,12 @@ class Partition:
         self._acknowledge(broker, stored, answer)
 
     def _copied(self, stored: Stored) -> None:
-        """The others have it, if there are others."""
-        if stored not in self.log or self.leader < 0 or sum(self.up) < 2:
+        """Whoever is in sync has it, if none of them is gone."""
+        if stored not in self.log or self.leader < 0 or not all(self.up[broker] for broker in self.in_sync):
+            return
+        if len(self.in_sync) > 1:
+            self.copied = max(self.copied, stored.end)
+        elif not self.old:
             return
         self.high_watermark = max(self.high_watermark, stored.end)
         waiting, self._waiting = self._waiting, []
@@ -141,6 +154,11 @@ class Partition:
                 action()
             else:
                 self._waiting.append((position, action))
+
+    def _copy(self) -> None:
+        """All that the leader has is on its way to the others."""
+        if self.log:
+            self.world.after(self.delay(), self._copied, self.log[-1])
 
     def _acknowledge(self, broker: int, stored: Stored, answer: Answer) -> None:
         rng = self.world.rng
@@ -151,7 +169,8 @@ class Partition:
 
         def durable() -> None:
             if self.leader == broker and stored in self.log:
-                answer(_answer((0, 0, stored.base)))
+                enough = len(self.in_sync) > 1
+                answer(_answer((0, 0, stored.base) if enough else (0, NOT_ENOUGH_AFTER, -1)))
 
         if stored.end <= self.high_watermark:
             durable()
@@ -182,6 +201,19 @@ class Partition:
 
     # -- what happens to brokers
 
+    def lose(self, broker: int) -> None:
+        """A follower's process is gone. The leader waits for it for a while."""
+        self.up[broker] = False
+        self.losses[broker] += 1
+        self.world.after(0.02 + 0.3 * self.world.rng.random(), self._give_up, broker, self.losses[broker])
+
+    def _give_up(self, broker: int, loss: int) -> None:
+        if self.leader < 0:
+            self.world.after(0.05, self._give_up, broker, loss)
+        elif loss == self.losses[broker] and not self.up[broker] and broker != self.leader:
+            self.in_sync.discard(broker)
+            self._copy()
+
     def lose_leader(self, *, replaced: bool) -> None:
         """Nobody leads from here on. `replaced`: the leader lives and does not know it; else its process is gone."""
         rng = self.world.rng
@@ -193,27 +225,38 @@ class Partition:
         else:
             self.up[old] = False
         self.leader = -1
+        if len(self.in_sync) > 1:
+            self.in_sync.discard(old)
         behind = [stored for stored in self.log if stored.end > self.high_watermark]
         lost = rng.randint(0, len(behind))
         if lost:
             del self.log[-lost:]
 
     def elect(self) -> None:
-        candidates = [broker for broker in range(COPIES) if self.up[broker]]
-        if self.leader < 0 and len(candidates) >= 2:
+        """Somebody who is in sync leads: he has all that was ever shown."""
+        candidates = [broker for broker in sorted(self.in_sync) if self.up[broker]]
+        if self.leader < 0 and candidates and sum(self.up) >= 2:
             fresh = [broker for broker in candidates if broker not in self.replaced]
             self.leader = self.world.rng.choice(fresh or candidates)
             self.replaced.pop(self.leader, None)
-            for stored in list(self.log):
-                if stored.end > self.high_watermark:
-                    self.world.after(self.delay(), self._copied, stored)
+            for broker in range(COPIES):
+                if self.up[broker]:
+                    self.world.after(self.delay(), self._join, broker)
+            self._copy()
 
     def start(self, broker: int) -> None:
         self.up[broker] = True
         self.replaced.pop(broker, None)
         self.elect()
-        if self.leader >= 0 and self.log:
-            self.world.after(self.delay(), self._copied, self.log[-1])
+        self.world.after(self.delay(), self._join, broker)
+
+    def _join(self, broker: int) -> None:
+        """It has caught up with what the leader shows, and is in sync."""
+        if self.leader >= 0 and self.up[broker] and broker not in self.replaced:
+            self.in_sync.add(broker)
+            if self.up[self.leader] and len(self.in_sync) > 1:
+                self.copied = max(self.copied, self.high_watermark)
+            self._copy()
 
     def heal(self) -> None:
         self.slow = self.lost_answers = 0.0
@@ -298,8 +341,7 @@ class SimLink(links.Link):
 
 def cluster_of(partition: Partition) -> links.Cluster:
     brokers = {broker: links.Broker(broker, f"b{broker}", 9092, f"rack-{broker}") for broker in range(COPIES)}
-    up = tuple(broker for broker in range(COPIES) if partition.up[broker])
-    return links.Cluster(brokers, 0, 1, partition.leader, tuple(range(COPIES)), up)
+    return links.Cluster(brokers, 0, 1, partition.leader, tuple(range(COPIES)), tuple(sorted(partition.in_sync)))
 
 
 class SimKafkaLog(KafkaLog):

@@ -60,6 +60,7 @@ class WatchedLog:
     def __init__(self, cluster: Cluster, process: Process, log: Log) -> None:
         self._log = log
         self._seen = cluster.seen
+        self._partition = cluster.partition
         self._who = f"{process.name}#{process.number}"
 
     def __getattr__(self, name: str) -> Any:
@@ -91,6 +92,8 @@ class WatchedLog:
     def _acknowledged(self, found: Fingerprint, done: asyncio.Future[int]) -> None:
         if not done.cancelled() and done.exception() is None and not self._seen.complete:
             self._seen.durable.append((self._who, done.result(), found))
+            if self._partition is not None and done.result() >= self._partition.copied:
+                self._seen.wrong.append(f"acknowledged to {self._who} with one copy: {found} at {done.result()}")
 
 
 class Machine:

@@ -105,6 +105,19 @@ def ignore_expected_position() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def believe_what_is_shown() -> Iterator[None]:
+    """A writer on Kafka takes what it reads back for acknowledged."""
+    take = KafkaWriter._take
+
+    def taken(writer: KafkaWriter, count: int) -> None:
+        take(writer, count)
+        writer._settle()
+
+    with patch.object(KafkaWriter, "_take", taken):
+        yield
+
+
 @dataclass(frozen=True, slots=True)
 class Mutation:
     """`noticed`: seeds that noticed it when this was written; `seeds`: how many are tried when none of them does."""
@@ -119,6 +132,7 @@ MUTATIONS: dict[str, Mutation] = {
     "skip-promise-check": Mutation(skip_promise_check, noticed=(2, 3)),
     "acknowledge-before-quorum": Mutation(acknowledge_before_quorum, noticed=(7, 8, 14)),
     "ignore-expected-position": Mutation(ignore_expected_position, KAFKA, noticed=(1, 2)),
+    "believe-what-is-shown": Mutation(believe_what_is_shown, KAFKA, noticed=(46, 52, 96)),
     "serve-past-the-lease": Mutation(serve_past_the_lease, noticed=(7, 26, 33)),
     "skip-adoption": Mutation(skip_adoption, noticed=(8, 9, 11)),
     "read-fenced-records": Mutation(read_fenced_records, noticed=(442, 546, 550)),

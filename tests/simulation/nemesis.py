@@ -86,7 +86,7 @@ class Nemesis:
         if cluster.partition is not None:
             self._accidents = [a for a in self._accidents if a not in zones and a != self.split]
             self._accidents += [self.lose_broker, self.lose_leader, self.replace_leader, self.slow_brokers]
-            self._accidents += [self.lose_answers, self.lose_answers, self.two_brokers]
+            self._accidents += [self.lose_answers, self.lose_answers, self.two_brokers, self.leader_alone]
         elif profile.liar >= 0:
             self._accidents += [self.power_cut] * 3
         else:
@@ -288,7 +288,7 @@ class Nemesis:
             await self._for(0.2, 1.5)
             partition.elect()
         else:
-            partition.up[broker] = False
+            partition.lose(broker)
         await self._for(0.1, 2.0)
         partition.start(broker)
         self.world.note(f"broker {broker} is back, broker {partition.leader} leads")
@@ -301,6 +301,13 @@ class Nemesis:
         one, other = self.rng.sample(range(COPIES), 2)
         self.world.create_task(self._lose(one))
         await self._lose(other)
+
+    async def leader_alone(self) -> None:
+        """All followers are lost, one soon after the other: what is on its way then is the leader's alone."""
+        followers = [broker for broker in range(COPIES) if broker != self.partition.leader]
+        self.world.create_task(self._lose(followers[0]))
+        await self._for(0.0, 0.3)
+        await self._lose(followers[1])
 
     async def replace_leader(self) -> None:
         """The leader is replaced, and does not know it for a while."""

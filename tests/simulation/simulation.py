@@ -103,7 +103,7 @@ class Run:
             world,
             machines=3,
             segment_bytes=rng.choice((1500, 6000, 1 << 20)),
-            partition=Partition(world) if log == KAFKA else None,
+            partition=Partition(world, old=rng.random() < 0.4) if log == KAFKA else None,
         )
         self.profile: Profile = draw_profile(rng, self.cluster)
         self.nemesis = Nemesis(self.cluster, self.profile, rng)
