@@ -20,6 +20,8 @@ from eventdb.engine.client import LEASELESS
 from eventdb.engine.engine import Engine
 from eventdb.node.succession import TURN_SECONDS, Ground, Standing
 from eventdb.node.tenure import ALONE_SECONDS, Tenure
+from eventdb.pipeline.appending import Appending
+from eventdb.pipeline.outbox import Batch
 from tests.kit.harness import Local
 
 LEASE_MS = 500
@@ -117,6 +119,43 @@ async def test_heartbeats_keep_the_lease_and_nothing_is_stalled() -> None:
         assert site.ask("DBSIZE") == b":0\r\n"
     assert len(await site.records()) >= 40 / 4 * (BEATS - 1), "it has not appended often enough"
     assert not any(statement.resumed for statement in await site.statements())
+
+
+async def test_a_lease_runs_from_when_its_append_was_sent() -> None:
+    """Not from when it was durable: a follower counts from what it hears, which may be the moment of sending."""
+    site = Site()
+    site.writer = await site.log.claim("me")
+    site.tenure = Tenure(site.engine, site.writer, LEASE_MS, site.clock, site.failures.append)
+    appending = Appending(site.failures.append, site.clock)
+    appending.commit, appending.writer, appending.on_durable = site.engine.commit, site.writer, site.tenure.durable
+
+    async def lease_after(send: Callable[[], object]) -> float:
+        """How long the lease of an append is that takes 0.2 s, seen from its sending."""
+        sent = site.clock()
+        site.writer.hold()
+        send()
+        await settle()
+        site.clock.jump(0.2)
+        site.writer.release()
+        site.writer.hold()  # heartbeats that follow by themselves
+        await settle()
+        return site.engine.lease_until - sent
+
+    def batch() -> None:
+        made = Batch(1)
+        made.count, made.chunks = 1, [b"*1\r\n", b"$1\r\nx\r\n"]
+        site.engine.commit.pending.append(made)
+        appending.append(made)
+
+    begun: list[asyncio.Future[None]] = []
+    lease = pytest.approx(LEASE_MS / 1000)
+    assert await lease_after(lambda: begun.append(asyncio.ensure_future(site.tenure.begin((FOLLOWER,))))) == lease
+    assert begun[0].done(), "the first word of a tenure"
+    assert await lease_after(site.tenure._beat) == lease, "a heartbeat"
+    assert await lease_after(batch) == lease, "a batch"
+    site.clock.jump(LEASE_MS / 1000)
+    assert await lease_after(lambda: site.ask("GET", "k")) == lease, "the word that takes it up again"
+    assert site.failures == []
 
 
 async def test_a_process_that_was_stopped_longer_than_its_lease_answers_nothing_before_the_log_confirms_it() -> None:

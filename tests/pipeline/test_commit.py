@@ -96,6 +96,38 @@ def test_a_read_of_a_dirty_key_from_another_client_waits(read: tuple[str, ...], 
     assert node.received(b) == answer + b"+PONG\r\n"
 
 
+@pytest.mark.parametrize(
+    ("write", "changed"),
+    [
+        ("MSET a 1 b 2", "a b"),
+        ("MSETNX new 1 other 2", "new other"),
+        ("DEL a b", "a b"),
+        ("UNLINK a b", "a b"),
+        ("RENAME a b", "a b"),
+        ("RENAMENX a new", "a new"),
+        ("COPY a b REPLACE", "b"),
+        ("SMOVE set set2 m", "set set2"),
+        ("LMOVE list list2 LEFT LEFT", "list list2"),
+        ("RPOPLPUSH list list2", "list list2"),
+        ("SINTERSTORE b set", "b"),
+        ("ZUNIONSTORE b 1 zset", "b"),
+    ],
+)
+def test_every_key_of_a_write_is_dirty(write: str, changed: str) -> None:
+    for key in changed.split():
+        node = Stalled()
+        writer, reader = node.connect(), node.connect()
+        for before in ("MSET a x b y", "SADD set m n", "RPUSH list m n", "ZADD zset 1 m"):
+            node.send(writer, *before.split())
+            node.confirm()
+        node.received(writer)
+        assert node.send(writer, *write.split()) == b""
+        assert node.send(reader, "EXISTS", key) == b"", f"{key} is told of before it is durable"
+        assert node.send(node.connect(), "EXISTS", "clean") == b":0\r\n"
+        node.confirm()
+        assert node.received(reader) in (b":0\r\n", b":1\r\n")
+
+
 def test_reads_of_clean_keys_do_not_wait() -> None:
     node = Stalled()
     a, b = node.connect(), node.connect()
