@@ -178,13 +178,19 @@ def is_new(found: Sequence[Facts]) -> bool:
 
 
 def create(found: Sequence[Facts]) -> None:
-    """Give every zone its identity. The first zone decides between two that create at once. Raises Unavailable."""
+    """Give every zone its identity. The first zone decides between two that create at once.
+
+    Who finds it made for another number of zones makes none of the others: they would belong to nobody's log. Raises
+    BadLogURL, Unavailable.
+    """
     log_id = identities.new_log_id()
     for facts in found:
         place = facts.place
         try:
             if not identities.create(place.ops, place.directory, Identity(log_id, place.index, len(found))):
-                there = identities.load(place.ops, place.directory)
+                there = facts.identity = identities.load(place.ops, place.directory)
+                if place.index == 0:
+                    refuse_mixture(found)
                 if there is None or (place.index and there.log_id != log_id):
                     raise Unavailable(f"{place.name}: another log is being created here; try again")
                 log_id = there.log_id

@@ -6,6 +6,8 @@ import argparse
 import sys
 import time
 
+import pytest
+
 from tests.simulation import mutations
 from tests.simulation.simulation import FILES, KAFKA, Result, simulate
 
@@ -48,9 +50,13 @@ def one(seed: int, log: str) -> int:
 
 
 def noticed(name: str) -> int:
-    """Break a rule and run seeds until one notices."""
+    """Break a rule and run seeds until one notices; or the plain test that is said to."""
     mutation = mutations.MUTATIONS[name]
     with mutations.applied(name):
+        if mutation.test:
+            code = pytest.main(["-q", "-x", "-p", "no:cacheprovider", mutation.test])
+            print(f"{name}: {mutation.test} {'notices it' if code == pytest.ExitCode.TESTS_FAILED else 'lets it pass'}")
+            return 0 if code == pytest.ExitCode.TESTS_FAILED else 1
         for count, seed in enumerate((*mutation.noticed, *range(1, mutation.seeds + 1)), 1):
             result = simulate(seed, log=mutation.backend)
             if result.wrong:

@@ -137,7 +137,10 @@ class Partition:
         stored.data = struct.pack(">q", stored.base) + data[8:]  # the checksum does not cover the place
         self.log.append(stored)
         self.world.after(self.delay(), self._copied, stored)
-        self._acknowledge(broker, stored, answer)
+        if request.required_acks == 1:
+            answer(_answer((0, 0, stored.base)))
+        else:
+            self._acknowledge(broker, stored, answer)
 
     def _copied(self, stored: Stored) -> None:
         """Whoever is in sync has it, if none of them is gone."""
@@ -347,8 +350,8 @@ def cluster_of(partition: Partition) -> links.Cluster:
 class SimKafkaLog(KafkaLog):
     """The real log over the simulated partition."""
 
-    def __init__(self, process: Process, partition: Partition) -> None:
-        super().__init__(URL, payload_bytes_max=4000)
+    def __init__(self, process: Process, partition: Partition, payload_bytes: int) -> None:
+        super().__init__(URL, payload_bytes_max=payload_bytes)
         self._process = process
         self._partition = partition
 

@@ -14,7 +14,7 @@ import hiredis
 
 from eventdb.keyspace.events import encode_event
 from tests.simulation.cluster import Cluster, Machine
-from tests.simulation.linearizable import Operation, Step
+from tests.simulation.linearizable import UNTOLD, Operation, Step
 
 # What a node says when it has certainly not run a command.
 NOT_RUN = ("READONLY", "LOADING", "MASTERDOWN", "EXECABORT", "MOVED", "CLUSTERDOWN")
@@ -134,8 +134,10 @@ class Client:
     # -- at the primary
 
     def _token(self) -> bytes:
+        """One in 20 is large, so that some records are cut into fragments."""
         self.count += 1
-        return f"{self.name}.{self.count};".encode()
+        large = self.rng.randbytes(self.rng.randint(200, 700)).hex() if self.rng.random() < 0.05 else ""
+        return f"{self.name}.{self.count}{large};".encode()
 
     def _step(self, key: bytes) -> Step:
         if self.rng.random() < self.reads:
@@ -150,14 +152,23 @@ class Client:
         """One operation at the believed primary; False when it was not run."""
         rng = self.rng
         block = rng.random()
-        if block < 0.8:
+        several = b""  # the command that has several keys
+        if self.reads < 1 and rng.random() < 0.15:
+            several = rng.choice((b"MSET", b"MSET", b"DEL", b"UNLINK"))
+            keys = rng.sample(STRINGS, 2)
+            plan = {key: (("set", self._token()) if several == b"MSET" else ("del", b""),) for key in keys}
+        elif block < 0.8:
             key = rng.choice(STRINGS + COUNTERS)
             plan = {key: (self._step(key),)}
         else:
             keys = rng.sample(STRINGS + COUNTERS, rng.choice((1, 2)))
             plan = {key: tuple(self._step(key) for _ in range(rng.choice((1, 2)))) for key in keys}
         single = block < 0.6
-        commands = [_command(key, step) for key, steps in plan.items() for step in steps]
+        if several:
+            words = [word for key, steps in plan.items() for word in (key, *(value for _name, value in steps if value))]
+            commands = [[several, *words]]
+        else:
+            commands = [_command(key, step) for key, steps in plan.items() for step in steps]
         if not single:
             commands = [[b"MULTI"], [b"ROLE"], *commands, [b"EXEC"]]
         try:
@@ -205,6 +216,8 @@ class Client:
             if isinstance(result, hiredis.ReplyError):
                 history.wrong.append(f"an error nobody expects: {result}")
                 return False
+        if len(operations) > len(results):  # one command of several keys has one result
+            results = [result if operations[0].steps[0][0] == "set" else UNTOLD for result in results * len(operations)]
         for operation in operations:
             count = len(operation.steps)
             operation.results = tuple(results[:count])

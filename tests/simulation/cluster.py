@@ -21,7 +21,7 @@ from tests.simulation.ops import SimOps, ZoneState
 from tests.simulation.threads import SimRuntime
 from tests.simulation.world import Process, World
 
-URL = "quorum:/sim/zone-a,/sim/zone-b,/sim/zone-c"
+URL = "quorum:/sim"
 Fingerprint = tuple[int, int, int, int, int]  # epoch, kind, first offset, count, CRC32 of the body
 
 
@@ -161,15 +161,18 @@ class Cluster:
     """`partition`: the log is this one, not quorum files."""
 
     def __init__(
-        self, world: World, *, machines: int, segment_bytes: int, partition: Partition | None, lease_ms: int = 500
-    ) -> None:
+        self, world: World, *, machines: int, zones: int, segment_bytes: int, payload_bytes: int,
+        partition: Partition | None, lease_ms: int = 500,
+    ) -> None:  # fmt: skip
         self.world = world
         self.partition = partition
         self.network = Network(world)
-        self.zones = [ZoneState(world, index, f"/sim/zone-{letter}") for index, letter in enumerate("abc")]
+        self.zones = [ZoneState(world, index, f"/sim/zone-{letter}") for index, letter in enumerate("abcde"[:zones])]
+        self.url = f"{URL}?zones={zones}"
         self.seen = Seen()
         self.runtimes: dict[Process, SimRuntime] = {}
         self.segment_bytes = segment_bytes
+        self.payload_bytes = payload_bytes
         self.lease_ms = lease_ms
         self.commit_timeout_ms = 1000
         self.machine_id = ""
@@ -179,11 +182,11 @@ class Cluster:
         process = self.world.current
         assert process is not None
         if self.partition is not None:
-            return WatchedLog(self, process, SimKafkaLog(process, self.partition))  # type: ignore[return-value]
+            return WatchedLog(self, process, SimKafkaLog(process, self.partition, self.payload_bytes))  # type: ignore[return-value]
         log = QuorumLog(
-            URL,
+            self.url,
             segment_bytes=self.segment_bytes,
-            payload_bytes_max=4000,
+            payload_bytes_max=self.payload_bytes,
             ops_of=lambda index: SimOps(process, self.zones[index]),
             runtime=self.runtimes[process],
         )

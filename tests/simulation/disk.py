@@ -6,6 +6,9 @@ The model is harsher than common file systems, and no more than POSIX promises. 
 * of the changes of a directory's names since its last sync a first part is there: names change in order, but a synced
   file whose name was not synced may have none;
 * after a sync that failed, what it should have written is still shown but never reaches the disk (as Linux does it).
+
+The zone's directory may also be changed from outside: files bear other change times (chmod, chown, a hard link), an
+older copy of the directory stands in its place, or none.
 """
 
 from __future__ import annotations
@@ -107,6 +110,7 @@ class Disk:
 
     def __init__(self, root: str, now_ns: Callable[[], int]) -> None:
         self._now_ns = now_ns
+        self._zone = root
         self._number = 10
         self._last_ns = 0
         self.powered = 0  # times it was switched on: files that were open before are gone
@@ -231,6 +235,32 @@ class Disk:
             todo.extend(inode.durable_names.values())
             todo.extend(made for changes in inode.unsynced_names for _name, made in changes if made is not None)
         return [found[number] for number in sorted(found)]
+
+    def touch(self) -> None:
+        """All files bear other change times."""
+        for inode in self.every():
+            inode.changed_ns = self._stamp()
+
+    def backup(self) -> Inode | None:
+        """A copy of the zone's directory as it is shown now; None while there is none."""
+        try:
+            return self._copy(self._find(self._zone))
+        except OSError:
+            return None
+
+    def replace_zone(self, backup: Inode | None) -> None:
+        """A copy of the backup takes the directory's place; who has files open has those of before."""
+        parent, name = self._parent(self._zone)
+        parent.rename((name, self._copy(backup) if backup is not None else None))
+        parent.sync()
+
+    def _copy(self, inode: Inode) -> Inode:
+        made = self._inode(directory=inode.directory)
+        made.data = bytearray(inode.data)
+        made.durable = bytearray(inode.data)
+        made.names = {name: self._copy(found) for name, found in inode.names.items()}
+        made.durable_names = dict(made.names)
+        return made
 
     def cut_power(self, rng: random.Random) -> None:
         for inode in self.every():

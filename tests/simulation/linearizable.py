@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 INFINITY = float("inf")
 TRIES_MAX = 2_000_000
 
-Step = tuple[str, bytes]  # ("set", value), ("append", value), ("incr", b""), ("get", b"")
+Step = tuple[str, bytes]  # ("set", value), ("append", value), ("incr", b""), ("get", b""), ("del", b"")
 State = bytes | None
+UNTOLD = object()  # in place of a result: it took effect, and what it was for this key was not said
 
 
 class TooHard(Exception):  # noqa: N818
@@ -52,6 +53,8 @@ def step_of(state: State, step: Step) -> tuple[State, object]:
         return state, state
     if name == "set":
         return value, b"OK"
+    if name == "del":
+        return None, UNTOLD
     if name == "append":
         after = (state or b"") + value
         return after, len(after)
@@ -65,7 +68,7 @@ def run(state: State, operation: Operation) -> tuple[State, bool]:
     told = operation.results
     for index, step in enumerate(operation.steps):
         state, result = step_of(state, step)
-        if told is not None and told[index] != result:
+        if told is not None and told[index] is not UNTOLD and told[index] != result:
             return state, False
     return state, True
 

@@ -1,142 +1,180 @@
-"""The protocol broken on purpose, one rule at a time. Only tests use this: the simulation has to notice each."""
+"""The protocol broken on purpose, one rule at a time: each has to be noticed, by the simulation or by a plain test.
+
+`MUTATIONS` holds one for each rule of the log contract, of zones and of Kafka, and of leases. What breaks a rule stands
+in `mutations_zones.py` and `mutations_kafka.py`.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from unittest.mock import patch
 
-from eventdb.backends.kafka import KafkaWriter
-from eventdb.backends.quorum import claim, view
-from eventdb.backends.quorum.claim import Facts
-from eventdb.backends.quorum.files import FileOps
-from eventdb.backends.quorum.promise import Promise
-from eventdb.backends.quorum.recovery import Worth
-from eventdb.backends.quorum.segment import Segment
-from eventdb.backends.quorum.window import Quorum
-from eventdb.node.succession import Standing
-from eventdb.node.tenure import Tenure
+from tests.simulation import mutations_kafka as kafka
+from tests.simulation import mutations_zones as zones
 from tests.simulation.simulation import FILES, KAFKA
 
-
-@contextlib.contextmanager
-def skip_promise_check() -> Iterator[None]:
-    """A zone counts an append although a later claim has taken the zone."""
-
-    def holds(promise: Promise, ops: FileOps) -> bool:
-        return True
-
-    with patch.object(Promise, "holds", holds):
-        yield
-
-
-@contextlib.contextmanager
-def acknowledge_before_quorum() -> Iterator[None]:
-    """One zone is enough."""
-    mark = Quorum.mark
-
-    def marked(quorum: Quorum, zone: int, end: int) -> bool:
-        majority, quorum.majority = quorum.majority, 1
-        try:
-            return mark(quorum, zone, end)
-        finally:
-            quorum.majority = majority
-
-    with patch.object(Quorum, "mark", marked):
-        yield
-
-
-@contextlib.contextmanager
-def serve_past_the_lease() -> Iterator[None]:
-    """A primary answers reads although its lease has lapsed."""
-    with patch.object(Tenure, "_lapse", lambda tenure: None):
-        yield
-
-
-@contextlib.contextmanager
-def skip_adoption() -> Iterator[None]:
-    """A claim goes on behind any tail, not behind the best one, and does not look at what is known to be durable."""
-
-    def worst(found: Sequence[Facts]) -> Facts | None:
-        counting = [facts for facts in found if facts.worth is Worth.COUNT and facts.tail is not None]
-        return min(counting, key=lambda facts: facts.tail.rank if facts.tail is not None else (0, 0), default=None)
-
-    with patch.object(claim, "_best", worst), patch.object(claim, "_floor", lambda found: 0):
-        yield
-
-
-@contextlib.contextmanager
-def read_fenced_records() -> Iterator[None]:
-    """What a fenced writer adds to its segment behind the first position of a later epoch counts as history."""
-
-    def every(segments: list[Segment]) -> list[Segment]:
-        history: list[Segment] = []
-        for segment in segments:
-            if history and segment.first <= history[-1].first:
-                continue
-            if history:
-                last = history[-1]
-                history[-1] = Segment(last.path, last.first, last.epoch, segment.first)
-            history.append(segment)
-        return history
-
-    with patch.object(view, "effective", every):
-        yield
-
-
-@contextlib.contextmanager
-def answer_at_once() -> Iterator[None]:
-    """A claimant answers although somebody may still hold a lease."""
-    with patch.object(Standing, "wait_s", lambda standing: 0.0):
-        yield
-
-
-@contextlib.contextmanager
-def ignore_expected_position() -> Iterator[None]:
-    """A writer on Kafka acknowledges wherever the broker has put its records."""
-    send = KafkaWriter._send
-
-    async def sent(writer: KafkaWriter, frames: list[bytes]) -> int | None:
-        position = await send(writer, frames)
-        return position if position is None else writer._base
-
-    with patch.object(KafkaWriter, "_send", sent):
-        yield
-
-
-@contextlib.contextmanager
-def believe_what_is_shown() -> Iterator[None]:
-    """A writer on Kafka takes what it reads back for acknowledged."""
-    take = KafkaWriter._take
-
-    def taken(writer: KafkaWriter, count: int) -> None:
-        take(writer, count)
-        writer._settle()
-
-    with patch.object(KafkaWriter, "_take", taken):
-        yield
+PLAIN = "tests/backends/"
+LEASE = "tests/cluster/test_lease.py::test_a_"
 
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
-    """`noticed`: seeds that noticed it when this was written; `seeds`: how many are tried when none of them does."""
+    """`noticed`: seeds that noticed it when this was written; `seeds`: how many are tried when none of them does.
 
+    `test`: a test that notices it, where what the simulation does to the world cannot show it.
+    """
+
+    rule: str
     broken: Callable[[], contextlib.AbstractContextManager[None]]
     backend: str = FILES
     noticed: tuple[int, ...] = ()
     seeds: int = 150
+    test: str = ""
 
 
 MUTATIONS: dict[str, Mutation] = {
-    "skip-promise-check": Mutation(skip_promise_check, noticed=(2, 3)),
-    "acknowledge-before-quorum": Mutation(acknowledge_before_quorum, noticed=(7, 8, 14)),
-    "ignore-expected-position": Mutation(ignore_expected_position, KAFKA, noticed=(1, 2)),
-    "believe-what-is-shown": Mutation(believe_what_is_shown, KAFKA, noticed=(46, 52, 96)),
-    "serve-past-the-lease": Mutation(serve_past_the_lease, noticed=(7, 26, 33)),
-    "skip-adoption": Mutation(skip_adoption, noticed=(8, 9, 11)),
-    "read-fenced-records": Mutation(read_fenced_records, noticed=(442, 546, 550)),
-    "answer-at-once": Mutation(answer_at_once, noticed=(978, 1011, 1023)),
+    # -- what durable means
+    "acknowledge-before-quorum": Mutation(
+        "durable: in a majority of zones", zones.acknowledge_before_quorum, noticed=(23, 44)
+    ),
+    "write-without-sync": Mutation("durable: written and synced", zones.write_without_sync, noticed=(12,)),
+    "vote-for-what-is-on-its-way": Mutation(
+        "a zone votes for what it has synced",
+        zones.vote_for_what_is_on_its_way,
+        test=PLAIN + "test_quorum_rules.py::test_a_zone_votes_for_what_it_has_written_and_no_more",
+    ),
+    "try-a-failed-sync-again": Mutation(
+        "after a sync error the tail is not trusted",
+        zones.try_a_failed_sync_again,
+        test=PLAIN
+        + "test_quorum_zone_faults.py::test_after_a_failed_sync_the_tail_of_the_segment_is_not_trusted_again",
+    ),
+    "trust-the-page-cache": Mutation(
+        "a claim writes again what may be in the cache alone",
+        zones.trust_the_page_cache,
+        test=PLAIN + "test_quorum_replaced.py::test_a_claim_writes_the_tail_again_in_its_own_source_too",
+    ),
+    "hint-ahead": Mutation(
+        "a hint is never ahead of the truth",
+        zones.hint_ahead,
+        test=PLAIN + "test_quorum_rules.py::test_a_longer_tail_of_a_fenced_writer_is_not_adopted",
+    ),
+    "prove-without-promise": Mutation(
+        "a reader proves nothing under a higher promise",
+        zones.prove_without_promise,
+        test=PLAIN + "test_quorum_rules.py::test_what_was_written_under_a_higher_promise_is_not_shown",
+    ),
+    "prove-by-one-zone": Mutation(
+        "a reader believes a majority",
+        zones.prove_by_one_zone,
+        test=PLAIN + "test_quorum_rules.py::test_what_was_written_under_a_higher_promise_is_not_shown",
+    ),
+    # -- fencing
+    "skip-promise-check": Mutation(
+        "an append counts only while its promise stands", zones.skip_promise_check, noticed=(1,)
+    ),
+    "check-before-the-write": Mutation(
+        "the promise is looked at after the sync",
+        zones.check_before_the_write,
+        test=PLAIN + "test_quorum_zone_faults.py::test_a_writer_stalled_across_a_claim_never_acknowledges_again",
+    ),
+    "share-a-promise": Mutation(
+        "one claimant owns an epoch in a zone",
+        zones.share_a_promise,
+        test=PLAIN + "test_quorum_history.py::test_a_promise_is_made_once_and_fences_lower_ones",
+    ),
+    "claim-a-minority": Mutation(
+        "a claim needs promises of a majority",
+        zones.claim_a_minority,
+        test=PLAIN + "test_recovery_table.py::test_pictures",
+    ),
+    "read-before-the-promise": Mutation(
+        "tails are read after the promise",
+        zones.read_before_the_promise,
+        test=PLAIN + "test_quorum_rules.py::test_a_claim_reads_the_end_of_a_zone_after_it_has_fenced_its_writer",
+    ),
+    "skip-adoption": Mutation("the best tail is adopted", zones.skip_adoption, noticed=(12,)),
+    "adopt-the-longest": Mutation(
+        "a later epoch's tail is better than a longer one",
+        zones.adopt_the_longest,
+        test=PLAIN + "test_quorum_rules.py::test_a_longer_tail_of_a_fenced_writer_is_not_adopted",
+    ),
+    "durable-before-the-claim": Mutation(
+        "nothing is durable before the claim record",
+        zones.durable_before_the_claim,
+        test=PLAIN + "test_quorum_rules.py::test_what_was_adopted_is_durable_with_the_claim_record_and_not_before",
+    ),
+    "read-fenced-records": Mutation("what a fenced writer adds is ignored", zones.read_fenced_records, noticed=(26,)),
+    # -- zones that forgot
+    "vote-while-rebuilt": Mutation(
+        "a zone counts again when it is complete",
+        zones.vote_while_rebuilt,
+        test=PLAIN + "test_quorum_rules.py::test_a_zone_that_is_rebuilt_has_no_vote_until_it_is_a_member",
+    ),
+    "keep-the-votes-of-a-blank-zone": Mutation(
+        "a zone that forgot has no vote",
+        zones.keep_the_votes_of_a_blank_zone,
+        test=PLAIN + "test_quorum_rules.py::test_a_zone_that_is_rebuilt_has_no_vote_until_it_is_a_member",
+    ),
+    "believe-an-older-copy": Mutation(
+        "an older copy of a zone does not count",
+        zones.believe_an_older_copy,
+        test=PLAIN + "test_quorum_replaced.py::test_a_vote_is_never_for_more_than_the_zone_holds",
+    ),
+    "mix-two-logs": Mutation(
+        "zones of two logs, or of another number, are refused",
+        zones.mix_two_logs,
+        test=PLAIN + "test_quorum_history.py::test_a_directory_of_another_log_is_refused",
+    ),
+    # -- records
+    "join-what-was-fenced": Mutation(
+        "a record in fragments is applied when it is whole",
+        zones.join_what_was_fenced,
+        test=PLAIN + "test_kafka_history.py::test_what_was_acknowledged_is_history_once_for_every_reader",
+    ),
+    "skip-what-is-damaged": Mutation(
+        "a reader never skips",
+        zones.skip_what_is_damaged,
+        test=PLAIN + "test_quorum_history.py::test_a_frame_damaged_in_every_zone_stops_the_reader_with_its_place",
+    ),
+    # -- Kafka
+    "ignore-expected-position": Mutation(
+        "OK means the expected position", kafka.ignore_expected_position, KAFKA, noticed=(1, 2)
+    ),
+    "believe-what-is-shown": Mutation(
+        "what is shown may be on one copy", kafka.believe_what_is_shown, KAFKA, noticed=(22, 27)
+    ),
+    "ask-one-copy": Mutation("acks=all", kafka.ask_one_copy, KAFKA, noticed=(1, 2)),
+    "every-claim-wins": Mutation(
+        "the first claim of an epoch wins",
+        kafka.every_claim_wins,
+        KAFKA,
+        test=PLAIN + "test_kafka_history.py::test_the_first_claim_wins_and_the_second_is_void",
+    ),
+    "take-moved-records": Mutation(
+        "a record is history where it was expected",
+        kafka.take_moved_records,
+        KAFKA,
+        test=PLAIN + "test_kafka_history.py::test_a_record_sent_twice_is_history_once",
+    ),
+    "claim-without-reading": Mutation(
+        "a claimant reads to its own claim",
+        kafka.claim_without_reading,
+        KAFKA,
+        test=PLAIN + "test_kafka_history.py::test_what_was_acknowledged_is_history_once_for_every_reader",
+    ),
+    # -- leases
+    "serve-past-the-lease": Mutation(
+        "no read is answered past the lease",
+        zones.serve_past_the_lease,
+        test=LEASE + "process_that_was_stopped_longer_than_its_lease_answers_nothing_before_the_log_confirms_it",
+    ),
+    "answer-at-once": Mutation(
+        "a claimant waits for the lease of another",
+        zones.answer_at_once,
+        test=LEASE + "claimant_waits_for_the_leases_that_began_behind_its_back",
+    ),
 }
 
 

@@ -2,20 +2,24 @@
 
 Accidents that only keep somebody from being reached or heard may happen to all at once; the log then waits. What makes
 a zone forget (a sync that lied, and a power cut after it) may happen to one zone: that is what three zones promise. So
-a world with a liar has its zone accidents in that one zone only.
+a world with a liar has its zone accidents in that one zone only, and there the whole directory may be replaced by an
+older copy, or be gone.
 """
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from eventdb.backends import LogError, RecordKind
 from eventdb.cluster.lease import MARGIN, Role
 from eventdb.protocol.replies import ReplyError
 from tests.simulation.broker import COPIES, Partition
 from tests.simulation.cluster import Cluster, Machine, choose
 from tests.simulation.ops import ZoneState
+from tests.simulation.world import Process
 
 # A lease and the silence after it are measured on two clocks; together they may differ by MARGIN.
 DRIFT = MARGIN * 0.45
@@ -38,8 +42,8 @@ def draw_profile(rng: random.Random, cluster: Cluster) -> Profile:
     profile = Profile(accidents=rng.randint(2, 9))
     if chance < 0.08:
         profile.name, profile.accidents = "calm", 0
-    elif chance < 0.33 and cluster.partition is None:
-        profile.name, profile.liar = "liar", rng.randrange(3)
+    elif chance < 0.33 and len(cluster.zones) > 1:
+        profile.name, profile.liar = "liar", rng.randrange(len(cluster.zones))
     elif chance < 0.50:
         profile.name, profile.stale_reads = "wild clocks", True
     for machine in cluster.machines:
@@ -61,6 +65,7 @@ class Nemesis:
         self.rng = rng
         self.counts: dict[str, int] = {}
         zones = [self.slow_zone, self.failing_zone, self.full_zone, self.zone_down, self.power_cut, self.cut_from_zone]
+        zones += [self.touch]
         self._accidents: list[Callable[[], Awaitable[None]]] = [
             self.kill,
             self.kill,
@@ -88,9 +93,9 @@ class Nemesis:
             self._accidents += [self.lose_broker, self.lose_leader, self.replace_leader, self.slow_brokers]
             self._accidents += [self.lose_answers, self.lose_answers, self.two_brokers, self.leader_alone]
         elif profile.liar >= 0:
-            self._accidents += [self.power_cut] * 3
+            self._accidents += [self.power_cut, self.power_cut, self.older_copy, self.older_copy, self.wiped]
         else:
-            self._accidents += [self.dark]
+            self._accidents += [self.dark, self.failing_syncs, self.long_tail]
 
     async def run(self, seconds: float) -> None:
         """Let things happen for so long; they may overlap. At the end everything is as good as new."""
@@ -269,6 +274,86 @@ class Nemesis:
             await self._for(0.0, 0.5)
             if not machine.up:
                 machine.start()
+
+    async def touch(self) -> None:
+        """chmod -R, chown -R, cp -al: over one zone or all of them."""
+        zones = self.cluster.zones
+        for zone in zones if self.rng.random() < 0.5 else [self.rng.choice(zones)]:
+            self.world.note(f"zone {zone.index}: its files bear other change times")
+            zone.disk.touch()
+            await self._for(0.0, 0.02)
+
+    async def older_copy(self) -> None:
+        zone = self.rng.choice(self.zones())
+        backup = zone.disk.backup()
+        await self._for(0.05, 1.5)
+        self.world.note(f"zone {zone.index} is an older copy")
+        zone.disk.replace_zone(backup)
+
+    async def wiped(self) -> None:
+        zone = self.rng.choice(self.zones())
+        self.world.note(f"zone {zone.index} is gone")
+        zone.disk.replace_zone(None)
+
+    async def failing_syncs(self) -> None:
+        """No sync succeeds, the writer dies, the page cache shows what is on no disk; later the power is cut."""
+        rng, zones = self.rng, self.cluster.zones
+        self.world.note("syncs fail everywhere")
+        for zone in zones:
+            zone.sync_error = 1.0
+        await self._for(0.05, 0.4)
+        self.world.create_task(self._kill(self._machine(primary=True)))
+        await self._for(0.0, 0.1)
+        for zone in zones:
+            zone.sync_error = 0.0
+        await self._for(0.2, 2.0)
+        if rng.random() < 0.7:
+            await self.dark()
+
+    async def long_tail(self) -> None:
+        """A writer that reaches a minority goes on there and dies; the zones with its tail are away for a later epoch.
+
+        Then they are back, others are away, and somebody claims: the longest tail is not the one to adopt.
+        """
+        cluster, rng = self.cluster, self.rng
+        few = len(cluster.zones) // 2
+        if not few:
+            return
+        order = rng.sample(cluster.zones, len(cluster.zones))
+        near, out, process = order[:few], order[few : 2 * few], cluster.visitor("x")
+        self.world.note(f"a stray writer is left with zones {[zone.index for zone in near]}")
+        process.spawn(self._stray(process, near))
+        await self._for(0.1, 0.6)
+        process.kill()
+        for zone in near:
+            zone.down = True
+        await self._for(0.8, 1.8)
+        self.world.note(f"zones {[zone.index for zone in near]} are back, {[zone.index for zone in out]} are not there")
+        for machine in cluster.machines:
+            machine.kill()
+        for zone in cluster.zones:
+            zone.down = zone in out
+            zone.cut.pop(process.name, None)
+        for machine in cluster.machines:
+            await self._for(0.0, 0.2)
+            if not machine.up:
+                machine.start()
+        await self._for(0.2, 1.5)
+        for zone in out:
+            zone.down = False
+
+    async def _stray(self, process: Process, near: list[ZoneState]) -> None:
+        try:
+            writer = await self.cluster.open_log().claim("stray")
+        except LogError:
+            return
+        for zone in self.cluster.zones:
+            if zone not in near:
+                zone.cut[process.name] = "hang"
+        for _ in range(self.rng.randint(2, 12)):
+            offset, time_ms = writer.next_offset, writer.last_time_ms
+            writer.append(b"", first_offset=offset, count=0, time_ms=time_ms, kind=RecordKind.HEARTBEAT)
+        await asyncio.sleep(10)
 
     # -- brokers
 

@@ -102,6 +102,8 @@ class Run:
         self.cluster = Cluster(
             world,
             machines=3,
+            zones=rng.choice((1, 3, 3, 3, 3, 3, 3, 5)) if log == FILES else 0,
+            payload_bytes=rng.choice((500, 4000)),
             segment_bytes=rng.choice((1500, 6000, 1 << 20)),
             partition=Partition(world, old=rng.random() < 0.4) if log == KAFKA else None,
         )
