@@ -166,7 +166,6 @@ class Log(Protocol):
     """One shard's log, opened by `open_log(url)`. Any number of processes may hold one."""
 
     url: str
-    local: bool  # it lies in this machine's memory or file systems: who cannot write to it here is not cut off from it
 
     async def claim(self, node: str, address: str = "") -> Writer:
         """Fence every earlier writer and adopt what it left, then return the writer of a new epoch.

@@ -158,8 +158,6 @@ class MemoryWriter:
 
 
 class MemoryLog:
-    local = True
-
     def __init__(self, url: str, history: History) -> None:
         self.url = url
         self._history = history

@@ -30,8 +30,6 @@ SEEK_NEAR: Final = 64  # positions: nearer than this is not worth another questi
 class KafkaLog:
     """Opens no connection before it is asked to. Belongs to one event loop from then on."""
 
-    local = False
-
     def __init__(self, url: str, *, payload_bytes_max: int = PAYLOAD_BYTES_MAX) -> None:
         self._address = parse(url)
         self.url = self._address.shown

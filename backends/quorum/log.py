@@ -37,8 +37,6 @@ class QuorumLog:
     `ops_of` gives the file system of a zone by its index, `runtime` the clock and the threads.
     """
 
-    local = True  # a zone may be a mount from elsewhere; README says what that means for a primary that is alone
-
     def __init__(
         self,
         url: str,

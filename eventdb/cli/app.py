@@ -147,6 +147,9 @@ def serve(
     it answers reads, costs the primary nothing, and takes over within a second when the primary is gone.
 
     --role replica never takes over. --role primary takes the log over from whoever has it.
+
+    A primary whose log does not answer refuses commands on keys when its lease is over; with --config
+    primary-serve-stale-data=yes it answers reads while it knows of no other node, and they may be old.
     """
     import logging
 

@@ -58,6 +58,7 @@ class Config:
         self.slowlog_entries_max = 128
         self.debug_command = "no"
         self.cluster_enabled = "no"
+        self.serve_stale_data = "no"
         self.sentinel_service_name = "mymaster"
         self.announce_host = ""  # where others reach this node; "" and 0: where it listens
         self.announce_port = 0

@@ -80,6 +80,10 @@ OWN: Final[tuple[Setting, ...]] = (
         note="the names that SENTINEL commands give to this log's primary, a space between them",
     ),
     Setting(
+        "primary-serve-stale-data", YES_NO, "no", "serve_stale_data",
+        note="yes: a primary that alone has lost its log goes on answering reads; another one may serve newer data",
+    ),
+    Setting(
         "replica-read-mode", ONE_OF, "fast", "replica_read_mode", change=FIXED, choices="fast fresh",
         note="fresh: a replica's read waits for what the primary had made durable when it came",
     ),

@@ -170,11 +170,8 @@ class Node:
             if self.follower.offset >= writer.next_offset:
                 raise Fenced("another node has claimed the log since, and written to it")
             assert writer.next_offset == self.follower.offset + 1
-            alone = self.log.local
-            tenure = Tenure(
-                self.engine, writer, self.lease_ms, self.monotonic, self._failed, may_be_alone=alone,
-                clock=self.appending.clock,
-            )  # fmt: skip
+            clock = self.appending.clock
+            tenure = Tenure(self.engine, writer, self.lease_ms, self.monotonic, self._failed, clock=clock)
             await tenure.begin(self.standing.others())
         except BaseException:
             await writer.close()

@@ -30,8 +30,9 @@ LATE_SECONDS: Final = 1.2  # one that has missed two announcements may be stoppe
 LAG_MS_MAX: Final = 1000  # a follower further behind than this is not handed the log: it has to apply all of it first
 MEMBERS_MAX: Final = 256
 STATE_SECONDS: Final = 5.0  # the whole statement is said again this often, for who starts to read in the middle
-# A lone primary that hears neither yes nor no from its log for this long, after the lease has lapsed, answers reads of
-# clean keys again: nobody else is known, and a log that nobody can write to cannot have changed hands.
+# Where `primary-serve-stale-data` is set: how long after its lease has lapsed a lone primary that hears neither yes nor no
+# from its log answers reads of clean keys again. They may be old: that this process cannot reach its log does not mean
+# that nobody can.
 ALONE_SECONDS: Final = 0.3
 
 LAPSED_TEXT: Final = (
@@ -50,10 +51,8 @@ class Tenure:
         monotonic: Callable[[], float],
         on_failure: Callable[[BaseException], None],
         *,
-        may_be_alone: bool = True,
         clock: RecordClock | None = None,
     ) -> None:
-        """may_be_alone: nobody can reach this log who is out of this machine's sight (see `_go_on_alone`)."""
         self.engine = engine
         self.writer = writer
         self.me = engine.topology.me
@@ -76,7 +75,6 @@ class Tenure:
         self._state_again = False  # and another one is due behind it
         self._timer: Timer | None = None
         self._alone: Timer | None = None
-        self._may_be_alone = may_be_alone
         self._ended = False
 
     async def begin(self, followers: Iterable[Member]) -> None:
@@ -135,7 +133,7 @@ class Tenure:
         self.engine.gate |= LEASELESS
         log.warning("the lease of %d ms has lapsed; answering waits until the log confirms it anew", self.lease_ms)
         self._try_to_resume()
-        self._alone = self.engine.turn.later(ALONE_SECONDS, self._go_on_alone)
+        self._alone = self.engine.turn.later(ALONE_SECONDS, self._look_alone)
 
     def _try_to_resume(self) -> None:
         future = self._append(self._statement(resumed=True))
@@ -159,10 +157,14 @@ class Tenure:
             self._alone = None
         self._let_go()
 
-    def _go_on_alone(self) -> None:
-        if self.lapsed and self.lone and self._may_be_alone:
-            log.warning("no majority of zones answers; no other node is known, so reads of clean keys go on")
-            self._let_go()
+    def _look_alone(self) -> None:
+        """Whether to answer reads without a lease: asked for by a setting, which may be changed at any time."""
+        if self.lone and self.engine.config.serve_stale_data == "yes":
+            if self.engine.gate & LEASELESS:
+                log.warning("the log does not answer; reads of clean keys go on, and may be old")
+                self._let_go()
+        else:
+            self.engine.gate |= LEASELESS
 
     def _let_go(self) -> None:
         self.engine.gate &= ~LEASELESS
@@ -213,6 +215,8 @@ class Tenure:
         now = self._monotonic()
         if not self.lapsed and now > self.engine.lease_until:
             self._lapse()
+        elif self.lapsed and now - self.lapsed_at > ALONE_SECONDS:
+            self._look_alone()
         gone = [name for name, heard in self._heard.items() if now - heard > MEMBER_SECONDS]
         for name in gone:
             del self.members[name], self._heard[name]

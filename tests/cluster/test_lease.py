@@ -210,8 +210,16 @@ async def test_stalled_commands_are_refused_after_the_commit_timeout_and_were_no
     assert site.engine.commit.offset == 0
 
 
-async def test_a_lone_primary_answers_reads_again_when_no_zone_does_but_not_once_somebody_else_is_known() -> None:
+async def test_a_lone_primary_whose_log_does_not_answer_refuses_reads() -> None:
     site = await Site().begin()
+    site.writer.hold()
+    await site.clock.run(LONE_LEASE_MS / 1000 + 20 * ALONE_SECONDS)
+    assert site.ask("GET", "k") == b""
+
+
+async def test_a_lone_primary_answers_reads_again_where_a_setting_says_so_but_not_once_somebody_else_is_known() -> None:
+    site = await Site().begin()
+    assert site.ask("CONFIG", "SET", "primary-serve-stale-data", "yes") == b"+OK\r\n"
     site.writer.hold()
     await site.clock.run(LONE_LEASE_MS / 1000 + ALONE_SECONDS / 2)
     assert site.ask("GET", "k") == b""
@@ -219,6 +227,16 @@ async def test_a_lone_primary_answers_reads_again_when_no_zone_does_but_not_once
     assert site.ask("GET", "k") == b"$-1\r\n"
     site.tenure.announced(FOLLOWER)
     assert site.ask("GET", "k") == b""
+
+
+async def test_reading_without_a_lease_is_turned_on_and_off_while_the_log_does_not_answer() -> None:
+    site = await Site().begin()
+    site.writer.hold()
+    await site.clock.run(LONE_LEASE_MS / 1000 + 2 * ALONE_SECONDS)
+    for value, reply in (("yes", b"$-1\r\n"), ("no", b""), ("yes", b"$-1\r\n")):
+        site.ask("CONFIG", "SET", "primary-serve-stale-data", value)
+        await site.clock.run(LONE_LEASE_MS / 1000 / BEATS)
+        assert site.ask("GET", "k") == reply, value
 
 
 async def test_a_shorter_lease_binds_at_once_and_a_longer_one_only_when_it_is_in_the_log() -> None:

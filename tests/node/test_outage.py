@@ -197,6 +197,30 @@ async def test_two_zones_down_ends_in_unknown_outcomes_and_comes_back(site: Site
     assert replica.digest() == site.server.node.engine.digest()
 
 
+@pytest.mark.parametrize("site", [300], indirect=True)
+async def test_a_primary_that_alone_loses_its_zones_answers_nothing_old_while_another_one_writes(site: Site) -> None:
+    wire = await site.wire()
+    assert await wire("CONFIG", "GET", "primary-serve-stale-data") == [b"primary-serve-stale-data", b"no"]
+    assert await wire("SET", "k", "old") == b"OK"
+    for ops in site.bench.ops:
+        ops.fail(errno.EACCES)  # for this process; the zones are as sound as before
+    other = Server(site.bench.url, Config(), port=0)
+    try:
+        await other.start()  # by force: it waits until the lease has lapsed
+        there = AsyncWire(*await asyncio.open_connection("127.0.0.1", other.port))
+        assert await there("SET", "k", "new") == b"OK"
+        for _ in range(3):
+            found = await wire("GET", "k")
+            assert str(found).startswith("MASTERDOWN "), found
+        await there.close()
+        for ops in site.bench.ops:
+            ops.heal()
+        await eventually(wire, "GET", "k", reply=b"new")
+        assert site.server.node.engine.digest() == other.node.engine.digest()
+    finally:
+        await other.close()
+
+
 async def test_a_hand_over_that_waits_for_the_zones_is_called_off(site: Site) -> None:
     writer, admin = await site.wire(), await site.wire()
     other = json.dumps(Member("other", "127.0.0.1:1").describe())
