@@ -36,7 +36,7 @@ class Mutation:
 MUTATIONS: dict[str, Mutation] = {
     # -- what durable means
     "acknowledge-before-quorum": Mutation(
-        "durable: in a majority of zones", zones.acknowledge_before_quorum, noticed=(23, 44)
+        "durable: in a majority of zones", zones.acknowledge_before_quorum, noticed=(44, 62)
     ),
     "write-without-sync": Mutation("durable: written and synced", zones.write_without_sync, noticed=(12,)),
     "vote-for-what-is-on-its-way": Mutation(
