@@ -38,7 +38,6 @@ from eventdb.engine.pause import Pause
 from eventdb.engine.pubsub import Messages, PubSub
 from eventdb.engine.registry import COMMANDS, find_subcommand, unknown_command
 from eventdb.engine.store import Store
-from eventdb.keyspace.events import apply_transactions
 from eventdb.metrics.memory import used_bytes
 from eventdb.metrics.statistics import Statistics
 from eventdb.pipeline.outbox import Batch, Sink
@@ -294,11 +293,11 @@ class Engine:
         command.usec += usec
         if usec >= self.slow_usec and client.blocked is None:
             self.accounting.took(client, command, argv, usec)
+        if len(reply) == 0 and client.blocked is not None:  # it may have changed something all the same
+            self._block(client, client.blocked, usec)
         store = self.store
         if store.events:
             self._commit(client, reply)
-            if len(reply) == 0 and client.blocked is not None:  # it changed something, and waits all the same
-                self._block(client, client.blocked)
             if self.deferred:
                 self._deliver()
             if store.ready:
@@ -310,9 +309,6 @@ class Engine:
                 client.reply(reply)
             if self.deferred:
                 self._deliver()
-        elif client.blocked is not None:
-            client.blocked.usec = usec
-            self._block(client, client.blocked)
 
     def run_queued(self, client: Client, command: Command, argv: list[bytes]) -> bytes:
         """Run one command of an EXEC; its events join the transaction, its reply is returned."""
@@ -418,8 +414,9 @@ class Engine:
     def unwatch(self, client: Client) -> None:
         self.store.watching.unwatch(client.watcher)
 
-    def _block(self, client: Client, blocked: Blocked) -> None:
-        """A handler has just blocked its client."""
+    def _block(self, client: Client, blocked: Blocked, usec: float) -> None:
+        """A handler has just blocked its client, after `usec`."""
+        blocked.usec = usec
         self.blocking.add(client, blocked.db, blocked.keys, blocked.until_gone)
         if blocked.timeout_ms > 0:
             blocked.timer = self.turn.later(
@@ -591,10 +588,8 @@ class Engine:
 
     def apply(self, transactions: list[list[bytes | list[bytes]]]) -> int:
         """Apply transactions read from the log; return the number of events in them."""
-        count = apply_transactions(self.store.keyspace, transactions)
-        if self.store.awaited:  # a replica's clients may wait too (XREAD)
-            self.store.note_applied(transactions)
-            self.serve_blocked()
+        count = self.store.apply(transactions)
+        self.serve_blocked()  # a replica's clients may wait too (XREAD)
         return count
 
     def digest(self) -> str:

@@ -18,6 +18,7 @@ from eventdb.keyspace.events import (
     KEY_FIRST,
     KEY_MOVE,
     KEY_WHOLE,
+    apply_transactions,
     encode_event,
     touched_keys,
 )
@@ -135,11 +136,15 @@ class Store:
             self.ready += [place for place in self.missed if everywhere or place[0] == db.index]
             self.watching.flushed(None if everywhere else db)
 
-    def note_applied(self, transactions: list[list[bytes | list[bytes]]]) -> None:
-        """Transactions from the log were applied: note the awaited keys in them, whatever their database.
+    def apply(self, transactions: list[list[bytes | list[bytes]]]) -> int:
+        """Apply transactions from the log, and note the awaited keys in them; returns how many events they have."""
+        count = apply_transactions(self.keyspace, transactions)
+        if self.awaited:
+            self._note_applied(transactions)
+        return count
 
-        One that is noted needlessly is looked at and waits on.
-        """
+    def _note_applied(self, transactions: list[list[bytes | list[bytes]]]) -> None:
+        """Note awaited keys, whatever their database: one that is noted needlessly is looked at and waits on."""
         names = {key for _, key in self.awaited}
         changed: set[bytes] = set()
         for transaction in transactions:
