@@ -16,8 +16,8 @@ LOCK := $(VENV)/bin/pip-compile -q --generate-hashes --allow-unsafe --strip-extr
 	--no-emit-trusted-host --no-emit-options --no-config
 
 .DEFAULT_GOAL := help
-.PHONY: help serve build pure check test test-compiled test-pure test-compose campaign simulate chaos lint format types bench \
-	bench-nodes docs lock redis kafka clients docker clean
+.PHONY: help serve build pure check test test-compiled test-pure test-compose campaign fuzz simulate chaos lint format types \
+	bench bench-nodes docs lock redis kafka clients docker clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -54,6 +54,10 @@ simulate: $(VENV)/.dev ## nodes on a virtual clock: SEEDS=1000 worlds, SEED=7 on
 chaos: export EVENTDB_CHAOS_SECONDS ?= 600
 chaos: $(VENV)/.dev kafka build ## real nodes and clients through faults for ten minutes a backend (EVENTDB_CHAOS_SECONDS)
 	$(PY) -m pytest -s tests/chaos/test_chaos.py $(PYTEST_ARGS)
+
+fuzz: export EVENTDB_FUZZ_SECONDS ?= 300
+fuzz: $(VENV)/.dev redis ## several connections at random, beside a real Redis, for five minutes (EVENTDB_FUZZ_SECONDS)
+	$(PY) -m pytest -s tests/server/test_fuzz.py $(PYTEST_ARGS)
 
 campaign: export EVENTDB_PLAYERS ?= 1000000
 campaign: export EVENTDB_RQ_JOBS ?= 400

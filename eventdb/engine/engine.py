@@ -376,10 +376,7 @@ class Engine:
         client.reply(error(text))
 
     def turn_away(self, client: Client) -> None:
-        """Close without a word on what looks like HTTP: a web page may make a browser send it, commands in its body.
-
-        Source: redis src/server.c securityWarningCommand.
-        """
+        """Close on what looks like HTTP: a web page may make a browser send it (redis securityWarningCommand)."""
         log.warning("closed %s: it speaks HTTP; maybe a web page tries to reach this server", client.address)
         client.drop_replies()
         client.finish()
@@ -567,10 +564,7 @@ class Engine:
     # -- replay
 
     def reset_state(self) -> None:
-        """Forget every key: this node was fenced and rebuilds from the log. Clients stay connected.
-
-        What was on its way has no offset any more: in the log that number may be another client's.
-        """
+        """Forget every key, to rebuild. What was on its way has no offset: in the log that may be another client's."""
         self.store.keyspace.clear()
         for client in self.clients.values():
             client.last_offset = min(client.last_offset, self.commit.durable_offset)

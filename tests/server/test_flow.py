@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ import pytest
 
 from eventdb.server.connection import Connection, Unread
 from tests.conftest import Server, wait_until
+from tests.kit.transport import Ends
 from tests.kit.wire import Wire, encode
 from tests.pipeline.test_commit import Stalled
 
@@ -168,33 +168,6 @@ def test_what_only_waits_for_its_turn_is_run_and_answered(server: Server) -> Non
         wire.send(encode("INCR", "n") * 3000)
         assert ended(wire).count(b"\r\n") == 3000
         assert admin("GET", "n") == b"3000"
-
-
-class Ends(asyncio.Transport):
-    """A transport that only notes what a connection wants of it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.data = b""
-        self.reads = True
-        self.closed = False
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self.data += data
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
-
-    def pause_reading(self) -> None:
-        self.reads = False
-
-    def resume_reading(self) -> None:
-        self.reads = True
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-    def close(self) -> None:
-        self.closed = True
 
 
 def connected(node: Stalled) -> tuple[Connection, Ends]:
