@@ -30,8 +30,9 @@ LATE_SECONDS: Final = 1.2  # one that has missed two announcements may be stoppe
 LAG_MS_MAX: Final = 1000  # a follower further behind than this is not handed the log: it has to apply all of it first
 MEMBERS_MAX: Final = 256
 STATE_SECONDS: Final = 5.0  # the whole statement is said again this often, for who starts to read in the middle
-# With `primary-serve-stale-data`: how long after its lease has lapsed a lone primary whose log answers neither yes nor no
-# serves reads of clean keys again. They may be old: that this process cannot reach its log does not mean that nobody can.
+# Where `primary-serve-stale-data` is set: how long after its lease has lapsed a lone primary that hears neither yes nor
+# no from its log answers reads of clean keys again. They may be old: that this process cannot reach its log does not
+# mean that nobody can.
 ALONE_SECONDS: Final = 0.3
 
 LAPSED_TEXT: Final = (

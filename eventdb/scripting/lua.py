@@ -1,13 +1,17 @@
 """The interpreter of one engine: compiles scripts, runs them, and runs the commands that they call.
 
-Sources: redis src/eval.c, script.c, script_lua.c. No Python object and no Python exception ever reaches a script: what
-is called from Lua takes and returns bytes, numbers and booleans, and answers an error by a marker, which Lua raises.
+No Python object and no Python exception ever reaches a script: what is called from Lua takes and returns bytes, numbers
+and booleans, and answers an error by a marker, which Lua raises. Nor is anything handed to Lua while its memory is
+short: an allocation that fails inside Python's frames never comes back. So memory has two limits: above the soft one
+nothing large is handed over; at the hard one Lua's own allocations fail, where Lua catches the error.
+Sources: redis src/eval.c, script.c, script_lua.c.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from collections.abc import Callable
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
@@ -24,7 +28,11 @@ if TYPE_CHECKING:
     from eventdb.engine.engine import Engine
 
 SOURCES: Final = resources.files("eventdb.scripting")
-MEMORY_MAX: Final = 256 << 20  # bytes that all scripts of a server may hold together
+SOFT_BYTES: Final = 64 << 20  # above it nothing is handed to scripts: see Lua
+MEMORY_MAX: Final = 4 * SOFT_BYTES  # that all scripts of a server may hold together; then Lua's own allocations fail
+LARGE: Final = 1 << 16  # bytes from which on it is asked whether a reply fits
+BULK: Final = 36  # "$"
+SECONDS_MAX: Final = 30.0  # then a script is stopped
 FEW: Final = 200  # keys and arguments that are passed one by one; more of them as two tables
 FLAGS: Final = frozenset(("no-writes", "allow-oom", "allow-stale", "no-cluster", "allow-cross-slot-keys"))
 LEVELS: Final = (logging.DEBUG, logging.DEBUG, logging.INFO, logging.WARNING)
@@ -65,27 +73,51 @@ class Lua:
         except ImportError:
             raise ReplyError("ERR scripts need the package lupa, which is not installed: pip install lupa") from None
         self.engine = engine
+        self.seconds_max = SECONDS_MAX
         self.scripts: dict[bytes, Script] = {}  # by SHA-1, in hexadecimal
         self._by_source: dict[bytes, Script] = {}
         self._client = Client(engine.store, engine.turn, 0, _Nowhere())
         self._read_only = False
+        self._began = 0.0
+        self._stopped = False
         self._errors = (lua51.LuaError, lua51.LuaMemoryError)
-        self._runtime = lua51.LuaRuntime(
+        make: Any = lua51.LuaRuntime
+        self._make_runtime: Callable[[], Any] = lambda: make(
             encoding=None, source_encoding="latin-1", register_eval=False, register_builtins=False,
             unpack_returned_tuples=True, max_memory=MEMORY_MAX, attribute_filter=_deny,
         )  # fmt: skip
+        self._start()
+
+    def _start(self) -> None:
+        """A new interpreter, without scripts."""
+        self._runtime = self._make_runtime()
         table = self._runtime.table_from
         self._table = table
         host = table({
             b"call": self._call, b"sha1hex": _sha1hex, b"setresp": self._setresp, b"resp3": lambda: self._client.resp3,
-            b"log": _log, b"knows": self._knows, b"version": VERSION, b"version_number": VERSION_NUMBER,
+            b"log": _log, b"knows": self._knows, b"late": self._late, b"version": VERSION,
+            b"version_number": VERSION_NUMBER,
         })  # fmt: skip
-        load, run, run_few, run_function, add_library, wrap, raise_ = self._file("sandbox.lua", host)
-        self._load, self._run, self._run_few, self._run_function = load, run, run_few, run_function
+        made = self._file("sandbox.lua", host)
+        self._load, self._run, self._run_few, self._run_function, add_library, wrap, raise_, *self._hook = made
         add_library(b"cjson", self._file("cjson.lua", self._runtime.eval("newproxy(false)"), raise_))
         add_library(b"cmsgpack", self._file("cmsgpack.lua", _bytes_of, _float_of, raise_))
         for name, functions in {b"bit": libraries.BIT, b"struct": STRUCT}.items():
             add_library(name, table({key.encode(): wrap(guarded(f)) for key, f in functions.items()}))
+        self._arm()
+
+    def _arm(self) -> None:
+        """Let the hook look at the clock. Set from here: while a script is being stopped every line of Lua raises."""
+        self._stopped = False
+        sethook, look, instructions = self._hook
+        sethook(look, b"", instructions)
+
+    def _late(self) -> float | None:
+        """The limit in seconds, once it has passed."""
+        if time.monotonic() - self._began <= self.seconds_max:
+            return None
+        self._stopped = True
+        return self.seconds_max
 
     def _file(self, name: str, *args: Any) -> Any:
         """Run one of our own files. Its functions bear the name `=eventdb` in what the interpreter tells of them."""
@@ -105,6 +137,9 @@ class Lua:
         script = self._by_source.get(source)
         if script is not None:
             return script
+        if len(source) > SOFT_BYTES // 4:
+            raise ReplyError("ERR Error compiling script (new function): the script is too long")
+        self._make_room()
         code, flags = shebang(source)
         chunk = self.compile(code, b"@user_script")
         if isinstance(chunk, bytes):
@@ -126,9 +161,32 @@ class Lua:
         """SCRIPT FLUSH."""
         self.scripts.clear()
         self._by_source.clear()
+        self._start()
+
+    def _make_room(self) -> None:
+        """Before anything is handed over: collect if need be, and where that does not help begin anew."""
+        if self._used() <= SOFT_BYTES:
+            return
+        self._runtime.gccollect()
+        if self._used() > SOFT_BYTES:
+            sources = list(self._by_source)
+            self.flush()
+            for source in sources:
+                self.load(source)
+
+    def _used(self) -> int:
+        return int(self._runtime.get_memory_used(True) or 0)
+
+    def _fits(self, size: int) -> bool:
+        """Lua can take so many bytes without an allocation that fails."""
+        return size <= SOFT_BYTES and self._used() + size < MEMORY_MAX // 2
 
     def run(self, client: Client, script: Script, keys: list[bytes], argv: list[bytes], read_only: bool) -> bytes:
         """Run a script for this client; returns its reply. Raises ReplyError."""
+        if sum(map(len, keys)) + sum(map(len, argv)) > SOFT_BYTES:
+            raise ReplyError("ERR the arguments of the script are too large")
+        self._make_room()
+        script = self._by_source.get(script.source, script)  # compiled anew, where the interpreter is new
         self._begin(client, read_only or script.read_only)
         if script.no_cluster and client.gate & CLUSTERED:
             raise ReplyError("ERR Can not run script on cluster, 'no-cluster' flag is set.")
@@ -148,6 +206,7 @@ class Lua:
         own.resp3 = False
         own.id, own.address, own.name = client.id, client.address, client.name
         self._read_only = read_only
+        self._began = time.monotonic()
 
     def _finish(self, name: bytes, function: Any, *args: Any) -> bytes:
         store = self.engine.store
@@ -159,6 +218,8 @@ class Lua:
             raise ReplyError(f"ERR {_text_of(failure).decode('utf-8', 'replace')}") from None
         finally:
             store.in_exec = inside
+            if self._stopped:
+                self._arm()
         if isinstance(found, bytes):
             return found
         text = found[1]
@@ -200,7 +261,13 @@ class Lua:
                 raise ReplyError("ERR Unknown Redis command called from script")
             command = found
             self._check(command, argv)
-        return lua_value(engine.invoke(self._client, command, argv), self._table)
+        reply = engine.invoke(self._client, command, argv)
+        if not reply:  # it waits, or answers in another way than by a reply
+            engine.unblock(self._client)
+            raise ReplyError("ERR This Redis command is not allowed from script")
+        if len(reply) > LARGE and not self._fits(len(reply) if reply[0] == BULK else 8 * len(reply)):
+            raise ReplyError("ERR not enough memory")
+        return lua_value(reply, self._table)
 
     def _check(self, command: Command, argv: list[bytes]) -> None:
         """Raises ReplyError when a script may not run the command."""

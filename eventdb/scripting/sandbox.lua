@@ -51,11 +51,64 @@ for _, name in ipairs {
 end
 string.dump = nil
 getmetatable("").__metatable = false
-for _, name in ipairs {"string", "math", "table", "coroutine"} do
+for _, name in ipairs {"math", "table"} do
   local copy = {}
   for key, value in pairs(_G[name]) do copy[key] = value end
   G[name] = lock(copy)
 end
+
+-- Matching recurses once for each item of a pattern: a longer one could exhaust the stack of C.
+local PATTERN_MAX = 4096
+local strings = string
+for _, name in ipairs {"find", "match", "gmatch", "gfind", "gsub"} do
+  local real = strings[name]
+  strings[name] = function(text, pattern, ...)
+    if type(pattern) == "string" and #pattern > PATTERN_MAX and not (name == "find" and select(2, ...)) then
+      raise("pattern too complex")
+    end
+    return real(text, pattern, ...)
+  end
+end
+G.string = lock(strings)
+
+-- Time: a hook looks at the clock now and then. Once the script is stopped every line raises, so no pcall goes on for good.
+local sethook, create, resume = debug.sethook, coroutine.create, coroutine.resume
+local INSTRUCTIONS = 100000
+local stopped_after
+
+local function stop_line()
+  if getinfo(2, "S").source ~= "=eventdb" then
+    error({err = "ERR Script stopped: it ran for longer than " .. stopped_after .. " seconds."})
+  end
+end
+
+local function look()
+  local seconds = host.late()
+  if seconds then
+    stopped_after = seconds
+    sethook(stop_line, "l")
+    stop_line()
+  end
+end
+
+local function thread_of(f)
+  local thread = create(f)
+  sethook(thread, look, "", INSTRUCTIONS)  -- hooks are not inherited
+  return thread
+end
+
+local function resumed(ok, ...)
+  if not ok then error((...), 0) end
+  return ...
+end
+
+G.coroutine = lock {
+  create = thread_of, resume = resume, running = coroutine.running, status = coroutine.status, yield = coroutine.yield,
+  wrap = function(f)
+    local thread = thread_of(f)
+    return function(...) return resumed(resume(thread, ...)) end
+  end,
+}
 G._G = E
 
 function G.pairs(t)
@@ -388,4 +441,4 @@ local function wrap(f)
   return function(...) return checked(f(...)) end
 end
 
-return load_text, run, run_few, run_function, add_library, wrap, raise
+return load_text, run, run_few, run_function, add_library, wrap, raise, sethook, look, INSTRUCTIONS

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from eventdb.scripting.lua import Lua
 from tests.kit.differential import Address, Pair
 from tests.kit.harness import Local
 
@@ -114,3 +115,45 @@ def test_a_hostile_script_ends_in_an_error_or_an_answer_and_the_next_one_runs(sc
     assert answer[:1] in b"+-:$*", answer
     assert b"python" not in answer.lower() and b"lupa" not in answer.lower()
     assert local("EVAL", "return {type(string.rep), #KEYS}", 0) == [b"function", 0]
+
+
+def lua_of(local: Local) -> Lua:
+    assert local("EVAL", "return 1", 0) == 1
+    assert isinstance(local.engine.interpreter, Lua)
+    return local.engine.interpreter
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "while true do end",
+        "while true do pcall(function() while true do end end) end",
+        "coroutine.wrap(function() while true do end end)()",
+        "local function f() return f() end return f()",
+    ],
+)
+def test_a_script_that_does_not_end_is_stopped(script: str) -> None:
+    local = Local()
+    lua_of(local).seconds_max = 0.05
+    assert b"Script stopped: it ran for longer than 0.05 seconds." in local.raw("EVAL", script, 0)
+    assert local("EVAL", "return 2", 0) == 2
+
+
+def test_a_value_that_does_not_fit_into_the_memory_of_scripts_is_an_error_and_no_hang() -> None:
+    local = Local()
+    local("SET", "big", b"x" * (70 << 20))
+    local("SET", "half", b"x" * (40 << 20))
+    assert local.raw("EVAL", "return #redis.call('GET', 'big')", 0).startswith(b"-ERR not enough memory")
+    keep = "local t = {} for i = 1, 9 do t[i] = redis.call('GET', 'half') .. i end return #t"
+    assert local.raw("EVAL", keep, 0).startswith(b"-ERR not enough memory")
+    assert local.raw("EVAL", "return #ARGV[1]", 0, b"x" * (65 << 20)).startswith(b"-ERR the arguments")
+    assert local("EVAL", "return #redis.call('GET', 'half')", 0) == 40 << 20
+
+
+def test_what_scripts_leave_behind_is_cleared_when_it_is_too_much() -> None:
+    local = Local()
+    local(
+        "EVAL", "table.insert(table, string.rep('x', 70 * 1024 * 1024)) return 1", 0
+    )  # into the read-only proxy itself
+    first = lua_of(local).memory_bytes()
+    assert first < 64 << 20
