@@ -38,8 +38,9 @@ class Blocked:
     """A blocking command that waits for one of its keys."""
 
     def __init__(
-        self, command: Command, argv: list[bytes], db: Db, keys: list[bytes], timeout_ms: int, timeout_reply: bytes
-    ) -> None:
+        self, command: Command, argv: list[bytes], db: Db, keys: list[bytes], timeout_ms: int, timeout_reply: bytes,
+        until_gone: bool,
+    ) -> None:  # fmt: skip
         self.command = command
         self.argv = argv
         self.db = db
@@ -49,7 +50,7 @@ class Blocked:
         self.timer: Timer | None = None
         self.ready = b""  # the key that lets the command run again
         self.usec = 0.0  # spent before it blocked
-        self.until_gone = False  # runs again too when a key is deleted (XREADGROUP, whose group goes with it)
+        self.until_gone = until_gone  # runs again too when a key is deleted (XREADGROUP, whose group goes with it)
 
 
 class Client(Outbox):
@@ -130,7 +131,9 @@ class Client(Outbox):
         """Change the keyspace by one event in this client's database, and record it in the transaction."""
         self.store.emit(self.db, argv)
 
-    def block(self, argv: list[bytes], keys: list[bytes], timeout_ms: int, timeout_reply: bytes) -> bytes:
+    def block(
+        self, argv: list[bytes], keys: list[bytes], timeout_ms: int, timeout_reply: bytes, until_gone: bool = False
+    ) -> bytes:
         """A blocking handler found nothing: wait for one of `keys`, then the handler is run again.
 
         Returns what the handler must return. timeout_ms 0 waits for ever. Inside MULTI the answer is
@@ -142,7 +145,7 @@ class Client(Outbox):
         if self.store.in_exec:
             return timeout_reply
         assert self.last_command is not None
-        self.blocked = Blocked(self.last_command, argv, self.db, keys, timeout_ms, timeout_reply)
+        self.blocked = Blocked(self.last_command, argv, self.db, keys, timeout_ms, timeout_reply, until_gone)
         return NO_REPLY
 
     def keys_to_try(self, keys: list[bytes]) -> list[bytes]:

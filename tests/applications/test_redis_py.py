@@ -172,14 +172,27 @@ def test_no_field_of_info_stands_in_two_sections(server: Server) -> None:
     assert sorted(names) == sorted(set(names))
 
 
-def test_what_needs_a_script_says_which_command_is_missing(client: redis.Redis) -> None:
-    """A Lock is taken by SET NX, but let go by a script; EVAL is not there yet. It ends by its timeout."""
-    lock = client.lock("door", timeout=30)
+def test_a_lock_is_let_go_extended_and_never_by_another(client: redis.Redis) -> None:
+    """Lock's release, extend and reacquire are scripts."""
+    lock, other = client.lock("door", timeout=30), client.lock("door", timeout=30)
     assert lock.acquire(blocking=False)
-    assert not client.lock("door", timeout=30).acquire(blocking=False)
-    with pytest.raises(redis.ResponseError, match="unknown command 'EVALSHA'"):
-        lock.release()
-    assert 0 < client.ttl("door") <= 30
+    assert not other.acquire(blocking=False)
+    assert lock.extend(30) and 30 < client.ttl("door") <= 60
+    assert lock.reacquire() and client.ttl("door") <= 30
+    other.local.token = b"a stranger's"
+    with pytest.raises(redis.exceptions.LockNotOwnedError):
+        other.release()
+    lock.release()
+    assert other.acquire(blocking=False)
+
+
+def test_a_registered_script_counts_within_a_limit(client: redis.Redis) -> None:
+    limiter = client.register_script(
+        "local n = redis.call('INCR', KEYS[1]) if n == 1 then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end"
+        " return n <= tonumber(ARGV[1]) and 1 or 0"
+    )
+    assert [limiter(keys=["rate:ada"], args=[3, 60_000]) for _ in range(5)] == [1, 1, 1, 0, 0]
+    assert 0 < client.pttl("rate:ada") <= 60_000
 
 
 async def test_asyncio_pipelines_and_watch(aclient: redis.asyncio.Redis) -> None:

@@ -20,7 +20,16 @@ TRIES_MAX = 2_000_000
 
 Step = tuple[str, bytes]  # ("set", value), ("append", value), ("incr", b""), ("get", b""), ("del", b"")
 State = bytes | None
-UNTOLD = object()  # in place of a result: it took effect, and what it was for this key was not said
+
+
+class Untold:
+    """In place of a result: it took effect, and what it was for this key was not said."""
+
+    def __repr__(self) -> str:  # without an address, for it becomes part of the trace
+        return "untold"
+
+
+UNTOLD = Untold()
 
 
 class TooHard(Exception):  # noqa: N818

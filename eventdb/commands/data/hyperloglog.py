@@ -201,7 +201,7 @@ def pfdebug(client: Client, argv: list[bytes]) -> bytes:
         replace(client, key, value, dense(value, registers))
     if word == b"TODENSE":
         return ZERO if is_dense else ONE
-    return array([integer(rank) for rank in registers])
+    return array([integer(rank) for rank in list(registers)])
 
 
 def _shown(rank: int, length: int) -> bytes:

@@ -256,7 +256,4 @@ def xreadgroup(client: Client, argv: list[bytes]) -> bytes:
         return keyed(client, found)
     if asked.wait_ms < 0:
         return null_array(client.resp3)
-    reply = client.block(argv, asked.keys, asked.wait_ms, null_array(client.resp3))
-    if client.blocked is not None:
-        client.blocked.until_gone = True
-    return reply
+    return client.block(argv, asked.keys, asked.wait_ms, null_array(client.resp3), until_gone=True)
