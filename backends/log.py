@@ -94,7 +94,9 @@ class Batch:
     """What one step of a reader yields."""
 
     records: tuple[Record, ...]  # empty when only void records were passed over
-    next_position: int  # where to read next: after the last record, and never inside one
+    # Where to read next: never inside a record. Heartbeats that stand inside one are given before it is whole, so they
+    # may lie behind this position, and whoever reads from it meets them again.
+    next_position: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,8 @@ class Writer(Protocol):
     ) -> asyncio.Future[int]:
         """Queue one record and return at once; the future gets its position when a majority has it durable.
 
-        Calls may overlap; records become durable, and futures complete, in call order. While no majority
+        Calls may overlap; records become durable, and futures complete, in call order, but for one thing: a
+        heartbeat never waits for a large record, it is put before it or between its parts. While no majority
         can be reached the same record is retried without end and the future stays pending: how long a
         client waits is the caller's business, and the zone states in `Log.info` say why.
         `first_offset` must equal the previous append's `first_offset + count`, and time_ms must not go

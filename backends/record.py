@@ -7,7 +7,8 @@ One frame, little-endian, 64 bytes and then the payload::
      4    4   CRC32C of everything from byte 8 to the end of the payload
      8    1   format version, 2
      9    1   kind: 0 data, 1 claim, 2 heartbeat
-    10    1   fragment: 0 whole, 1 first, 2 middle, 3 last
+    10    1   fragment: 0 whole, 1 first, 2 middle, 3 last, 4 between: a whole heartbeat that stands between two
+              fragments of another record, whose first offset and count it bears
     11    1   codec: 0 none, 1 zstd
     12    2   key id: 0 not encrypted, else the AES-256-GCM key that seals the payload
     14    2   flags: 1 the payload is masked; the others are zero, and a frame that has one is not read
@@ -67,6 +68,9 @@ WHOLE: Final = 0
 FIRST: Final = 1
 MIDDLE: Final = 2
 LAST: Final = 3
+BETWEEN: Final = 4
+
+_HEARTBEAT: Final = int(RecordKind.HEARTBEAT)
 
 CODEC_NONE: Final = 0
 CODEC_ZSTD: Final = 1
@@ -198,43 +202,84 @@ class Encoder:
         count: int,
         time_ms: int,
         before: int = UNKNOWN,
+        inside: bool = False,
     ) -> list[bytes]:
         """Return the frames of one record; each takes one position, counted up from `position`.
 
-        before: the seal of the frame that comes before the first of them.
+        before: the seal of the frame that comes before the first of them. inside: it is a heartbeat between two
+        fragments of the record that has `first_offset` and `count`; it takes one frame, or ValueError is raised.
         """
-        raw_length = len(body)
-        if raw_length > BODY_BYTES_MAX or count > _COUNT_MAX or epoch > _EPOCH_MAX:
-            raise ValueError(
-                f"a record of {raw_length} bytes and {count} transactions in epoch {epoch} is past the format's limits"
-            )
-        codec = CODEC_NONE
-        stored = body
-        if raw_length >= COMPRESS_BYTES_MIN:
-            packed = self._compressor.compress(body)
-            if len(packed) < raw_length:
-                codec = CODEC_ZSTD
-                stored = packed
-        limit = self.payload_bytes_max
-        if len(stored) <= limit:
-            return [
-                _frame(
-                    kind, WHOLE, codec, epoch, before, position, first_offset, time_ms, count, raw_length,
-                    position - durable_end, stored,
-                )
-            ]  # fmt: skip
+        parts = Parts(body, self._compressor, self.payload_bytes_max, inside=inside)
         frames: list[bytes] = []
-        for at in range(0, len(stored), limit):
-            fragment = FIRST if at == 0 else LAST if at + limit >= len(stored) else MIDDLE
+        while not parts.done:
             here = position + len(frames)
             frames.append(
-                _frame(
-                    kind, fragment, codec, epoch, before, here, first_offset, time_ms, count, raw_length,
-                    here - durable_end, stored[at : at + limit],
+                parts.next(
+                    kind=kind, epoch=epoch, position=here, durable_end=durable_end, first_offset=first_offset,
+                    count=count, time_ms=time_ms, before=before,
                 )
             )  # fmt: skip
             before = seal_of(frames[-1])
         return frames
+
+    def parts(self, body: bytes) -> Parts:
+        """The same, frame by frame. Compresses the body, which takes its time; may be called in any thread."""
+        return Parts(body, zstandard.ZstdCompressor(level=COMPRESS_LEVEL), self.payload_bytes_max)
+
+
+class Parts:
+    """One record, compressed, whose frames are sealed one after the other, when each is about to be sent."""
+
+    __slots__ = ("_at", "_codec", "_inside", "_limit", "_raw_length", "_stored", "done")
+
+    def __init__(
+        self, body: bytes, compressor: zstandard.ZstdCompressor, payload_bytes_max: int, *, inside: bool = False
+    ) -> None:
+        raw_length = len(body)
+        if raw_length > BODY_BYTES_MAX:
+            raise ValueError(f"a record of {raw_length} bytes is past the format's limits")
+        codec = CODEC_NONE
+        stored = body
+        if raw_length >= COMPRESS_BYTES_MIN:
+            packed = compressor.compress(body)
+            if len(packed) < raw_length:
+                codec = CODEC_ZSTD
+                stored = packed
+        if inside and len(stored) > payload_bytes_max:
+            raise ValueError(f"a heartbeat of {raw_length} bytes takes more than one frame")
+        self._codec: int = codec
+        self._stored: bytes = stored
+        self._raw_length: int = raw_length
+        self._limit: int = payload_bytes_max
+        self._inside: bool = inside
+        self._at: int = 0
+        self.done: bool = False  # the last frame was sealed
+
+    @property
+    def begun(self) -> bool:
+        """The first frame was sealed."""
+        return self._at > 0 or self.done
+
+    def next(
+        self, *, kind: int, epoch: int, position: int, durable_end: int, first_offset: int, count: int, time_ms: int,
+        before: int,
+    ) -> bytes:  # fmt: skip
+        """Seal the next frame."""
+        if count > _COUNT_MAX or epoch > _EPOCH_MAX:
+            raise ValueError(f"a record of {count} transactions in epoch {epoch} is past the format's limits")
+        at, stored = self._at, self._stored
+        stop = at + self._limit
+        self.done = stop >= len(stored)
+        self._at = stop
+        if at == 0 and self.done:
+            fragment, payload = (BETWEEN if self._inside else WHOLE), stored
+        else:
+            fragment = FIRST if at == 0 else LAST if self.done else MIDDLE
+            payload = stored[at:stop]
+        return _frame(
+            kind, fragment, self._codec, epoch, before, position, first_offset, time_ms, count, self._raw_length,
+            position - durable_end, payload,
+        )  # fmt: skip
 
 
 def _frame(
@@ -340,7 +385,7 @@ def decode(data: bytes, at: int = 0) -> Frame | None:
         ) = old_frames.fields_1(data, at)  # fmt: skip
     else:
         raise BadFrame(f"format version {version}; this program reads 1 to {FORMAT_VERSION}")
-    if kind > 2 or fragment > LAST or codec > CODEC_ZSTD:
+    if kind > 2 or fragment > BETWEEN or codec > CODEC_ZSTD or (fragment == BETWEEN and kind != _HEARTBEAT):
         raise BadFrame(f"unknown kind {kind}, fragment {fragment} or codec {codec}")
     return Frame(
         kind, fragment, codec, key_id, epoch, position, first_offset, time_ms, count, raw_length, in_flight,
@@ -388,11 +433,13 @@ class Assembler:
 
     def feed(self, frame: Frame, position: int) -> Record | None:
         """Take the next frame of history; return the record it completes. Raises BadFrame."""
+        if frame.fragment == BETWEEN:
+            return self._between(frame, position)
         if frame.fragment == WHOLE:
             if self._open is not None:
                 self._discard(frame)
             self._began = True
-            return self._record(frame, frame.payload, position)
+            return self._record(frame, frame.payload, position, frame.count)
         if frame.fragment == FIRST:
             if self._open is not None:
                 self._discard(frame)
@@ -418,7 +465,16 @@ class Assembler:
         self._open = None
         self._parts = []
         self._parts_bytes = 0
-        return self._record(frame, payload, position)
+        return self._record(frame, payload, position, frame.count)
+
+    def _between(self, frame: Frame, position: int) -> Record:
+        """A heartbeat between two fragments: they go on behind it."""
+        before = self._open
+        if before is None and self._began:
+            raise BadFrame("a heartbeat inside a record, and there is none")
+        if before is not None and (before.epoch, before.first_offset) != (frame.epoch, frame.first_offset):
+            raise BadFrame("a heartbeat inside another record")
+        return self._record(frame, frame.payload, position, 0)
 
     def _keep(self, frame: Frame) -> None:
         self._open = frame
@@ -435,7 +491,7 @@ class Assembler:
         self._parts = []
         self._parts_bytes = 0
 
-    def _record(self, frame: Frame, payload: bytes, position: int) -> Record:
+    def _record(self, frame: Frame, payload: bytes, position: int, count: int) -> Record:
         body = payload
         if frame.key_id != 0:
             raise BadFrame(f"encrypted with key {frame.key_id}, and no such key is configured")
@@ -444,7 +500,7 @@ class Assembler:
         elif len(body) != frame.raw_length:
             raise BadFrame(f"body has {len(body)} bytes, its header says {frame.raw_length}")
         return Record(
-            position, frame.epoch, _KINDS[frame.kind], frame.first_offset, frame.count, frame.time_ms, body, frame.seal
+            position, frame.epoch, _KINDS[frame.kind], frame.first_offset, count, frame.time_ms, body, frame.seal
         )
 
 

@@ -225,7 +225,8 @@ class Follower:
 
     def _reached(self, batch: Batch) -> None:
         self.next_position = batch.next_position
-        self._seen = (batch.next_position, batch.records[-1].checksum if batch.records else self._seen[1])
+        before = [record for record in batch.records if record.position < batch.next_position]
+        self._seen = (batch.next_position, before[-1].checksum if before else self._seen[1])
 
     def _after(self) -> int:
         """What the record at `next_position` must follow: reading goes on in the history that was read."""

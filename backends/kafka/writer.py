@@ -9,6 +9,8 @@ else is to be appended, a heartbeat is.
 
 While a batch is on its way what is appended joins the next one, so a batch grows with the load. A broker answers one
 request of a connection at a time, so several batches in flight would only wait there instead of here.
+
+A large record is compressed in a thread and goes batch by batch; heartbeats are put between.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from eventdb.backends.kafka.link import PAUSE_S_MAX, PAUSE_S_MIN, Link, NoAnswer
 from eventdb.backends.kafka.page import Cursor, Entry, OutOfRange
 from eventdb.backends.kafka.producer import RECORD_BYTES, Producer, TooLarge
 from eventdb.backends.log import Corrupt, Fenced, Indeterminate, LogError, RecordKind, Unavailable, WriterStats
-from eventdb.backends.record import BODY_BYTES_MAX, UNKNOWN, Encoder, decode, moved, seal_of
+from eventdb.backends.record import BODY_BYTES_MAX, UNKNOWN, Encoder, Parts, decode, moved, seal_of
 
 # From this size on, compressing would hold up the loop for longer than handing it to a thread does.
 ASIDE_BYTES_MIN: Final = 256 << 10
@@ -39,7 +41,7 @@ NEWS_S: Final = 0.25
 class _Append:
     """One record on its way into the log."""
 
-    __slots__ = ("body", "count", "first_offset", "frames_left", "future", "kind", "sealed", "time_ms")
+    __slots__ = ("body", "count", "first_offset", "frames_left", "future", "kind", "parts", "staged", "time_ms")
 
     def __init__(
         self, body: bytes, kind: int, first_offset: int, count: int, time_ms: int, future: asyncio.Future[int]
@@ -50,8 +52,9 @@ class _Append:
         self.count = count
         self.time_ms = time_ms
         self.future = future
-        self.frames_left = 0
-        self.sealed: asyncio.Future[list[bytes]] | None = None  # frames for position 0, made in a thread
+        self.frames_left = 0  # staged and not yet durable
+        self.staged = False  # all of it is, or was
+        self.parts: asyncio.Future[Parts] | None = None  # of a large record: compressed in a thread
 
 
 class KafkaWriter:
@@ -77,7 +80,10 @@ class KafkaWriter:
         self._found: deque[tuple[int, _Append]] = deque()  # whole records in [_durable, _base), with their positions
         self._seal = seal  # of what is history right before `_base`: the next frame sent links to it
         self._last = position - 1  # where that stands
-        self._queue: deque[_Append] = deque()  # behind a large record that is being framed in a thread
+        # What the latest frame says; what was given to `append` may be ahead of it, and behind it in time.
+        self._offset = next_offset
+        self._time_ms = last_time_ms
+        self._queue: deque[_Append] = deque()  # a large record, of which a part may be staged, and what comes after it
         self._staged: deque[tuple[bytes, _Append]] = deque()  # frames, at consecutive positions from _base on
         self._staged_bytes = 0
         self._failure: LogError | None = None
@@ -121,51 +127,79 @@ class KafkaWriter:
         if len(body) >= ASIDE_BYTES_MIN:
             if self._executor is None:
                 self._executor = ThreadPoolExecutor(1, "eventdb-encode")
-            encoder = Encoder(self._encoder.payload_bytes_max)  # a compressor is for one thread
-            entry.sealed = self._loop.run_in_executor(self._executor, self._encode, encoder, entry, 0, 0, UNKNOWN)
-        if self._queue or entry.sealed is not None:
+            entry.parts = self._loop.run_in_executor(self._executor, self._encoder.parts, body)
+            entry.parts.add_done_callback(lambda done: self._wake.set())
+        if kind == RecordKind.HEARTBEAT and len(body) <= self._encoder.payload_bytes_max:
+            self._put_heartbeat(entry)
+        elif self._queue or entry.parts is not None:
             self._queue.append(entry)
         else:
             self._put(entry)  # now, while the batch before it is on its way
         self._wake.set()
         return future
 
-    def _encode(self, encoder: Encoder, entry: _Append, position: int, durable_end: int, before: int) -> list[bytes]:
-        return encoder.encode(
+    def _stage(self) -> None:
+        """Stage what waited for a large record, or a part of one, up to a batch."""
+        while self._queue and self._staged_bytes < self._batch_bytes:
+            entry = self._queue[0]
+            if entry.parts is None:
+                self._put(entry)
+                self._queue.popleft()
+            elif not entry.parts.done():
+                return
+            elif self._put_part(entry, entry.parts.result()):
+                self._queue.popleft()
+
+    def _put(self, entry: _Append, *, count: int | None = None) -> None:
+        """Stage a record's frames; each expects the position behind the one before. count: it is a heartbeat inside
+        a record of so many transactions."""
+        self._time_ms = max(self._time_ms, entry.time_ms)
+        frames = self._encoder.encode(
             entry.body,
             kind=entry.kind,
             epoch=self.epoch,
-            position=position,
-            durable_end=durable_end,
-            first_offset=entry.first_offset,
-            count=entry.count,
-            time_ms=entry.time_ms,
-            before=before,
+            position=self._base + len(self._staged),
+            durable_end=self._durable,
+            first_offset=self._offset,
+            count=entry.count if count is None else count,
+            time_ms=self._time_ms,
+            before=self._last_seal(),
+            inside=count is not None,
         )
-
-    async def _stage(self) -> None:
-        """Stage what waited for a large record to be framed, up to a batch."""
-        while self._queue and self._staged_bytes < self._batch_bytes:
-            entry = self._queue[0]
-            if entry.sealed is None:
-                frames = None
-            elif self._staged and not entry.sealed.done():
-                return  # send what is there while it is being compressed
-            else:
-                frames = await entry.sealed
-                frames = self._moved(frames, self._base + len(self._staged), self._last_seal())
-            self._queue.popleft()
-            self._put(entry, frames)
-
-    def _put(self, entry: _Append, frames: list[bytes] | None = None) -> None:
-        """Stage a record's frames; each expects the position behind the one before."""
-        if frames is None:
-            here = self._base + len(self._staged)
-            frames = self._encode(self._encoder, entry, here, self._durable, self._last_seal())
-        entry.frames_left = len(frames)
+        entry.staged = True
+        self._offset += entry.count
         for frame in frames:
-            self._staged.append((frame, entry))
-            self._staged_bytes += len(frame)
+            self._add(frame, entry)
+
+    def _put_heartbeat(self, entry: _Append) -> None:
+        """Stage a heartbeat after what is staged, be it in the middle of a record."""
+        large = self._queue[0] if self._queue else None
+        inside = large is not None and large.parts is not None and large.parts.done() and large.parts.result().begun
+        self._put(entry, count=large.count if large is not None and inside else None)
+
+    def _put_part(self, entry: _Append, parts: Parts) -> bool:
+        """Stage the next frame of a large record; True when it was the last one."""
+        self._time_ms = max(self._time_ms, entry.time_ms)
+        frame = parts.next(
+            kind=entry.kind,
+            epoch=self.epoch,
+            position=self._base + len(self._staged),
+            durable_end=self._durable,
+            first_offset=self._offset,
+            count=entry.count,
+            time_ms=self._time_ms,
+            before=self._last_seal(),
+        )
+        self._add(frame, entry)
+        if parts.done:
+            entry.staged = True
+            self._offset += entry.count
+        return parts.done
+
+    def _add(self, frame: bytes, entry: _Append) -> None:
+        entry.frames_left += 1
+        self._staged.append((frame, entry))
+        self._staged_bytes += len(frame)
 
     def _last_seal(self) -> int:
         return seal_of(self._staged[-1][0]) if self._staged else self._seal
@@ -195,14 +229,14 @@ class KafkaWriter:
         """Send until closed or fenced; whatever ends it is what every append then gets."""
         try:
             while True:
-                if not self._queue and not self._staged:
-                    if self._found:
-                        self._put(self._heartbeat())
-                    else:
-                        self._wake.clear()
-                        await self._wake.wait()
-                await self._stage()
-                await self._deliver(self._batch())
+                self._wake.clear()
+                self._stage()
+                if not self._staged and self._found:
+                    self._put_heartbeat(self._heartbeat())
+                if self._staged:
+                    await self._deliver(self._batch())
+                else:
+                    await self._wake.wait()
         except (Fenced, Indeterminate) as failure:
             self._fail(failure)
         except asyncio.CancelledError:
@@ -288,7 +322,7 @@ class KafkaWriter:
             self._seal = seal_of(frame)
             stats.stored_bytes += len(frame)
             entry.frames_left -= 1
-            if entry.frames_left == 0:
+            if entry.frames_left == 0 and entry.staged:
                 self._found.append((self._base, entry))
             self._last = self._base
             self._base += 1

@@ -88,11 +88,14 @@ class QuorumLog:
         loop = asyncio.get_running_loop()
         reader = Reader(self._places, self._progress, start, self._report, after)
         executor = self._runtime.executor("eventdb-read")
+        told = start
         try:
             while True:
                 batch = await loop.run_in_executor(executor, reader.next)
                 if batch is not None:
-                    yield batch
+                    if batch.records or batch.next_position != told:  # else a part of a large record, and no more
+                        told = batch.next_position
+                        yield batch
                 elif not follow:
                     return
                 else:

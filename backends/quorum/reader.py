@@ -191,7 +191,7 @@ class Reader:
         if frame.fragment == FIRST:
             self._record_start = frame.position
         if record is None:
-            return 0
+            return len(frame.payload)  # or nothing would be heard before the end of a large record
         records.append(record)
         return len(record.body)
 

@@ -2,6 +2,10 @@
 
 An append costs the loop one frame and one wake-up a sleeping zone. The zone whose vote completes the majority wakes the
 loop, once for all that became durable by then.
+
+A large record is compressed in a thread, and handed to the zones frame by frame, as they get on. So it holds up the
+loop for no longer than a small one, and a heartbeat, which is put between its frames, waits for no more than
+FEED_FRAMES_MAX of them.
 """
 
 from __future__ import annotations
@@ -22,19 +26,20 @@ from eventdb.backends.quorum.scrub import Scrubber
 from eventdb.backends.quorum.window import Quorum
 from eventdb.backends.quorum.zone import DOWN, Zone
 from eventdb.backends.quorum.zone_loops import make_lanes
-from eventdb.backends.record import BODY_BYTES_MAX, UNKNOWN, Encoder, seal_of
+from eventdb.backends.record import BODY_BYTES_MAX, UNKNOWN, Encoder, Parts, seal_of
 
 # From this size on, compressing would hold up the loop for longer than handing it to a thread does.
 ASIDE_BYTES_MIN: Final = 512 << 10
+FEED_FRAMES_MAX: Final = 4  # of a large record, sealed and not yet durable
 CLOSE_S_MAX: Final = 5.0
 CLOSE_POLL_S: Final = 0.005
 STOP_S_MAX: Final = 1.0
 
 
 class _Waiting:
-    """An append behind a large one that is being compressed aside."""
+    """A large append, or one behind it: what is not yet with the zones, or only in part."""
 
-    __slots__ = ("body", "count", "first_offset", "future", "kind", "time_ms")
+    __slots__ = ("body", "compressing", "count", "first_offset", "future", "kind", "parts", "time_ms")
 
     def __init__(
         self, body: bytes, kind: int, first_offset: int, count: int, time_ms: int, future: asyncio.Future[int]
@@ -45,6 +50,8 @@ class _Waiting:
         self.count: int = count
         self.time_ms: int = time_ms
         self.future: asyncio.Future[int] = future
+        self.compressing: bool = False
+        self.parts: Parts | None = None  # once it is compressed
 
 
 class QuorumWriter:
@@ -59,6 +66,9 @@ class QuorumWriter:
         self._progress = progress
         self._encoder = encoder
         self._next_position = tail.end
+        # What the latest frame says; what was given to `append` may be ahead of it, and behind it in time.
+        self._offset = self.next_offset
+        self._time_ms = self.last_time_ms
         self._seal = last.seal if last is not None else UNKNOWN  # of the frame before it
         self._pending: deque[tuple[int, asyncio.Future[int]]] = deque()  # (end of the record, its future)
         self._aside: deque[_Waiting] = deque()
@@ -126,74 +136,132 @@ class QuorumWriter:
         self.next_offset = first_offset + count
         self.last_time_ms = time_ms
         if len(body) >= ASIDE_BYTES_MIN or self._aside:
+            if kind == RecordKind.HEARTBEAT and len(body) <= self._encoder.payload_bytes_max:
+                self._send_heartbeat(body, time_ms, future)
+                return future
             self._aside.append(_Waiting(body, int(kind), first_offset, count, time_ms, future))
             if len(self._aside) == 1:
-                self._encode_aside()
+                self._feed()
             return future
+        self._send(body, int(kind), first_offset, count, time_ms, future)
+        self._wake_zones()
+        return future
+
+    def _send(
+        self, body: bytes, kind: int, first_offset: int, count: int, time_ms: int, future: asyncio.Future[int],
+        inside: bool = False,
+    ) -> None:  # fmt: skip
+        """Hand all frames of a record to the zones."""
+        window = self._window
+        stats = self.stats
+        if time_ms > self._time_ms:
+            self._time_ms = time_ms
         frames = self._encoder.encode(
             body,
-            kind=int(kind),
+            kind=kind,
             epoch=self.epoch,
             position=self._next_position,
             durable_end=self._quorum.durable_end,
             first_offset=first_offset,
             count=count,
-            time_ms=time_ms,
+            time_ms=self._time_ms,
             before=self._seal,
+            inside=inside,
         )
-        self._send(frames, len(body), count, future)
-        return future
-
-    def _send(self, frames: list[bytes], body_bytes: int, count: int, future: asyncio.Future[int]) -> None:
-        window = self._window
-        stats = self.stats
         for frame in frames:
             window.add(frame)
             stats.stored_bytes += len(frame)
         self._next_position += len(frames)
         self._seal = seal_of(frames[-1])
-        self._pending.append((self._next_position, future))
         stats.records += 1
-        stats.transactions += count
-        stats.body_bytes += body_bytes
+        stats.body_bytes += len(body)
+        if not inside:
+            self._offset += count
+            stats.transactions += count
+        self._pending.append((self._next_position, future))
+
+    def _wake_zones(self) -> None:
         for zone in self.zones:
             if zone.waiting:
                 zone.waiting = False
                 zone.wake.put(None)
 
-    def _encode_aside(self) -> None:
-        """Frame the first append of `_aside` in a thread; the ones behind it keep their places."""
+    # -- large records --------------------------------------------------------------------------------------
+
+    def _feed(self) -> None:
+        """Hand the zones as much of `_aside` as they are to have at once."""
+        aside = self._aside
+        while aside and self._failure is None:
+            first = aside[0]
+            if first.parts is not None:
+                if not self._feed_parts(first, first.parts):
+                    return
+            elif len(first.body) >= ASIDE_BYTES_MIN:
+                if not first.compressing:
+                    self._compress(first)
+                return
+            else:
+                self._send(first.body, first.kind, first.first_offset, first.count, first.time_ms, first.future)
+                aside.popleft()
+                self._wake_zones()
+
+    def _feed_parts(self, large: _Waiting, parts: Parts) -> bool:
+        """True when the last frame of it is with the zones."""
+        room = FEED_FRAMES_MAX - (self._next_position - self._quorum.durable_end)
+        while room > 0 and not parts.done:
+            room -= 1
+            self._time_ms = max(self._time_ms, large.time_ms)
+            frame = parts.next(
+                kind=large.kind,
+                epoch=self.epoch,
+                position=self._next_position,
+                durable_end=self._quorum.durable_end,
+                first_offset=large.first_offset,
+                count=large.count,
+                time_ms=self._time_ms,
+                before=self._seal,
+            )
+            self._window.add(frame)
+            self._next_position += 1
+            self._seal = seal_of(frame)
+            self.stats.stored_bytes += len(frame)
+        if parts.done:
+            self._aside.popleft()
+            self._pending.append((self._next_position, large.future))
+            self._offset += large.count
+            self.stats.records += 1
+            self.stats.transactions += large.count
+            self.stats.body_bytes += len(large.body)
+        self._wake_zones()
+        return parts.done
+
+    def _compress(self, large: _Waiting) -> None:
+        """In a thread; what comes after it keeps its place."""
+        large.compressing = True
         if self._executor is None:
             self._executor = self._runtime.executor("eventdb-encode")
-        sealed = self._loop.run_in_executor(self._executor, self._encode, self._aside[0])
-        sealed.add_done_callback(self._encoded_aside)
+        compressed = self._loop.run_in_executor(self._executor, self._encoder.parts, large.body)
+        compressed.add_done_callback(lambda done: self._compressed(large, done))
 
-    def _encode(self, waiting: _Waiting) -> list[bytes]:
-        return self._encoder.encode(
-            waiting.body,
-            kind=waiting.kind,
-            epoch=self.epoch,
-            position=self._next_position,
-            durable_end=self._quorum.durable_end,
-            first_offset=waiting.first_offset,
-            count=waiting.count,
-            time_ms=waiting.time_ms,
-            before=self._seal,
-        )
+    def _compressed(self, large: _Waiting, done: asyncio.Future[Parts]) -> None:
+        if self._failure is not None or done.cancelled():
+            return  # `_fail` answered for it
+        error = done.exception()
+        if error is not None:  # no memory for it
+            self._fail(Indeterminate(f"a record of {len(large.body)} bytes cannot be compressed: {error!r}"))
+            return
+        large.parts = done.result()
+        self._feed()
 
-    def _encoded_aside(self, sealed: asyncio.Future[list[bytes]]) -> None:
-        if self._failure is not None or sealed.cancelled():
-            return  # `_fail` answered for all of them
-        frames = sealed.result()
-        while True:
-            done = self._aside.popleft()
-            self._send(frames, len(done.body), done.count, done.future)
-            if not self._aside:
-                return
-            if len(self._aside[0].body) >= ASIDE_BYTES_MIN:
-                self._encode_aside()
-                return
-            frames = self._encode(self._aside[0])
+    # -- heartbeats between its frames ----------------------------------------------------------------------
+
+    def _send_heartbeat(self, body: bytes, time_ms: int, future: asyncio.Future[int]) -> None:
+        """Before all that is not yet with the zones, be it in the middle of a record."""
+        large = self._aside[0] if self._aside else None
+        inside = large is not None and large.parts is not None and large.parts.begun
+        count = large.count if large is not None and inside else 0
+        self._send(body, int(RecordKind.HEARTBEAT), self._offset, count, time_ms, future, inside)
+        self._wake_zones()
 
     # -- what the zones say ---------------------------------------------------------------------------------
 
@@ -233,6 +301,8 @@ class QuorumWriter:
             if zone.state != DOWN and zone.reached() < needed:
                 needed = zone.reached()
         self._window.cut(needed, end)
+        if self._aside:
+            self._feed()
         self.stats.syncs = quorum.syncs
         self.stats.zone_errors = quorum.zone_errors
 

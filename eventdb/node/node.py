@@ -44,6 +44,7 @@ log: Final = logging.getLogger("eventdb")
 CRON_SECONDS: Final = 0.1
 CLAIM_ATTEMPTS: Final = 5
 HAND_OVER_MS: Final = 5_000  # a hand-over that takes longer is given up
+DRAIN_SECONDS: Final = 3.0  # for a stop to give the lease back; after that it lapses by itself
 FOLLOW_RETRY_SECONDS: Final = 0.5  # between two tries to read a log of which no zone answers
 LAG_KNOWN_MS_MAX: Final = 1 << 40
 
@@ -358,6 +359,14 @@ class Node:
                 raise ReplyError("ERR writes are not durable yet, so nothing was handed over")
             await asyncio.sleep(0.001)
 
+    async def _all_durable(self, seconds: float) -> bool:
+        """Wait for what was accepted, at most so long."""
+        loop, commit = asyncio.get_running_loop(), self.engine.commit
+        deadline = loop.time() + seconds
+        while commit.pending and not commit.stopped and loop.time() < deadline:
+            await asyncio.sleep(0.001)
+        return not commit.pending
+
     # -- following
 
     def _become_replica(self) -> None:
@@ -576,8 +585,8 @@ class Node:
                 await asyncio.gather(task, return_exceptions=True)
         if self.writer is not None:
             self.engine.commit.seal()
-            if self.tenure is not None:
-                self.tenure.give_up()  # behind all that was accepted
+            if self.tenure is not None and await self._all_durable(DRAIN_SECONDS):
+                self.tenure.give_up()  # not earlier: a successor's claim would cut off what was accepted
             await self._close_writer()
             await asyncio.sleep(0)  # the appends' callbacks free the last replies
         self._fail_pending(CLOSED_TEXT)

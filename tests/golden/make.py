@@ -10,6 +10,8 @@ once, by the first program that writes the format, and never again. What lies in
     quorum/       a whole log of three zones: three epochs, rolled segments, records in fragments, a zone that lags
     kafka         the values of a topic's records in log order: frames, void ones among them
     expected.json what a reader finds in the two logs: records, digest, number of keys
+    parts/        a log of three zones with heartbeats inside of records, one of which was never ended; parts.json:
+                  what a reader finds in it
 
 All of it holds one history, which has every kind of event in it (`events.json` lists them).
 """
@@ -125,6 +127,42 @@ async def quorum_log(target: Path) -> list[Record]:
         return records
 
 
+async def parts_log(target: Path) -> list[Record]:
+    """Two epochs: heartbeats inside of a large record, and inside of one that was cut off by the second claim."""
+    with TemporaryDirectory() as directory:
+        bench = Bench(Path(directory))
+        writer = await (log := bench.open(payload_bytes_max=1000)).claim("node-0", "host-0:6379")
+        await until_up(log, writer)
+        for whole in (True, False):  # large, and yet little when it is compressed
+            value = random.Random(8).randbytes(6_000 if whole else 60_000) * (100 if whole else 10)
+            body = b"*2\r\n$4\r\nnode\r\n*3\r\n$3\r\nSET\r\n$5\r\nlarge\r\n$%d\r\n%b\r\n" % (len(value), value)
+            for ops in bench.ops:
+                ops.stall(WRITING)
+            stored = writer.stats.stored_bytes
+            large = write(writer, body, 1)
+            await until(lambda stored=stored: writer.stats.stored_bytes > stored)  # type: ignore[misc]
+            said = [write(writer, text, 0, RecordKind.HEARTBEAT) for text in (b"", b'{"lease_ms":700}')]
+            for ops in bench.ops:
+                ops.heal()
+            await asyncio.gather(*said)
+            assert not large.done()
+            if whole:
+                await large
+            else:
+                crash(writer)
+                assert large.exception() is not None
+        writer = await (log := bench.open(payload_bytes_max=1000)).claim("node-1", "host-1:6379")
+        await until_up(log, writer)
+        await write(writer, b"*2\r\n$4\r\nnode\r\n*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n", 1)
+        await until_up(log, writer)
+        await log.close()
+        records = [record async for batch in bench.open(faulty=False).read() for record in batch.records]
+        for zone in bench.zones:
+            shutil.copytree(zone, target / zone.name, ignore=shutil.ignore_patterns(".*"))
+        await bench.close()
+        return records
+
+
 def batch_of(*frames: bytes) -> bytes:
     builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, len(frames) + 1)
     for index, frame in enumerate(frames):
@@ -180,6 +218,7 @@ def single_frames(target: Path) -> None:
         "heartbeat": {"body": b"", "kind": 2, "count": 0},
         "fragments": {"body": noise, "kind": 0, "count": 3},
         "masked": {"body": b"a value with evDB in it", "kind": 0},  # since format 2
+        "between": {"body": b"", "kind": 2, "inside": True},  # since format 2
     }
     target.mkdir()
     found: dict[str, object] = {}
@@ -219,6 +258,18 @@ def state_of(records: list[Record]) -> tuple[str, int]:
     return engine.digest(), engine.key_count()
 
 
+def in_lines(expected: dict[str, Any]) -> str:
+    return json.dumps(expected).replace("], [", "],\n  [") + "\n"
+
+
+async def parts(target: Path) -> None:
+    records = await parts_log(target / "parts")
+    digest, keys = state_of(records)
+    found = {"digest": digest, "keys": keys, "last_offset": records[-1].last_offset,
+             "records": [described(record) for record in records]}  # fmt: skip
+    (target / "parts.json").write_text(in_lines(found))
+
+
 async def main() -> None:
     target = ROOT / f"format-{FORMAT_VERSION}"
     target.mkdir()  # FileExistsError: golden files are made once
@@ -232,8 +283,8 @@ async def main() -> None:
     digest, keys = state_of(records)
     expected = {"digest": digest, "keys": keys, "last_offset": records[-1].last_offset,
                 "records": [described(record) for record in records]}  # fmt: skip
-    lines = json.dumps(expected).replace("], [", "],\n  [")
-    (target / "expected.json").write_text(lines + "\n")
+    (target / "expected.json").write_text(in_lines(expected))
+    await parts(target)
     size = sum(os.path.getsize(path) for path in target.rglob("*") if path.is_file())
     print(f"{target}: {size} bytes, digest {digest}")
 

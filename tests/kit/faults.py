@@ -107,9 +107,9 @@ class Bench:
         self.acknowledged: list[bytes] = []
         self._logs: list[QuorumLog] = []
 
-    def open(self, *, faulty: bool = True) -> QuorumLog:
+    def open(self, *, faulty: bool = True, payload_bytes_max: int = 4000) -> QuorumLog:
         ops_of: Callable[[int], FileOps] | None = (lambda index: self.ops[index]) if faulty else None
-        log = QuorumLog(self.url, segment_bytes=self.segment_bytes, payload_bytes_max=4000, ops_of=ops_of)
+        log = QuorumLog(self.url, segment_bytes=self.segment_bytes, payload_bytes_max=payload_bytes_max, ops_of=ops_of)
         self._logs.append(log)
         return log
 
