@@ -12,6 +12,17 @@ makes this safe, whatever is delayed, as long as clocks run at rates that differ
 4. A primary whose lease has lapsed takes it up again only by a record that says so (`resumed`), sent after the lapse.
    A claimant that finds the word in what it adopts, or what another claimant stated, waits a whole lease + margin.
 
+5. A command may keep the loop busy for longer than the lease lasts. So it runs only under a lease that outlasts it, as
+   far as `engine/effort.py` can tell before it runs; else it waits until one that does is durable. A longer lease is
+   stated like any other: it counts for the primary once it is durable, and binds a claimant, which has then read or
+   adopts it. After the command the usual lease is stated again, and binds the primary from the moment it is sent.
+
+Nothing renews a lease in place of a busy loop, so a process that hangs is bounded by what it stated last, LEASE_MS_MAX
+at the most. A reply that leaves after a command which outran its lease is no stale read: state stands still while a
+command runs, so what it read was true when it began, under the lease, and it began before the reply.
+
+Large records are no matter of the lease: heartbeats do not wait for them (`Writer.append`).
+
 Rule 3 trusts that nobody sets the old primary's clock back in just that moment, and all of it that a machine which was
 suspended as a whole (its monotonic clock stands still) is not resumed as a primary: writes are safe all the same, they
 are fenced by the log.

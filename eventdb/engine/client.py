@@ -32,6 +32,7 @@ HANDING: Final = 256  # the lease was given to a successor that is not there yet
 OUT_OF_MEMORY: Final = 1024  # above maxmemory: commands that need memory are refused on a primary
 TRACKED: Final = 2048  # keys that commands name are noted, for OBJECT IDLETIME and FREQ
 WATCHES: Final = OUT_OF_MEMORY | TRACKED  # bits of settings, which keep a state from changing no more than usual
+LARGE: Final = 4096  # a command of megabytes is coming: it is asked how long it may take (effort.py)
 
 
 class Blocked:

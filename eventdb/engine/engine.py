@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Final
 
 from eventdb.cluster.slots import Shard, SlotMap
 from eventdb.cluster.topology import Member, Topology
+from eventdb.engine import effort
 from eventdb.engine.access import asked_for
 from eventdb.engine.accounting import Accounting
 from eventdb.engine.blocking import Blocking
 from eventdb.engine.client import (
     CLUSTERED,
     IN_MULTI,
+    LARGE,
     NEEDS_AUTH,
     OUT_OF_MEMORY,
     PAUSED,
@@ -96,6 +98,9 @@ class Engine:
         self.on_lapse: Callable[[], None] | None = None
         self.freshen: Callable[[Client, list[bytes]], None] | None = None  # runs a read once this replica is fresh
         self.on_refused: Callable[[Client], None] | None = None  # told of a client whose write a replica has refused
+        # The loop may be busy for so many seconds: with a command that waits for `run_stalled_later`, because that is
+        # longer than the lease lasts (True), or soon (False).
+        self.on_long: Callable[[float, bool], None] | None = None
         # counters
         self.commands_run = 0
         self.connections_received = 0
@@ -231,7 +236,7 @@ class Engine:
             command.rejected_calls += 1
             self.refuse(client, f"ERR wrong number of arguments for '{command.name}' command", command)
             return
-        if command.handler is None or client.gate or self.gate:
+        if command.checked or client.gate or self.gate:
             checked = self._pass_gates(client, command, argv)
             if checked is None:
                 return
@@ -252,10 +257,12 @@ class Engine:
             command = found
         verdict = self.gates.judge(client, command, argv, self.gate, self.gate_error)
         if verdict == PASS:
-            if self.gate & TRACKED and self.store.accesses is not None:
-                if not client.no_touch or command.name == "touch":
-                    self.store.accesses.note(client.db, command, argv, client.queue, self.store.now_ms)
-            return command
+            if self.lease_until == math.inf or self._lease_outlasts(client, command, argv):
+                if self.gate & TRACKED and self.store.accesses is not None:
+                    if not client.no_touch or command.name == "touch":
+                        self.store.accesses.note(client.db, command, argv, client.queue, self.store.now_ms)
+                return command
+            verdict = STALL
         if verdict == QUEUE:
             self._queue(client, command, argv)
         elif verdict == STALL:
@@ -270,6 +277,24 @@ class Engine:
             if verdict == REFUSE and command.bits & WRITE and self.on_refused is not None:
                 self.on_refused(client)
         return None
+
+    def _lease_outlasts(self, client: Client, command: Command, argv: list[bytes]) -> bool:
+        """False when the command may take longer than the lease lasts, and a longer one was asked for."""
+        if command.element_usec == 0.0 and not client.gate & LARGE:
+            return True
+        needed_s = effort.seconds(client, command, argv)
+        if self.clock + needed_s >= self.lease_until and self.on_long is not None:
+            self.on_long(needed_s, True)
+            return False
+        if client.gate & LARGE and effort.size_of(argv) > effort.LARGE_BYTES // 2:
+            client.gate &= ~LARGE  # that was the large one
+        return True
+
+    def expect_large(self, client: Client, size: int) -> None:
+        """A command of at least so many bytes is coming: to take it apart will take a while, and so will running it."""
+        client.gate |= LARGE
+        if self.on_long is not None:
+            self.on_long(effort.BYTE_USEC * size / 1e6, False)
 
     def _queue(self, client: Client, command: Command, argv: list[bytes]) -> None:
         """Keep a command for EXEC, or only say so when EXEC is going to fail anyway."""

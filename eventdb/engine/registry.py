@@ -33,6 +33,7 @@ from eventdb.engine.command import (
     Command,
     KeyFinder,
 )
+from eventdb.engine.effort import ELEMENT_USEC
 from eventdb.protocol.replies import shown
 
 if TYPE_CHECKING:
@@ -172,6 +173,8 @@ def add(
     made.categories = _categories(made.flags, acl.split())
     made.since, made.complexity, made.summary, made.group = since, complexity, summary, group
     made.tips = tips.split()
+    made.element_usec = ELEMENT_USEC.get(made.name, 0.0)
+    made.checked = handler is None or made.element_usec > 0.0
     key = words[0].upper().encode()
     if len(words) == 1:
         assert key not in COMMANDS, name

@@ -110,7 +110,7 @@ class Standing:
         lapse_s = silence_s(max(self.lease_ms, lease_ms))
         if self._renewed or self._ground is Ground.FORCE:
             return lapse_s
-        if self._ground is Ground.FREE or self.time_ms == time_ms:
+        if self._ground is Ground.FREE or (self.time_ms == time_ms and self.lease_ms <= lease_ms):
             return 0.0
         # Adopted records that we had not seen were sent so much later than the last one that we had.
         later_s = (self.time_ms - time_ms) * (1 + MARGIN) / 1000

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from eventdb.backends import RecordKind, Writer
-from eventdb.cluster.lease import BEATS, LONE_LEASE_MS, Holder, Statement
+from eventdb.cluster.lease import BEATS, LEASE_MS_MAX, LONE_LEASE_MS, Holder, Statement
 from eventdb.engine.client import LEASELESS
 from eventdb.pipeline.record_clock import RecordClock
 from eventdb.protocol.replies import ReplyError
@@ -71,6 +71,11 @@ class Tenure:
         self._heard: dict[str, float] = {}
         self._stated = 0.0
         self._beats = 0  # heartbeats on their way
+        self._beat_due = monotonic()
+        # A lease that long commands need, in ms; 0: none. They wait until the log has it (`lengthen`).
+        self._needed_ms = 0
+        self._needed_at = 0.0  # when one of them last asked, or was let go
+        self._long_waits = False
         self._stating = False  # a statement about the followers is on its way
         self._state_again = False  # and another one is due behind it
         self._timer: Timer | None = None
@@ -95,13 +100,14 @@ class Tenure:
             self.end()
             raise
         self.engine.on_lapse = self._lapse
+        self.engine.on_long = self._lengthen
         self._take_up(sent)
         self._beat()
 
     def end(self) -> None:
         """Nothing is appended any more, and nothing is answered by this lease."""
         self._ended = True
-        self.engine.on_lapse = None
+        self.engine.on_lapse = self.engine.on_long = None
         self.engine.lease_until = math.inf
         for timer in (self._timer, self._alone):
             if timer is not None:
@@ -122,6 +128,30 @@ class Tenure:
         until = sent + self.lease_ms / 1000
         if until > engine.lease_until:
             engine.lease_until = until
+        if self._long_waits:
+            self._long_waits = False
+            engine.run_stalled_later()
+
+    def _lengthen(self, seconds: float, waits: bool) -> None:
+        """The loop may be busy for so long: make a lease durable that outlasts that, or renew the one there is."""
+        self._long_waits = self._long_waits or waits
+        self._needed_ms = max(self._needed_ms, min(int(seconds * 1000) + self.shared_lease_ms, LEASE_MS_MAX))
+        self._needed_at = self._monotonic()
+        if self.lease_ms < self._needed_ms:
+            if not self._stating:
+                self.state(changed=False)
+        elif waits and self._beats < BEATS:
+            now = self._monotonic()
+            self._append(None).add_done_callback(lambda done: self._kept(now, done))
+
+    @property
+    def _wanted_ms(self) -> int:
+        """How long a lease is to be."""
+        return max(self._usual_ms, self._needed_ms)
+
+    @property
+    def _usual_ms(self) -> int:
+        return LONE_LEASE_MS if self.lone else self.shared_lease_ms
 
     def _lapse(self) -> None:
         """Stall what reads and writes, and try to take the lease up again."""
@@ -210,9 +240,15 @@ class Tenure:
         """Look after the lease and the list of followers, `BEATS` times a lease."""
         if self._ended:
             return
-        interval = self.lease_ms / 1000 / BEATS
-        self._timer = self.engine.turn.later(interval, self._beat)
-        now = self._monotonic()
+        now, due = self._monotonic(), self._beat_due
+        interval = self._rearm()
+        held_up = now - due
+        if held_up > interval:  # by a long command: what the followers have said meanwhile is not yet read
+            for name in self._heard:
+                self._heard[name] += held_up
+        if self._needed_ms and not self._stating and now - self._needed_at > interval:
+            self._needed_ms = 0
+            self.state(changed=False)
         if not self.lapsed and now > self.engine.lease_until:
             self._lapse()
         elif self.lapsed and now - self.lapsed_at > ALONE_SECONDS:
@@ -231,6 +267,15 @@ class Tenure:
             self.state(changed=False)
         elif now - self.sent > interval / 2:
             self._append(None).add_done_callback(lambda done: self._kept(now, done))
+
+    def _rearm(self) -> float:
+        """Beat again after the interval that is returned; a long lease is kept as closely as a usual one."""
+        if self._timer is not None:
+            self._timer.cancel()
+        interval = min(self.lease_ms, self._usual_ms) / 1000 / BEATS
+        self._timer = self.engine.turn.later(interval, self._beat)
+        self._beat_due = self._monotonic() + interval
+        return interval
 
     def _kept(self, sent: float, done: asyncio.Future[int]) -> None:
         if not done.cancelled() and done.exception() is None:
@@ -274,15 +319,14 @@ class Tenure:
         """
         if changed and self.on_members is not None:
             self.on_members()
-        wanted = LONE_LEASE_MS if self.lone else self.shared_lease_ms
+        wanted = self._wanted_ms
         if self.lapsed and not self.lone:
             self.engine.gate |= LEASELESS  # it may have gone on alone
         if wanted < self.lease_ms:
             self.lease_ms = wanted
             self.engine.lease_until = min(self.engine.lease_until, self._monotonic() + wanted / 1000)
             if self._timer is not None:
-                self._timer.cancel()
-                self._timer = self.engine.turn.later(wanted / 1000 / BEATS, self._beat)
+                self._rearm()
         if self._stating:  # one at a time: who announces itself often must not fill the log
             self._state_again = True
             return
@@ -295,10 +339,11 @@ class Tenure:
         self._stating = False
         if self._ended or done.cancelled() or done.exception() is not None:
             return
+        self._needed_at = self._monotonic()
         if self._state_again:
             self._state_again = False
             self.state(changed=True)
-        if not self.lapsed and lease_ms == (LONE_LEASE_MS if self.lone else self.shared_lease_ms):
+        if not self.lapsed and self.lease_ms < lease_ms <= self._wanted_ms:
             self.lease_ms = lease_ms
         self.durable(sent)
 

@@ -19,6 +19,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from eventdb.engine.client import NEEDS_AUTH, SUBSCRIBED, Client
+from eventdb.engine.effort import LARGE_BYTES
 from eventdb.pipeline.outbox import SocketFacts
 from eventdb.protocol.replies import error
 from eventdb.protocol.requests import NOTHING, RequestParser
@@ -183,6 +184,8 @@ class Connection:
         """Hold what has come and has not run to the limits: of this client, and of all."""
         size = self._waiting_bytes(client)
         config = self.engine.config
+        if self.parser.args_left and size > LARGE_BYTES:
+            self.engine.expect_large(client, self.parser.buffered() + max(self.parser.missing, 0))
         if size > config.query_buffer_bytes_max:
             log.warning("closed %s: commands that wait are longer than client-query-buffer-limit", client.address)
             self.give_up()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -69,4 +70,74 @@ def test_a_transaction_of_100_mb_is_written_while_another_node_waits_to_take_ove
         for n in range(10):
             assert pair.wire("SET", f"k{n}", os.urandom(10 << 20)) == b"QUEUED"
         assert pair.wire("EXEC") == [b"OK"] * 10
+        pair.check()
+
+
+def fill(pair: Pair, members: int) -> None:
+    """Two sorted sets, a list and a set, sent in commands that are short."""
+    for start in range(0, members, 10_000):
+        names = [b"m%d" % n for n in range(start, start + 10_000)]
+        scored = [part for n, name in enumerate(names) for part in (b"%d" % (n * 7919 % members), name)]
+        assert pair.wire("ZADD", "z1", *scored) == pair.wire("ZADD", "z2", *scored) == 10_000
+        assert pair.wire("SADD", "s", *names) == 10_000
+        assert pair.wire("RPUSH", "l", *names) == start + 10_000
+
+
+LONG = {
+    "ZUNIONSTORE": ("ZUNIONSTORE", "out", "2", "z1", "z2"),
+    "SORT": ("SORT", "s", "BY", "w_*", "GET", "v_*", "GET", "#", "STORE", "out"),
+    "ZRANGESTORE": ("ZRANGESTORE", "out", "z1", "0", "-1"),
+    "EVENTDB.DIGEST": ("EVENTDB.DIGEST",),
+}
+
+
+def test_commands_that_take_longer_than_the_lease_keep_it(eventdb_server: StartServer, tmp_path: Path) -> None:
+    with Pair(eventdb_server, f"quorum:{tmp_path / 'data'}", "--lease-ms", "150") as pair:
+        fill(pair, 60_000)
+        for name, command in LONG.items():
+            began = time.monotonic()
+            reply = pair.wire(*command)
+            took = time.monotonic() - began
+            print(name, took)
+            assert not isinstance(reply, Exception), reply
+            pair.check()
+        assert pair.wire("MULTI") == b"OK"
+        for command in LONG.values():
+            assert pair.wire(*command) == b"QUEUED"
+        replies = pair.wire("EXEC")
+        assert isinstance(replies, list) and len(replies) == len(LONG)
+        pair.check()
+        wait_until(lambda: field(pair.wire, "lease_ms") == b"150", what="the lease is as short as before")
+
+
+@pytest.mark.slow
+def test_ten_seconds_of_one_transaction_keep_the_lease(eventdb_server: StartServer, tmp_path: Path) -> None:
+    with Pair(eventdb_server, f"quorum:{tmp_path / 'data'}") as pair:
+        fill(pair, 500_000)
+        began = time.monotonic()
+        assert pair.wire("MULTI") == b"OK"
+        for _ in range(5):
+            assert pair.wire("ZUNIONSTORE", "out", "2", "z1", "z2") == b"QUEUED"
+        assert pair.wire("EXEC") == [500_000] * 5
+        print("five times ZUNIONSTORE", time.monotonic() - began)
+        pair.check()
+        assert pair.wire("FLUSHALL") == b"OK"
+        pair.check()
+
+
+def test_a_loop_that_hangs_loses_the_lease(eventdb_server: StartServer, tmp_path: Path) -> None:
+    url = f"quorum:{tmp_path / 'data'}"
+    with Pair(eventdb_server, url, "--config", "enable-debug-command=yes") as pair:
+        pair.wire.send(b"*3\r\n$5\r\nDEBUG\r\n$5\r\nSLEEP\r\n$1\r\n4\r\n")
+        wait_until(lambda: b"role:master" in info(pair.beside), what="the other one has taken over", seconds=3)
+
+
+@pytest.mark.slow
+def test_a_value_of_512_mb_is_written_and_read_while_another_node_waits_to_take_over(
+    eventdb_server: StartServer, tmp_path: Path
+) -> None:
+    with Pair(eventdb_server, f"quorum:{tmp_path / 'data'}") as pair:
+        value = os.urandom(1 << 20) * 512
+        assert pair.wire("SET", "k", value) == b"OK"
+        assert pair.wire("GET", "k") == value
         pair.check()
