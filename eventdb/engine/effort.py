@@ -13,7 +13,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from eventdb.engine.client import LARGE, Client
-from eventdb.engine.command import WHOLE, Command
+from eventdb.engine.command import Command
+from eventdb.keyspace.types.hash import HashValue
+from eventdb.keyspace.types.set import SetValue
+from eventdb.keyspace.types.zset import ZSetValue
 from eventdb.keyspace.value import Value
 from eventdb.protocol.requests import ARGUMENT_BYTES
 
@@ -28,6 +31,8 @@ CELL_USEC: Final = 0.015  # of LCS's table
 PATTERN_USEC: Final = 20.0  # of SORT, for each element and each BY or GET
 STRING_BYTES: Final = 512  # of a string, as much as one element
 QUEUED_USEC: Final = 10.0
+TOUCHED_USEC: Final = 0.001  # it reads few elements, but may be the first to ask for their order
+MAKING_USEC: Final = 12.0  # for each element, of the order that a value keeps once somebody asked for it
 
 # Microseconds for each element of what a command reads. Every command whose time grows with a value is here.
 ELEMENT_USEC: Final[dict[str, float]] = {
@@ -47,6 +52,9 @@ ELEMENT_USEC: Final[dict[str, float]] = {
     "zunionstore": 30.0, "zinterstore": 30.0, "zdiffstore": 30.0,
     "spop": 30.0, "srandmember": 4.0, "hrandfield": 4.0, "zrandmember": 4.0,
     "lpop": 8.0, "rpop": 8.0, "lmpop": 8.0, "zpopmin": 20.0, "zpopmax": 20.0, "zmpop": 20.0,
+    "blmpop": 8.0, "bzpopmin": 20.0, "bzpopmax": 20.0, "bzmpop": 20.0,
+    "zrank": TOUCHED_USEC, "zrevrank": TOUCHED_USEC, "zcount": TOUCHED_USEC, "zlexcount": TOUCHED_USEC,
+    "cluster|countkeysinslot": 10.0, "cluster|getkeysinslot": 10.0, "memory|usage": 0.5,
     "lcs": CELL_USEC,
     "getrange": 1.0, "substr": 1.0,
 }  # fmt: skip
@@ -54,7 +62,13 @@ _BY_RANK: Final = frozenset(("lrange", "zrange", "zrevrange", "ltrim"))  # from 
 _COUNTED: Final = frozenset(  # argv[2], if it is there, else one
     ("spop", "srandmember", "hrandfield", "zrandmember", "lpop", "rpop", "zpopmin", "zpopmax")
 )
-_OPTIONS: Final = {"lmpop": 1, "zmpop": 1, "scan": 10, "hscan": 10, "sscan": 10, "zscan": 10}  # COUNT, and without it
+_OPTIONS: Final = {  # COUNT, and without it
+    "lmpop": 1, "zmpop": 1, "blmpop": 1, "bzmpop": 1, "scan": 10, "hscan": 10, "sscan": 10, "zscan": 10,
+}  # fmt: skip
+_FIRST: Final = frozenset(("bzpopmin", "bzpopmax"))  # one element
+_ALL_KEYS: Final = frozenset(("keys", "scan", "cluster|countkeysinslot", "cluster|getkeysinslot"))  # of one database
+_EVERYTHING: Final = frozenset(("eventdb.digest", "flushall", "flushdb"))
+_RANDOM: Final = frozenset(("spop", "srandmember", "hrandfield", "zrandmember", "sscan", "hscan", "zscan"))
 
 
 def seconds(client: Client, command: Command, argv: list[bytes]) -> float:
@@ -83,16 +97,28 @@ def _reading(client: Client, command: Command, argv: list[bytes]) -> float:
     if usec == 0.0:
         return 0.0
     db = client.db
-    if name == "keys" or name == "scan":
+    if name in _ALL_KEYS:
         return usec * _taken(name, argv, len(db.values))
-    if command.bits & WHOLE or name == "flushall" or name == "flushdb":
+    if name in _EVERYTHING:
         return usec * sum([_all(other) for other in client.store.keyspace.dbs])
-    sizes = [_elements(db.values.get(key)) for key in command.keys(argv)]
+    keys = command.keys(argv)
+    sizes = [_elements(db.values.get(key)) for key in keys]
+    making = sum([_making(name, db.values.get(key)) for key in keys])
     if name == "lcs":
         return usec * max(sizes, default=0) * min(sizes, default=0) * STRING_BYTES**2
     if name == "sort" or name == "sort_ro":
         usec += PATTERN_USEC * sum([arg.upper() in (b"BY", b"GET") for arg in argv[2:]])
-    return usec * _taken(name, argv, sum(sizes))
+    return making + usec * _taken(name, argv, sum(sizes))
+
+
+def _making(name: str, value: object) -> float:
+    """Microseconds for the order of a value's elements, if the command is the first that needs it."""
+    if name in _RANDOM:
+        if isinstance(value, (SetValue, HashValue, ZSetValue)) and value.order is None:
+            return MAKING_USEC * value.size()
+    elif isinstance(value, ZSetValue) and value.ranking is None:
+        return MAKING_USEC * value.size()
+    return 0.0
 
 
 def _all(db: Db) -> int:
@@ -113,6 +139,8 @@ def _taken(name: str, argv: list[bytes], size: int) -> int:
             if argv[at].upper() == b"COUNT":
                 return min(size, abs(_integer(argv[at + 1], size)))
         return min(size, _OPTIONS[name])
+    if name in _FIRST:
+        return min(size, 1)
     if name in _COUNTED:
         return abs(_integer(argv[2], size)) if n > 2 else 1
     options = [arg.upper() for arg in argv[4:]]

@@ -174,6 +174,65 @@ async def test_a_process_that_was_stopped_longer_than_its_lease_answers_nothing_
     assert (await site.statements())[-1].resumed
 
 
+def sort_of_a_second(site: Site) -> tuple[str, ...]:
+    """A command that may take longer than LEASE_MS, and is over at once."""
+    assert site.local("RPUSH", "l", *[b"%d" % n for n in range(300_000)]) == 300_000
+    site.local.turn()
+    return "SORT", "l", "LIMIT", "0", "1", "ALPHA", "STORE", "out"
+
+
+async def test_a_command_that_may_outlast_the_lease_waits_until_a_longer_one_is_durable() -> None:
+    site = await Site().begin((FOLLOWER,))
+    long = sort_of_a_second(site)
+    waiting = site.local.connect()
+    site.writer.hold()
+    for client in (waiting, site.local.connect()):
+        site.engine.clock = site.clock()
+        assert site.local.raw(*long, client=client) == b"", "it does not run under a lease that it may outlast"
+    assert site.ask("GET", "k") == b"$-1\r\n", "others do not wait for it"
+    assert site.engine.lease_until < site.clock() + LEASE_MS / 1000 + 0.01, "the longer lease is not durable yet"
+    await settle()
+    site.writer.release()
+    await settle()
+    site.local.turn()
+    assert site.local.take(waiting) == b":1\r\n"
+    assert [said.lease_ms for said in await site.statements()] == [LEASE_MS, 900 + LEASE_MS]
+    assert site.engine.lease_until > site.clock() + 1.0
+
+    site.clock.jump(1.0)  # it was as long as that
+    assert site.ask("GET", "k") == b"$-1\r\n", "its lease has lasted"
+    await site.clock.run(LEASE_MS / 1000 / BEATS)
+    assert (await site.statements())[-1].lease_ms == LEASE_MS == site.tenure.lease_ms, "the usual lease is back"
+    assert site.engine.lease_until <= site.clock() + LEASE_MS / 1000
+    assert not any(said.resumed for said in await site.statements())
+    site.clock.jump(LEASE_MS / 1000 + 0.01)
+    site.writer.hold()
+    assert site.ask("GET", "k") == b"", "and binds from the moment at which it was stated"
+
+
+async def test_followers_are_not_forgotten_because_a_command_kept_the_loop_from_hearing_them() -> None:
+    site = await Site().begin((FOLLOWER,))
+    site.clock.jump(30.0)
+    await site.clock.run(LEASE_MS / 1000)
+    assert "other" in site.tenure.members
+    await site.clock.run(4.0)
+    assert "other" not in site.tenure.members, "silent while it could be heard"
+
+
+async def test_a_command_that_waits_for_a_longer_lease_is_refused_when_the_log_does_not_answer() -> None:
+    site = await Site().begin((FOLLOWER,))
+    long = sort_of_a_second(site)
+    waiting = site.local.connect()
+    site.writer.hold()
+    site.engine.clock = site.clock()
+    assert site.local.raw(*long, client=waiting) == b""
+    await site.clock.run(6.0)
+    assert site.tenure.lapsed
+    site.tenure.time_out(5000)
+    site.local.turn()
+    assert site.local.take(waiting).startswith(b"-MASTERDOWN") and site.engine.commit.offset == 1, "only the RPUSH"
+
+
 async def test_an_append_sent_before_the_lapse_does_not_take_the_lease_up_again() -> None:
     site = await Site().begin((FOLLOWER,))
     sent = site.clock()
@@ -308,6 +367,7 @@ def test_a_released_lease_is_for_the_successor_at_once_and_for_others_when_it_do
 
 
 RESUMED = Statement("p", "h:0", LEASE_MS, resumed=True)
+LONGER = Statement("p", "h:0", 3000)
 DATA, CLAIM, BEAT = RecordKind.DATA, RecordKind.CLAIM, RecordKind.HEARTBEAT
 WHOLE = silence_s(LEASE_MS)
 
@@ -322,6 +382,7 @@ WHOLE = silence_s(LEASE_MS)
         (Ground.SILENCE, [(BEAT, 1, 1000, RESUMED)], WHOLE),  # whatever its clock says
         (Ground.SILENCE, [(CLAIM, 2, 1000, None)], 0),  # it said nothing yet, so it has answered nothing
         (Ground.SILENCE, [(CLAIM, 2, 1000, None), (BEAT, 2, 1000, SAID)], WHOLE),
+        (Ground.SILENCE, [(BEAT, 1, 1000, LONGER)], 3.3 - silence_s(LEASE_MS)),  # for a long command, in the same ms
         (Ground.FREE, [(DATA, 1, 1005, None)], 0),
         (Ground.FREE, [(CLAIM, 2, 1000, None), (BEAT, 2, 1000, SAID)], WHOLE),
         (Ground.FORCE, [], WHOLE),
