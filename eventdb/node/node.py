@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import random
 import socket
@@ -108,6 +109,8 @@ class Node:
         self._handing_over: asyncio.Task[None] | None = None
         self.reloading = Reloading(self.engine, self.log)
         self._cron: asyncio.TimerHandle | None = None
+        self._ticked = math.inf  # the loop's time then
+        self._held_up = False
         self._closed = False
         self._new_follower()
         self.load_seconds = 0.0
@@ -506,7 +509,11 @@ class Node:
     # -- timers, facts, closing
 
     def _tick(self) -> None:
-        self._cron = asyncio.get_running_loop().call_later(CRON_SECONDS, self._tick)
+        loop = asyncio.get_running_loop()
+        self._cron = loop.call_later(CRON_SECONDS, self._tick)
+        # After a long command it is not yet known what has become durable meanwhile: look once more before judging.
+        held_up = not self._held_up and loop.time() - self._ticked > 2 * CRON_SECONDS
+        self._held_up, self._ticked = held_up, loop.time()
         engine = self.engine
         engine.read_clock()
         engine.cron()
@@ -517,10 +524,11 @@ class Node:
             engine.expire_cycle()
             engine.statistics.expire_seconds += time.perf_counter() - began
             engine.accounting.latencies.event("expire-cycle", (time.perf_counter() - began) * 1e6)
-            if engine.commit.pending:
+            if engine.commit.pending and not held_up:
                 self._time_out()
-        if self.tenure is not None and self.tenure.time_out(self.config.commit_timeout_ms) and not self.tenure.lone:
-            self.parting.close_all()  # another node may be the primary by now, and this one cannot hear of it
+        if self.tenure is not None and not held_up:
+            if self.tenure.time_out(self.config.commit_timeout_ms) and not self.tenure.lone:
+                self.parting.close_all()  # another node may be the primary by now, and this one cannot hear of it
 
     def port(self) -> int:
         """Where it listens."""

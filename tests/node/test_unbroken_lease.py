@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from pathlib import Path
 
 import pytest
 
+from eventdb.engine.settings import Config
+from eventdb.node.node import Node
 from tests.conftest import Server, StartServer, wait_until
+from tests.kit.harness import Collector
 from tests.kit.wire import Wire
 
 DEADLINE_S = 60.0
@@ -141,3 +145,27 @@ def test_a_value_of_512_mb_is_written_and_read_while_another_node_waits_to_take_
         assert pair.wire("SET", "k", value) == b"OK"
         assert pair.wire("GET", "k") == value
         pair.check()
+
+
+def keep_the_loop(seconds: float) -> None:
+    """As a long command does; the zones go on."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        time.sleep(0.01)
+
+
+async def test_a_write_that_became_durable_while_the_loop_was_busy_is_not_said_to_be_unknown(tmp_path: Path) -> None:
+    config = Config()
+    config.set("commit-timeout", "200")
+    node = Node(f"quorum:{tmp_path / 'data'}", config)
+    await node.start()
+    try:
+        sink = Collector()
+        client = node.engine.connect(sink)
+        node.engine.call(client, [b"SET", b"k", b"v"])
+        node.engine.commit.seal()
+        keep_the_loop(0.6)
+        await asyncio.sleep(0.02)
+        assert sink.data == b"+OK\r\n"
+    finally:
+        await node.close()

@@ -25,6 +25,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=100, help="how many, from --first on")
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--seed", type=int, help="one seed, twice, with its story")
+    parser.add_argument("--long", type=int, default=0, help="commands that keep the primary busy, in each seed")
     parser.add_argument("--backend", choices=(FILES, KAFKA), default=FILES)
     parser.add_argument(
         "--mutation", choices=sorted(mutations.MUTATIONS), help="break the protocol on purpose: which seed notices?"
@@ -34,15 +35,15 @@ def main() -> int:
         return noticed(options.mutation)
     with mutations.applied(options.mutation):
         if options.seed is not None:
-            return one(options.seed, options.backend)
-        return many(options.first, options.seeds, options.backend)
+            return one(options.seed, options.backend, options.long)
+        return many(options.first, options.seeds, options.backend, options.long)
 
 
-def one(seed: int, log: str) -> int:
-    result = simulate(seed, log=log, story=True)
+def one(seed: int, log: str, long_commands: int) -> int:
+    result = simulate(seed, log=log, story=True, long_commands=long_commands)
     print("\n".join(result.story))
     print(describe(result))
-    again = simulate(seed, log=log)
+    again = simulate(seed, log=log, long_commands=long_commands)
     same = again.trace == result.trace
     print("the second run did the same" if same else f"the second run did something else: {describe(again)}")
     print("\n".join(f"WRONG: {line}" for line in result.wrong[:20]))
@@ -58,7 +59,7 @@ def noticed(name: str) -> int:
             print(f"{name}: {mutation.test} {'notices it' if code == pytest.ExitCode.TESTS_FAILED else 'lets it pass'}")
             return 0 if code == pytest.ExitCode.TESTS_FAILED else 1
         for count, seed in enumerate((*mutation.noticed, *range(1, mutation.seeds + 1)), 1):
-            result = simulate(seed, log=mutation.backend)
+            result = simulate(seed, log=mutation.backend, long_commands=mutation.long_commands)
             if result.wrong:
                 print(f"{name}: noticed by seed {seed}, the {count}. one tried: {result.wrong[0]}")
                 return 0
@@ -66,13 +67,13 @@ def noticed(name: str) -> int:
     return 1
 
 
-def many(first: int, count: int, log: str) -> int:
+def many(first: int, count: int, log: str, long_commands: int) -> int:
     failed: list[int] = []
     began = time.perf_counter()
     totals = [0, 0, 0, 0]
     accidents: dict[str, int] = {}
     for seed in range(first, first + count):
-        result = simulate(seed, log=log)
+        result = simulate(seed, log=log, long_commands=long_commands)
         for index, number in enumerate((result.operations, result.unknown, result.claims, result.replica_reads)):
             totals[index] += number
         for name, number in result.accidents.items():
@@ -81,7 +82,10 @@ def many(first: int, count: int, log: str) -> int:
             failed.append(seed)
             print(describe(result))
             print("\n".join(f"    WRONG: {line}" for line in result.wrong[:5]))
-            print(f"    again: make simulate SEED={seed} BACKEND={log}", flush=True)
+            print(
+                f"    again: python -m tests.simulation --seed {seed} --backend {log} --long {long_commands}",
+                flush=True,
+            )
         if (seed - first + 1) % 100 == 0:
             print(f"{seed - first + 1} seeds, {len(failed)} failed", file=sys.stderr, flush=True)
     seconds = time.perf_counter() - began

@@ -31,6 +31,7 @@ class Mutation:
     noticed: tuple[int, ...] = ()
     seeds: int = 150
     test: str = ""
+    long_commands: int = 0
 
 
 MUTATIONS: dict[str, Mutation] = {
@@ -169,6 +170,9 @@ MUTATIONS: dict[str, Mutation] = {
         "no read is answered past the lease",
         zones.serve_past_the_lease,
         test=LEASE + "process_that_was_stopped_longer_than_its_lease_answers_nothing_before_the_log_confirms_it",
+    ),
+    "believe-a-longer-lease": Mutation(
+        "a longer lease counts when it is durable", zones.believe_a_longer_lease, noticed=(71,), long_commands=6
     ),
     "answer-at-once": Mutation(
         "a claimant waits for the lease of another",

@@ -337,3 +337,19 @@ def answer_at_once() -> Iterator[None]:
     """A claimant answers although somebody may still hold a lease."""
     with patch.object(Standing, "wait_s", lambda standing: 0.0):
         yield
+
+
+@contextlib.contextmanager
+def believe_a_longer_lease() -> Iterator[None]:
+    """A primary counts on a longer lease from the moment it states it, before it is durable."""
+    state = Tenure.state
+
+    def stated(tenure: Tenure, *, changed: bool) -> None:
+        wanted = tenure._wanted_ms
+        if not tenure.lapsed and wanted > tenure.lease_ms:
+            tenure.lease_ms = wanted
+            tenure.engine.lease_until = tenure._monotonic() + wanted / 1000
+        state(tenure, changed=changed)
+
+    with patch.object(Tenure, "state", stated):
+        yield

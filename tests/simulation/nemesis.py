@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from eventdb.backends import LogError, RecordKind
 from eventdb.cluster.lease import MARGIN, Role
+from eventdb.node.node import Node
 from eventdb.protocol.replies import ReplyError
 from tests.simulation.broker import COPIES, Partition
 from tests.simulation.cluster import Cluster, Machine, choose
@@ -58,12 +59,14 @@ def draw_profile(rng: random.Random, cluster: Cluster) -> Profile:
 
 
 class Nemesis:
-    def __init__(self, cluster: Cluster, profile: Profile, rng: random.Random) -> None:
+    def __init__(self, cluster: Cluster, profile: Profile, rng: random.Random, *, long_commands: int = 0) -> None:
         self.cluster = cluster
         self.world = cluster.world
         self.profile = profile
         self.rng = rng
         self.counts: dict[str, int] = {}
+        self.long_commands = long_commands  # to be run, beside all else that happens
+        self.commands_run = 0  # of them
         zones = [self.slow_zone, self.failing_zone, self.full_zone, self.zone_down, self.power_cut, self.cut_from_zone]
         zones += [self.touch]
         self._accidents: list[Callable[[], Awaitable[None]]] = [
@@ -108,9 +111,12 @@ class Nemesis:
         if rng.random() < 0.3:  # the primary lives and is cut off, or held up: what leases are for
             self._accidents = [self.pause_primary, self.cut_primary_from_zones, self.usurp]
             self._accidents += [] if self.profile.liar >= 0 or self.cluster.partition else [self.split]
-        for at in times:
+        accidents: dict[float, Callable[[], Awaitable[None]]] = {}
+        for _ in range(self.long_commands):
+            accidents[rng.uniform(0.2, 0.8 * seconds)] = self.long_command
+        for at in sorted([*times, *accidents]):
             await world.sleep(max(began + at - world.now, 0.0))
-            accident = rng.choice(self._accidents)
+            accident = accidents.get(at) or rng.choice(self._accidents)
             self.counts[accident.__name__] = self.counts.get(accident.__name__, 0) + 1
             world.create_task(accident())  # type: ignore[arg-type]
         await world.sleep(max(began + seconds - world.now, 0.0))
@@ -187,6 +193,27 @@ class Nemesis:
         await self._for(0.02, 2.5)
         self.world.note(f"{machine.name} goes on")
         process.resume()
+
+    async def long_command(self) -> None:
+        """The primary's loop is busy for longer than its usual lease, once its lease outlasts that."""
+        machine = self._machine(primary=True)
+        server, process = machine.server, machine.process
+        if server is None or process is None or process.dead or server.node.tenure is None:
+            return
+        seconds = self.rng.uniform(0.2, 3.0)
+        process.spawn(self._work(machine.name, process, server.node, seconds))
+
+    async def _work(self, name: str, process: Process, node: Node, seconds: float) -> None:
+        """What `Engine._lease_outlasts` does with a command, and then the command."""
+        tenure, engine = node.tenure, node.engine
+        while node.tenure is tenure and engine.on_long is not None and not engine.gate:
+            if node.monotonic() + seconds < engine.lease_until:
+                self.world.note(f"{name} runs a command of {seconds:.2f} s")
+                self.commands_run += 1
+                process.work(seconds)
+                return
+            engine.on_long(seconds, True)
+            await asyncio.sleep(0.002)
 
     async def usurp(self) -> None:
         """An operator makes another node the primary while the one there is cannot be reached."""

@@ -43,15 +43,20 @@ class Result:
     accidents: dict[str, int] = field(default_factory=dict)
 
 
-def simulate(seed: int, *, log: str = FILES, story: bool = False, seconds: float = SECONDS) -> Result:
-    """Run one seed from beginning to end; `wrong` is empty when all held. `log`: FILES or KAFKA."""
+def simulate(
+    seed: int, *, log: str = FILES, story: bool = False, seconds: float = SECONDS, long_commands: int = 0
+) -> Result:
+    """Run one seed from beginning to end; `wrong` is empty when all held. `log`: FILES or KAFKA.
+
+    long_commands: how often the primary is asked for a command that keeps its loop busy for up to 3 s.
+    """
     collecting = gc.isenabled()
     if not gc.get_freeze_count():
         gc.freeze()  # the modules: nothing of theirs is ever garbage
     gc.disable()  # what is collected when would depend on what ran before
     try:
         with taken_apart():
-            result = _simulated(seed, log, story, seconds)
+            result = _simulated(seed, log, story, seconds, long_commands)
             gc.collect()
     finally:
         if collecting:
@@ -59,11 +64,11 @@ def simulate(seed: int, *, log: str = FILES, story: bool = False, seconds: float
     return result
 
 
-def _simulated(seed: int, log: str, story: bool, seconds: float) -> Result:
+def _simulated(seed: int, log: str, story: bool, seconds: float, long_commands: int) -> Result:
     world = World(seed)
     if story:
         world.notes = []
-    run = Run(world, log, seconds)
+    run = Run(world, log, seconds, long_commands)
     with seams.installed(world, run.cluster.open_log):
         try:
             world.run_until_complete(run.main())
@@ -93,7 +98,7 @@ def taken_apart() -> Iterator[None]:
 
 
 class Run:
-    def __init__(self, world: World, log: str, seconds: float) -> None:
+    def __init__(self, world: World, log: str, seconds: float, long_commands: int) -> None:
         rng = world.rng
         self.world = world
         self.seconds = seconds
@@ -108,7 +113,7 @@ class Run:
             partition=Partition(world, old=rng.random() < 0.4) if log == KAFKA else None,
         )
         self.profile: Profile = draw_profile(rng, self.cluster)
-        self.nemesis = Nemesis(self.cluster, self.profile, rng)
+        self.nemesis = Nemesis(self.cluster, self.profile, rng, long_commands=long_commands)
         self.batches: list[Batch] = []
         pace_s = rng.choice((0.02, 0.05, 0.1))
         self.clients = [

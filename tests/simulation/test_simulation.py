@@ -58,6 +58,21 @@ def test_everything_holds(tree: Path, part: int, backend: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("backend", ["files", "kafka"])
+def test_everything_holds_with_commands_that_outlast_the_lease(tree: Path, backend: str) -> None:
+    done = simulation(tree, "--backend", backend, "--long", "4", "--seeds", "8")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("backend", ["files", "kafka"])
+def test_a_command_that_outlasts_the_lease_is_no_failover(tree: Path, backend: str) -> None:
+    """In a calm world: commands of up to 3 s, a lease of 0.5 s, two nodes that would take over."""
+    done = simulation(tree, "--backend", backend, "--long", "6", "--seed", "10")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "seed 10: calm" in done.stdout and " 1 claims" in done.stdout
+    assert done.stdout.count("runs a command of") >= 3
+
+
 @pytest.mark.parametrize("name", sorted(MUTATIONS))
 def test_a_broken_rule_is_noticed(tree: Path, name: str) -> None:
     done = simulation(tree, "--mutation", name)

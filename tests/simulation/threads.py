@@ -37,14 +37,16 @@ class Waiter:
         if not self.fired:
             self.fired = True
             delay = self._world.rng.random() * WAKE_S_MAX
-            self._world.after(delay, self._thread.switch, value, process=self._process)
+            self._world.after(delay, self._thread.switch, value, process=self._process, thread=True)
 
     def wait(self, seconds: float | None = None) -> Any:
         """What `fire` was given; False when the time, on this process's clock, was over first."""
         if self._process.dead:
             raise GreenletExit
         if seconds is not None:
-            self._world.after(max(seconds, 0.0) / self._process.rate, self.fire, False, process=self._process)
+            self._world.after(
+                max(seconds, 0.0) / self._process.rate, self.fire, False, process=self._process, thread=True
+            )
         return self._world.hub.switch()
 
 
@@ -62,7 +64,7 @@ class SimThread:
         thread = self._greenlet = greenlet(self._main, process.world.hub)
         thread.gr_context = process.context.copy()
         process.threads.append(thread)
-        process.world.after(process.world.rng.random() * WAKE_S_MAX, thread.switch, process=process)
+        process.world.after(process.world.rng.random() * WAKE_S_MAX, thread.switch, process=process, thread=True)
 
     def _main(self) -> None:
         try:

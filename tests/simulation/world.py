@@ -43,7 +43,8 @@ class Process:
         self.machine = ""  # processes of one machine can tell whether another one has ended
         self.dead = False
         self.paused = False
-        self.held_up: list[events.Handle | Event] = []  # came due while it was paused
+        self.busy = False  # its loop runs one command; its threads go on
+        self.held_up: list[events.Handle | Event] = []  # came due while it was paused or busy
         self.tasks: list[asyncio.Task[Any]] = []  # kept, so that their end does not depend on the garbage collector
         self.threads: list[greenlet] = []
         self.on_death: list[Callable[[], None]] = []
@@ -80,6 +81,20 @@ class Process:
         if not self.paused:
             return
         self.paused = False
+        self._go_on()
+
+    def work(self, seconds: float) -> None:
+        """Its loop is busy for so long, by its own clock."""
+        if not self.busy:
+            self.busy = True
+            self.world.after(seconds / self.rate, self._worked)
+
+    def _worked(self) -> None:
+        self.busy = False
+        if not self.paused:
+            self._go_on()
+
+    def _go_on(self) -> None:
         held_up, self.held_up = self.held_up, []
         if self.world.rng.random() < 0.5:  # what the network brought is seen before the timers are
             held_up.sort(key=lambda due: isinstance(due, asyncio.TimerHandle))
@@ -98,12 +113,15 @@ class Process:
 class Event:
     """Something that comes to pass in a process, or (None) in the world. Lighter than asyncio's handles."""
 
-    __slots__ = ("args", "callback", "process")
+    __slots__ = ("args", "callback", "process", "thread")
 
-    def __init__(self, process: Process | None, callback: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    def __init__(
+        self, process: Process | None, callback: Callable[..., Any], args: tuple[Any, ...], thread: bool
+    ) -> None:
         self.process = process
         self.callback = callback
         self.args = args
+        self.thread = thread  # it goes to one of the process's threads, not to its loop
 
 
 PROCESS: contextvars.ContextVar[Process | None] = contextvars.ContextVar("process", default=None)
@@ -199,7 +217,7 @@ class World(asyncio.BaseEventLoop):
         if process is not None:
             if process.dead:
                 return
-            if process.paused:
+            if process.paused or (process.busy and not (type(due) is Event and due.thread)):
                 process.held_up.append(due)
                 return
         self.steps += 1
@@ -225,10 +243,17 @@ class World(asyncio.BaseEventLoop):
 
     def at(self, when: float, callback: Callable[..., Any], *args: Any, process: Process | None = None) -> None:
         """Call at the world's time `when`, in a process or (None) in none."""
-        self._push(when, Event(process, callback, args))
+        self._push(when, Event(process, callback, args, False))
 
-    def after(self, seconds: float, callback: Callable[..., Any], *args: Any, process: Process | None = None) -> None:
-        self._push(self.now + seconds, Event(process, callback, args))
+    def after(
+        self,
+        seconds: float,
+        callback: Callable[..., Any],
+        *args: Any,
+        process: Process | None = None,
+        thread: bool = False,
+    ) -> None:
+        self._push(self.now + seconds, Event(process, callback, args, thread))
 
     async def sleep(self, seconds: float) -> None:
         """Of the world's time, for the nemesis."""
