@@ -93,7 +93,7 @@ async def batches(
         raise Corrupt(f"topic {link.address.topic}: position {start}: {unlinked(start)}")
     replay = Replay(history)
     cursor = Cursor(link, start, patience_s=None if follow else PATIENCE_S, ahead=True)
-    told = start
+    told = start  # whoever goes on from there must meet a record that is half read from its beginning
     try:
         while follow or cursor.position < end:
             records: list[Record] = []
@@ -105,10 +105,9 @@ async def batches(
                 records.append(record)
                 size += len(record.body)
                 if size >= BATCH_BYTES:
-                    told = entry.position + 1
+                    told = max(told, history.record_start if history.open else entry.position + 1)
                     yield Batch(tuple(records), told)
                     records, size = [], 0
-            # Whoever goes on from here must meet a record that is half read from its beginning.
             reached = history.record_start if history.open else cursor.position
             if records or reached > told:
                 told = max(told, reached)

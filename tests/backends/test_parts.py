@@ -219,3 +219,25 @@ def test_a_heartbeat_that_takes_more_than_one_frame_cannot_stand_inside() -> Non
             random.Random(1).randbytes(300), kind=2, epoch=1, position=1, durable_end=0, first_offset=1, count=1,
             time_ms=1, inside=True,
         )  # fmt: skip
+
+
+async def test_on_kafka_no_reader_is_told_to_go_on_inside_a_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eventdb.backends.kafka.reader.BATCH_BYTES", 10)  # the heartbeat alone completes a batch
+    partition = Partition(random.Random(1))
+    writer = writer_of(await claim_epoch(cast(Link, SimulatedLink(partition)), b"node", 0), partition)
+    stored = writer.stats.stored_bytes
+    large = append(cast(Any, writer), LARGE)
+    while writer.stats.stored_bytes == stored:
+        await asyncio.sleep(0)
+    said = await asyncio.wait_for(beat(writer, b"a statement"), DEADLINE_S)
+    await asyncio.wait_for(large, DEADLINE_S)
+    await writer.close()
+    link = cast(Any, SimulatedLink(partition))
+    told = 0
+    found = [batch async for batch in batches(link, 0, follow=False, known_end=0)]
+    assert any(record.position == said for batch in found for record in batch.records)
+    for batch in found:
+        assert told <= batch.next_position
+        told = batch.next_position
+        rest = [one async for part in batches(link, told, follow=False, known_end=0) for one in part.records]
+        assert rest == [one for part in found for one in part.records if one.position >= told]
