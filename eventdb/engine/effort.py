@@ -71,6 +71,23 @@ _EVERYTHING: Final = frozenset(("eventdb.digest", "flushall", "flushdb"))
 _RANDOM: Final = frozenset(("spop", "srandmember", "hrandfield", "zrandmember", "sscan", "hscan", "zscan"))
 
 
+def fits(client: Client, command: Command, argv: list[bytes], left_s: float) -> bool:
+    """Whether the command is over, at the latest, before the lease is, which has `left_s` left (inf: there is none)."""
+    if command.element_usec == 0.0 and not client.gate & LARGE:
+        return True
+    if seconds(client, command, argv) >= left_s:
+        return False
+    if client.gate & LARGE and size_of(argv) > LARGE_BYTES // 2:
+        client.gate &= ~LARGE  # that was the large one
+    return True
+
+
+def expected(client: Client, size: int) -> float:
+    """A command of at least so many bytes is coming in: the seconds that it takes to take it apart, as to run it."""
+    client.gate |= LARGE
+    return BYTE_USEC * size / 1e6
+
+
 def seconds(client: Client, command: Command, argv: list[bytes]) -> float:
     """What the command may take at most, for all that is known before it runs."""
     usec = 0.0

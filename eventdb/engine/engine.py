@@ -23,7 +23,6 @@ from eventdb.engine.blocking import Blocking
 from eventdb.engine.client import (
     CLUSTERED,
     IN_MULTI,
-    LARGE,
     NEEDS_AUTH,
     OUT_OF_MEMORY,
     PAUSED,
@@ -257,11 +256,12 @@ class Engine:
             command = found
         verdict = self.gates.judge(client, command, argv, self.gate, self.gate_error)
         if verdict == PASS:
-            if self.lease_until == math.inf or self._lease_outlasts(client, command, argv):
+            if self.on_long is None or effort.fits(client, command, argv, self.lease_until - self.clock):
                 if self.gate & TRACKED and self.store.accesses is not None:
                     if not client.no_touch or command.name == "touch":
                         self.store.accesses.note(client.db, command, argv, client.queue, self.store.now_ms)
                 return command
+            self.on_long(effort.seconds(client, command, argv), True)
             verdict = STALL
         if verdict == QUEUE:
             self._queue(client, command, argv)
@@ -277,24 +277,6 @@ class Engine:
             if verdict == REFUSE and command.bits & WRITE and self.on_refused is not None:
                 self.on_refused(client)
         return None
-
-    def _lease_outlasts(self, client: Client, command: Command, argv: list[bytes]) -> bool:
-        """False when the command may take longer than the lease lasts, and a longer one was asked for."""
-        if command.element_usec == 0.0 and not client.gate & LARGE:
-            return True
-        needed_s = effort.seconds(client, command, argv)
-        if self.clock + needed_s >= self.lease_until and self.on_long is not None:
-            self.on_long(needed_s, True)
-            return False
-        if client.gate & LARGE and effort.size_of(argv) > effort.LARGE_BYTES // 2:
-            client.gate &= ~LARGE  # that was the large one
-        return True
-
-    def expect_large(self, client: Client, size: int) -> None:
-        """A command of at least so many bytes is coming: to take it apart will take a while, and so will running it."""
-        client.gate |= LARGE
-        if self.on_long is not None:
-            self.on_long(effort.BYTE_USEC * size / 1e6, False)
 
     def _queue(self, client: Client, command: Command, argv: list[bytes]) -> None:
         """Keep a command for EXEC, or only say so when EXEC is going to fail anyway."""

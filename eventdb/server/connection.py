@@ -19,7 +19,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from eventdb.engine.client import NEEDS_AUTH, SUBSCRIBED, Client
-from eventdb.engine.effort import LARGE_BYTES
+from eventdb.engine.effort import LARGE_BYTES, expected
 from eventdb.pipeline.outbox import SocketFacts
 from eventdb.protocol.replies import error
 from eventdb.protocol.requests import NOTHING, RequestParser
@@ -185,7 +185,9 @@ class Connection:
         size = self._waiting_bytes(client)
         config = self.engine.config
         if self.parser.args_left and size > LARGE_BYTES:
-            self.engine.expect_large(client, self.parser.buffered() + max(self.parser.missing, 0))
+            needed_s = expected(client, self.parser.buffered() + max(self.parser.missing, 0))
+            if self.engine.on_long is not None:
+                self.engine.on_long(needed_s, False)
         if size > config.query_buffer_bytes_max:
             log.warning("closed %s: commands that wait are longer than client-query-buffer-limit", client.address)
             self.give_up()

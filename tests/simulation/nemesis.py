@@ -204,7 +204,7 @@ class Nemesis:
         process.spawn(self._work(machine.name, process, server.node, seconds))
 
     async def _work(self, name: str, process: Process, node: Node, seconds: float) -> None:
-        """What `Engine._lease_outlasts` does with a command, and then the command."""
+        """What the engine does with a command that does not fit its lease, and then the command."""
         tenure, engine = node.tenure, node.engine
         while node.tenure is tenure and engine.on_long is not None and not engine.gate:
             if node.monotonic() + seconds < engine.lease_until:
