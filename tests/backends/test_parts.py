@@ -21,7 +21,7 @@ from eventdb.backends.quorum import QuorumLog
 from eventdb.backends.record import BETWEEN, FIRST, LAST, MIDDLE, Assembler, BadFrame, Encoder, Frame, decode
 from eventdb.replay.inspect import verify
 from tests.golden.make import writer_of
-from tests.kit.faults import Bench, append, crash, data_of, findings, read_all
+from tests.kit.faults import Bench, append, crash, data_of, findings, read_all, until_up
 from tests.kit.kafka_partition import Partition, SimulatedLink
 
 HANGING = frozenset({"pwrite", "fsync"})
@@ -78,6 +78,7 @@ async def test_a_heartbeat_is_durable_and_heard_before_the_large_record_it_stand
     assert not large.done(), "it waited for the whole record"
     end = await asyncio.wait_for(large, DEADLINE_S)
     assert at < end < await asyncio.wait_for(small, DEADLINE_S)
+    await until_up(log, writer)  # a zone that lingers ends early
     records = await read_all(bench.open(faulty=False))
     assert order(records) == [
         (RecordKind.HEARTBEAT, b"said"), (RecordKind.DATA, LARGE), (RecordKind.DATA, b"small"),
@@ -105,6 +106,7 @@ async def test_a_record_that_its_writer_left_in_the_middle_is_nothing_and_what_w
     successor = await other.claim("other")
     assert successor.next_offset == 1
     await asyncio.wait_for(append(cast(Any, successor), b"new"), DEADLINE_S)
+    await until_up(other, cast(Any, successor))
     records = await read_all(bench.open(faulty=False))
     assert order(records) == [(RecordKind.HEARTBEAT, b"said"), (RecordKind.DATA, b"new")]
     assert await wrong(bench.open(faulty=False)) == []
@@ -144,7 +146,9 @@ async def test_any_order_of_large_and_small_is_read_as_it_was_written(bench: Ben
     seed = random.randrange(1 << 30)
     print(f"seed {seed}")
     log = bench.open()
-    bodies, beats = await write_at_random(await log.claim("node"), random.Random(seed))
+    writer = await log.claim("node")
+    bodies, beats = await write_at_random(writer, random.Random(seed))
+    await until_up(log, cast(Any, writer))
     reader: Log = bench.open(faulty=False)
     found = [batch async for batch in reader.read()]
     check([record for batch in found for record in batch.records], bodies, beats)
