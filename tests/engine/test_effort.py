@@ -26,6 +26,10 @@ zrem zmscore exists touch swapdb slowlog|get slowlog|reset debug config|get conf
 command|list command|getkeys command|getkeysandflags auth client|list client|kill client|unpause client|unblock
 subscribe unsubscribe psubscribe punsubscribe ssubscribe sunsubscribe publish spublish pubsub|channels
 pubsub|shardchannels pubsub|numsub pubsub|shardnumsub discard
+bitcount bitop bitpos pfcount pfmerge pfdebug pfselftest geoadd geosearch geosearchstore georadius georadius_ro
+georadiusbymember georadiusbymember_ro hset sadd watch xack xclaim xdel xgroup|destroy xpending xrange xread xreadgroup
+xrevrange xtrim eval eval_ro evalsha evalsha_ro script|load script|exists script|flush latency|histogram
+memory|malloc-stats memory|purge sentinel|config sentinel|info-cache sentinel|reset
 """
 
 LONG = """
