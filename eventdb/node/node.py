@@ -30,7 +30,7 @@ from eventdb.node.freshness import Freshness
 from eventdb.node.parting import Parting
 from eventdb.node.reloading import Reloading
 from eventdb.node.succession import Ground, Standing
-from eventdb.node.tenure import Tenure
+from eventdb.node.tenure import Tenure, all_durable
 from eventdb.pipeline.appending import Appending
 from eventdb.pipeline.commit import Commit
 from eventdb.pipeline.outbox import Outbox
@@ -292,7 +292,7 @@ class Node:
             raise ReplyError("ERR FAILOVER is not valid when server is a replica.")
         if self._handing_over is not None and not self._handing_over.done():
             raise ReplyError("ERR FAILOVER already in progress.")
-        self.tenure.check_successor(_successor(self.tenure, address))
+        self.tenure.check_successor(self.tenure.successor(address))
         self.engine.failover_state = WAITING_FOR_SYNC
         self._handing_over = asyncio.get_running_loop().create_task(self._fail_over(address, timeout_ms))
 
@@ -315,7 +315,7 @@ class Node:
         tenure, engine = self.tenure, self.engine
         if tenure is None:
             raise ReplyError("ERR FAILOVER is not valid when server is a replica.")
-        successor = _successor(tenure, address)
+        successor = tenure.successor(address)
         tenure.check_successor(successor)
         engine.pause_for(timeout_ms, writes_only=True)
         engine.failover_state = WAITING_FOR_SYNC
@@ -361,14 +361,6 @@ class Node:
             if self.monotonic() > deadline or commit.stopped:
                 raise ReplyError("ERR writes are not durable yet, so nothing was handed over")
             await asyncio.sleep(0.001)
-
-    async def _all_durable(self, seconds: float) -> bool:
-        """Wait for what was accepted, at most so long."""
-        loop, commit = asyncio.get_running_loop(), self.engine.commit
-        deadline = loop.time() + seconds
-        while commit.pending and not commit.stopped and loop.time() < deadline:
-            await asyncio.sleep(0.001)
-        return not commit.pending
 
     # -- following
 
@@ -593,21 +585,9 @@ class Node:
                 await asyncio.gather(task, return_exceptions=True)
         if self.writer is not None:
             self.engine.commit.seal()
-            if self.tenure is not None and await self._all_durable(DRAIN_SECONDS):
+            if self.tenure is not None and await all_durable(self.engine.commit, DRAIN_SECONDS):
                 self.tenure.give_up()  # not earlier: a successor's claim would cut off what was accepted
             await self._close_writer()
             await asyncio.sleep(0)  # the appends' callbacks free the last replies
         self._fail_pending(CLOSED_TEXT)
         await self.log.close()
-
-
-def _successor(tenure: Tenure, address: str | None) -> Member:
-    """Who is to take over. Raises ReplyError."""
-    candidates = [member for member in tenure.members.values() if member.candidate]
-    if address is not None:
-        candidates = [member for member in candidates if member.address == address]
-        if not candidates:
-            raise ReplyError("ERR FAILOVER target HOST and PORT is not a replica.")
-    if not candidates:
-        raise ReplyError("ERR FAILOVER requires connected replicas.")
-    return max(candidates, key=lambda member: member.offset)

@@ -21,6 +21,7 @@ from eventdb.protocol.replies import ReplyError
 if TYPE_CHECKING:
     from eventdb.cluster.topology import Member
     from eventdb.engine.engine import Engine
+    from eventdb.pipeline.commit import Commit
     from eventdb.pipeline.turn import Timer
 
 log: Final = logging.getLogger("eventdb")
@@ -373,3 +374,23 @@ class Tenure:
         """The same for a node that stops: the writer's closing waits for the word, if a majority answers."""
         self.end()
         self._append(self._statement(released=True))
+
+    def successor(self, address: str | None) -> Member:
+        """Who is to take over: the one at this address, else the one that has most of the log. Raises ReplyError."""
+        candidates = [member for member in self.members.values() if member.candidate]
+        if address is not None:
+            candidates = [member for member in candidates if member.address == address]
+            if not candidates:
+                raise ReplyError("ERR FAILOVER target HOST and PORT is not a replica.")
+        if not candidates:
+            raise ReplyError("ERR FAILOVER requires connected replicas.")
+        return max(candidates, key=lambda member: member.offset)
+
+
+async def all_durable(commit: Commit, seconds: float) -> bool:
+    """Wait for what was accepted, at most so long."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    while commit.pending and not commit.stopped and loop.time() < deadline:
+        await asyncio.sleep(0.001)
+    return not commit.pending
