@@ -91,7 +91,8 @@ class Zone:
         self._identity = identity
         self._member = False  # its identity is there, and it forgot nothing
         self._trusted = False  # was a member in this writer's life; a whole copy of it may become one again
-        self._voted = 0  # the highest end it voted for, also before it was rebuilt
+        # The highest end that was counted on its directory, and the epoch before it, should that come back; -1: none.
+        self._counted = (-1, 0)
         self._copied_epoch = 0  # of the record before `end`, while that lies before this writer's own
         # From here to `end` an earlier writer's sync may have failed, so it is written again first. None: it was.
         self._unsynced_from: int | None = 0
@@ -322,8 +323,8 @@ class Zone:
         if not self._member:
             if self._check_identity() != marked:  # or the mark that goes would be one which has just come back
                 raise NotYet("its directory was replaced while it was looked at")
-            self._voted = max(self._voted, quorum.synced[self.index])
-            identities.leave(ops, self.directory)
+            if marked:
+                identities.leave(ops, self.directory)
             quorum.unmark(self.index)
         if not self.true:
             self._align()
@@ -348,6 +349,7 @@ class Zone:
         except DamagedIdentity:
             found = None
         if found is None:
+            self._note_counted()
             self._member = False
             self.true = False
         elif found != self._identity:
@@ -361,21 +363,25 @@ class Zone:
         or this is a copy of it. If it bears our promise and all it voted for, it forgot nothing: it counts as before,
         its end is what it voted, and it needs no other zone. Any other is rebuilt.
         """
+        self._note_counted()
         self._member = False
         if not marked:
             self.true = False
             return  # blank: the zone itself may still come back
         trusted, self._trusted = self._trusted, False
-        voted = max(self._voted, self._quorum.synced[self.index])
-        end = max(voted, self.end if self.true else 0)
-        kept = known and self._holds(end)
-        self._member = self._trusted = trusted and known and (kept or (not self.true and voted == 0))
-        self.true = self.true and kept
+        end, epoch = self._counted
+        self.true = known and end >= 0 and self._holds(end, epoch)
+        self._member = self._trusted = trusted and known and (self.true or end < 0)
         if self.true:
             self.end = end
 
-    def _holds(self, end: int) -> bool:
-        """The directory holds all before `end` that this zone knew as history. Raises OSError.
+    def _note_counted(self) -> None:
+        """Remember what counts on this directory. What a zone wrote while it was no member counts for nothing."""
+        if self._member and self.true:
+            self._counted = max(self._counted, (self.end, self._epoch_before(self.end)))
+
+    def _holds(self, end: int, epoch: int) -> bool:
+        """The directory holds all before `end`, whose last record is of that epoch. Raises OSError.
 
         Two records of one position and epoch are the same record, and so is all that lies before them (align.py).
         """
@@ -385,7 +391,7 @@ class Zone:
             if end <= view.first_position:
                 return end == 0
             frame = view.frame_at(end - 1)
-            return frame is not None and frame.epoch == self._epoch_before(end)
+            return frame is not None and frame.epoch == epoch
         except Damage:
             return False
         finally:

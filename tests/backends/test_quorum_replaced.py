@@ -110,6 +110,34 @@ async def test_a_vote_is_never_for_more_than_the_zone_holds(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("zones", [3, 5])
+async def test_most_zones_moved_away_and_put_back_count_as_before(
+    tmp_path: Path, zones: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Meanwhile the log makes them anew and copies what no majority acknowledged: that is not what they are held to."""
+    monkeypatch.setattr(window, "CUT_FRAMES_MIN", 1)
+    bench = Bench(tmp_path, zones=zones)
+    log = bench.open()
+    writer = await log.claim("one")
+    await bench.append(writer, b"one", b"two")
+    await until(lambda: all(zone.reached() == writer.durable_end for zone in writer.zones))
+    writer._window.cut(1 << 60, writer.durable_end)  # as after many records: zones that are made anew have to copy
+    moved = range(zones // 2, zones)
+    for index in moved:
+        bench.zones[index].rename(tmp_path / f"away-{index}")
+    pending = append(writer, b"three")
+    await until(lambda: all(writer.zones[index].reached() == writer.durable_end + 1 for index in moved))
+    for index in moved:
+        bench.zones[index].rename(tmp_path / f"made-{index}")
+        (tmp_path / f"away-{index}").rename(bench.zones[index])
+    await asyncio.wait_for(pending, 10)
+    bench.acknowledged.append(b"three")
+    await bench.append(writer, b"four")
+    await until_up(log, writer)
+    await log.close()
+    assert data_of(await read_all(bench.open(faulty=False))) == bench.acknowledged
+
+
+@pytest.mark.parametrize("zones", [3, 5])
 async def test_repair_takes_nothing_from_a_zone_whose_fenced_tail_is_not_hidden_yet(tmp_path: Path, zones: int) -> None:
     bench = Bench(tmp_path, zones=zones, segment_bytes=3000)
     first = await bench.open().claim("first")

@@ -32,7 +32,9 @@ def test_it_prints_a_url_that_works_and_stops_the_brokers_on_ctrl_c(tmp_path: Pa
     try:
         assert process.stdout is not None
         url = process.stdout.readline().strip()
-        assert re.fullmatch(r"kafka://127\.0\.0\.1:\d+/orders\?allow-weak=1", url), process.stderr
+        if not url:
+            pytest.fail(f"it ended with {process.wait(30)}: {process.communicate()[1]}")
+        assert re.fullmatch(r"kafka://127\.0\.0\.1:\d+/orders\?allow-weak=1", url)
         assert asyncio.run(write_and_read(url)) == [b"in"]
     finally:
         process.send_signal(signal.SIGINT)
