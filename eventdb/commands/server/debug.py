@@ -93,7 +93,7 @@ Part = Callable[[Engine, Client, list[bytes]], bytes]
 
 
 @server_command(
-    "DEBUG", arity=-2, flags=ADMIN, whole=True, group="server", complexity="Depends on subcommand.",
+    "DEBUG", arity=-2, flags=ADMIN, whole=True, group="server", complexity="That of the subcommand",
     summary="For tests of the server; off unless enable-debug-command says otherwise.",
 )  # fmt: skip
 def debug(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
