@@ -45,7 +45,7 @@ test-pure: $(VENV)/.dev redis kafka pure ## run all tests on the pure Python bui
 
 # Beside compiled modules it runs in a copy without them: what is simulated is the Python that they were made from.
 simulate: $(VENV)/.dev ## nodes on a virtual clock: SEEDS=1000 worlds, SEED=7 one again, BACKEND=files|kafka
-	@rm -rf build/pure && mkdir -p build/pure && cp -RP eventdb backends replay tests pyproject.toml build/pure/
+	@rm -rf build/pure && mkdir -p build/pure && cp -RP eventdb backends replay tests pyproject.toml setup.py build/pure/
 	@find build/pure -name '*.so' -delete
 	@cd build/pure && PYTHONHASHSEED=0 PYTHONPATH=. $(CURDIR)/$(PY) -m tests.simulation \
 		$(if $(SEED),--seed $(SEED),--first $(FIRST) --seeds $(SEEDS)) \

@@ -33,12 +33,14 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     unwanted = shutil.ignore_patterns("*.so", "__pycache__")
     for folder in ("eventdb", "backends", "replay", "tests"):
         shutil.copytree(ROOT / folder, copy / folder, symlinks=True, ignore=unwanted)
-    shutil.copy(ROOT / "pyproject.toml", copy)
+    for file in ("pyproject.toml", "setup.py"):
+        shutil.copy(ROOT / file, copy)
     return copy
 
 
 def simulation(tree: Path, *arguments: str, hash_seed: str = "0") -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(tree)}
+    environment.pop("EVENTDB_BUILD", None)  # that of the tests around it
     program = [sys.executable, "-m", "tests.simulation", *arguments]
     return subprocess.run(program, cwd=tree, env=environment, capture_output=True, text=True, check=False)
 

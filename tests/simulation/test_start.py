@@ -8,7 +8,7 @@ import gc
 import pytest
 
 from eventdb.backends import BadLogURL, LogError, RecordKind
-from eventdb.backends.quorum import QuorumLog
+from eventdb.backends.quorum import QuorumLog, hint_file
 from tests.simulation import seams
 from tests.simulation.cluster import URL, Cluster
 from tests.simulation.ops import SimOps
@@ -16,6 +16,11 @@ from tests.simulation.simulation import taken_apart
 from tests.simulation.world import World
 
 SEEDS = range(1, 41)
+
+pytestmark = pytest.mark.skipif(
+    not str(hint_file.__file__).endswith(".py"),
+    reason="what is simulated is the Python that compiled modules are made from",
+)
 
 
 class Starter:
