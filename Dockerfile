@@ -22,7 +22,7 @@ RUN /build/bin/pip wheel -q --require-hashes --wheel-dir /wheels -r requirements
 COPY . .
 # EVENTDB_COMPILE=1: an image without the compiled modules is an error, not a slower image.
 RUN EVENTDB_COMPILE=1 /build/bin/pip wheel -q --no-deps --no-index --no-build-isolation --wheel-dir /wheels . \
-    && /build/bin/pip --python /opt/eventdb/bin/python install -q --no-index --find-links /wheels eventdb \
+    && /build/bin/pip --python /opt/eventdb/bin/python install -q --no-index --find-links /wheels 'eventdb[all]' \
     && /opt/eventdb/bin/eventdb --version | grep -q '(compiled,'
 
 FROM ${BASE}
