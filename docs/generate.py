@@ -21,10 +21,6 @@ REDIS: Final = DOCS / "redis-commands.txt"  # one name a line: COMMAND LIST of a
 # Reasons by the beginning of a name, the longest first that fits.
 MISSING: Final = {
     "acl": "there are no users yet, but for `requirepass`",
-    "client|caching": "client-side caching is not there yet",
-    "client|getredir": "client-side caching is not there yet",
-    "client|trackinginfo": "client-side caching is not there yet",
-    "cluster": "roles and slots follow from the log, not from a cluster bus",
     "dump": "Redis's encoding of values comes with the snapshots",
     "fcall": "functions are not there yet",
     "function": "functions are not there yet",
@@ -34,7 +30,6 @@ MISSING: Final = {
     "psync": "a replica here is a node that follows the log",
     "replconf": "a replica here is a node that follows the log",
     "restore": "Redis's encoding of values comes with the snapshots",
-    "sentinel": "every node is its own Sentinel and learns all of it from the log",
     "sync": "a replica here is a node that follows the log",
 }
 

@@ -99,7 +99,7 @@ class Lua:
             b"version_number": VERSION_NUMBER,
         })  # fmt: skip
         made = self._file("sandbox.lua", host)
-        self._load, self._run, self._run_few, self._run_function, add_library, wrap, raise_, *self._hook = made
+        self._load, self._run, self._run_few, add_library, wrap, raise_, *self._hook = made
         add_library(b"cjson", self._file("cjson.lua", self._runtime.eval("newproxy(false)"), raise_))
         add_library(b"cmsgpack", self._file("cmsgpack.lua", _bytes_of, _float_of, raise_))
         for name, functions in {b"bit": libraries.BIT, b"struct": STRUCT}.items():

@@ -11,12 +11,12 @@ local ceil, floor = math.ceil, math.floor
 
 -- Where in the script we are: the innermost function that is neither C nor ours. A tail call forgets who called: then it
 -- is the last line of the script, where most of them stand.
-local running, last_line = "@user_script", 1
+local last_line = 1
 
 local function place(level)
   while true do
     local info = getinfo(level, "Sl")
-    if not info or info.what == "tail" then return running, last_line end
+    if not info or info.what == "tail" then return "@user_script", last_line end
     if info.what ~= "C" and info.source ~= "=eventdb" then return info.source, info.currentline end
     level = level + 1
   end
@@ -398,7 +398,7 @@ local function finish(resp3, ok, value)
 end
 
 local function run(chunk, lines, resp3, keys, argv)
-  running, last_line = "@user_script", lines
+  last_line = lines
   rawset(G, "KEYS", keys)
   rawset(G, "ARGV", argv)
   return finish(resp3, xpcall(chunk, explain))
@@ -413,12 +413,6 @@ local function run_few(chunk, lines, resp3, count, ...)
     for i = count + 1, select("#", ...) do argv[i - count] = (select(i, ...)) end
   end
   return run(chunk, lines, resp3, keys, argv)
-end
-
--- A function of a library is called with the two tables.
-local function run_function(f, lines, resp3, keys, argv)
-  running, last_line = "@user_function", lines
-  return finish(resp3, xpcall(function() return f(keys, argv) end, explain))
 end
 
 setmetatable(G, {
@@ -441,4 +435,4 @@ local function wrap(f)
   return function(...) return checked(f(...)) end
 end
 
-return load_text, run, run_few, run_function, add_library, wrap, raise, sethook, look, INSTRUCTIONS
+return load_text, run, run_few, add_library, wrap, raise, sethook, look, INSTRUCTIONS
