@@ -82,8 +82,7 @@ class Engine:
             self.commands[name] = command
             self.commands[name.lower()] = command
         self.turn = Turn(commit.schedule)
-        # Published by this EXEC: channel, message, sharded, and who listened then.
-        self.deferred: list[tuple[bytes, bytes, bool, Messages]] = []
+        self.deferred: list[tuple[bytes, bytes, bool, Messages]] = []  # published by this EXEC, and who listened then
         self.blocking = Blocking(self.store)
         self.clients: dict[int, Client] = {}
         self.shared_reader = SharedReader()
@@ -270,6 +269,7 @@ class Engine:
         elif verdict == FRESHEN and self.freshen is not None:
             self.freshen(client, argv)
         else:
+            command = self.gates.judged or command
             command.rejected_calls += 1
             if verdict == REDIRECT and command.name == "exec":  # it ends a MULTI, which others spoil
                 self.discard(client)

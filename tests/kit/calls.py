@@ -69,6 +69,8 @@ ECHO hello
 EVENTDB.DIGEST
 EVENTDB.DURABLE
 EVENTDB.OFFSET
+EVENTDB.ONCE token INCR n
+EVENTDB.OUTCOME token
 EVENTDB.WAITFOR 0
 EVAL return{redis.call('get',KEYS[1])} 1 s
 EVAL_RO return{redis.call('lrange','l',0,-1)} 1 s
