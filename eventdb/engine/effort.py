@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from eventdb.engine.client import LARGE, Client
-from eventdb.engine.command import Command
+from eventdb.engine.command import WRITE, Command
 from eventdb.keyspace.types.hash import HashValue
 from eventdb.keyspace.types.set import SetValue
 from eventdb.keyspace.types.zset import ZSetValue
@@ -31,6 +31,7 @@ CELL_USEC: Final = 0.015  # of LCS's table
 PATTERN_USEC: Final = 20.0  # of SORT, for each element and each BY or GET
 STRING_BYTES: Final = 512  # of a string, as much as one element
 QUEUED_USEC: Final = 10.0
+COPIED_USEC: Final = 1.0  # for each element of a key that an EXEC changes and may have to bring back
 TOUCHED_USEC: Final = 0.001  # it reads few elements, but may be the first to ask for their order
 MAKING_USEC: Final = 12.0  # for each element, of the order that a value keeps once somebody asked for it
 
@@ -100,7 +101,10 @@ def seconds(client: Client, command: Command, argv: list[bytes]) -> float:
         usec = ARGUMENT_USEC * len(argv) + BYTE_USEC * size_of(argv)
     if command.name == "exec":
         usec += BYTE_USEC * client.queue_bytes
+        copied = client.is_atomic()
         for queued, args in client.queue:
+            if copied and queued.bits & WRITE and queued.has_keys:
+                usec += COPIED_USEC * sum([_elements(client.db.values.get(key)) for key in queued.keys(args)])
             usec += QUEUED_USEC + ARGUMENT_USEC * (len(args) - 1) + _reading(client, queued, args)
     else:
         usec += _reading(client, command, argv)

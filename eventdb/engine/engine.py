@@ -99,7 +99,6 @@ class Engine:
         # The loop may be busy for so many seconds: with a command that waits for `run_stalled_later`, because that is
         # longer than the lease lasts (True), or soon (False).
         self.on_long: Callable[[float, bool], None] | None = None
-        # counters
         self.commands_run = 0
         self.connections_received = 0
         self.bytes_in = 0
@@ -135,6 +134,7 @@ class Engine:
         self.accounting.reconfigure(config)
         self.slow_usec = self.accounting.limit_usec
         store = self.store
+        store.atomic_errors = config.atomic_errors == "yes"
         store.accesses = asked_for(config, store.accesses, store.keyspace, store.rng, store.now_ms)
         self._look_at_settings()
 

@@ -70,6 +70,11 @@ OWN: Final[tuple[Setting, ...]] = (
         "commit-timeout", NUMBER, 5000, "commit_timeout_ms", 1, INT_MAX,
         note="milliseconds after which a write that is not durable is answered with an error: its outcome is unknown",
     ),
+    Setting(
+        "atomic-errors", YES_NO, "no", "atomic_errors",
+        note="yes: the first error of an EXEC or a script undoes all of it and nothing is logged; EVENTDB.ATOMIC says"
+        " so for one connection. Each key that changes is copied first",
+    ),
     # commands with a token (EVENTDB.ONCE)
     Setting(
         "once-retention-ms", NUMBER, 600_000, "limits.once_retention_ms", 1,

@@ -61,6 +61,8 @@ def encode_set(key: bytes, value: bytes) -> bytes:
 def put(client: Client, key: bytes, value: bytes) -> None:
     """Emit SET key value, which also ends the deadline: the hottest event, so it takes the shortest way."""
     db = client.db
+    if client.store.undo is not None:
+        client.store.undo.keep(db, key, False)
     apply_set(db, [b"SET", key, value])
     client.store.record(db, key, encode_set(key, value))
 
@@ -162,6 +164,8 @@ def get(client: Client, argv: list[bytes]) -> bytes:
 def set_(client: Client, argv: list[bytes]) -> bytes:
     if len(argv) == 3:
         key, value, db = argv[1], argv[2], client.db
+        if client.store.undo is not None:
+            client.store.undo.keep(db, key, False)
         apply_set(db, argv)
         client.store.record(db, key, encode_set(key, value))
         return OK
