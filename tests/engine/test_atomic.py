@@ -35,6 +35,8 @@ RENAME l m
 RENAME h new
 RENAMENX s new
 MOVE s 1
+MOVE wide 1
+MOVE z 1
 COPY z new DB 1 REPLACE
 COPY a s REPLACE
 LPUSH gone 1
@@ -80,6 +82,8 @@ def prepare(seed: int = 3) -> Local:
         local.raw(*line.split())
     local("SELECT", 0)
     local("HSET", "wide", *[word for i in range(600) for word in (f"f{i}", i)])
+    local("XADD", "x", "4-1", "f", "y")
+    local("XGROUP", "CREATE", "x", "other", "$")
     local("SCAN", 0)
     local("RANDOMKEY")
     local("HSCAN", "wide", 0)
@@ -137,25 +141,27 @@ def element_of(order: Any) -> list[bytes]:
     ]
 
 
-def onlookers(local: Local) -> list[Client]:
-    """Clients that watch keys, wait for keys and listen."""
+def onlookers(local: Local, late: bool) -> list[Client]:
+    """Clients that watch keys, wait for keys and listen; late: deadlines have passed, and no key was deleted."""
     watcher, other, waiting, reading, listening = (local.connect() for _ in range(5))
     local("WATCH", "s", "l", "h", "v", "x", "gone", "new", client=watcher)
     local("SELECT", 1, client=other)
     local("WATCH", "s", "nothing", client=other)
     local("BLPOP", "gone", "new", 0, client=waiting)
-    local("XREADGROUP", "GROUP", "g", "w", "BLOCK", 0, "STREAMS", "x", ">", client=reading)
-    local("XREADGROUP", "GROUP", "g", "w", "BLOCK", 0, "STREAMS", "x", ">", client=reading)
+    local("XREADGROUP", "GROUP", "other", "w", "BLOCK", 0, "STREAMS", "x", ">", client=reading)
     local("SUBSCRIBE", "c", client=listening)
-    return [watcher, other, waiting, reading, listening]
+    found = [watcher, other, waiting, reading, listening]
+    if late:
+        local.engine.store.now_ms += 200_000
+        found.append(local.connect())
+        local("WATCH", "v", "gone", client=found[-1])  # an absent key, for who watches it only now
+    for one in found:
+        local.take(one)
+    return found
 
 
 def check_undone(local: Local, run: list[list[str]], late: bool) -> None:
-    others = onlookers(local)
-    if late:
-        local.engine.store.now_ms += 200_000  # the deadlines have passed, and nobody has deleted their keys
-    for one in others:
-        local.take(one)
+    others = onlookers(local, late)
     before = sight(local, others)
     assert local("EVENTDB.ATOMIC", "ON") == b"OK"
     local("MULTI")
@@ -181,11 +187,7 @@ def test_every_write_is_undone(call: list[str]) -> None:
 def test_any_transaction_is_undone_and_life_goes_on(run: list[list[str]], late: bool) -> None:
     local, untouched = prepare(), prepare()
     check_undone(local, run, late)
-    others = onlookers(untouched)
-    if late:
-        untouched.engine.store.now_ms += 200_000
-    for one in others:
-        untouched.take(one)
+    onlookers(untouched, late)
     local("EVENTDB.ATOMIC", "OFF")
     replies = []
     for each in (local, untouched):
@@ -194,6 +196,18 @@ def test_any_transaction_is_undone_and_life_goes_on(run: list[list[str]], late: 
         each.check_replay()
     assert local.engine.digest() == untouched.engine.digest()
     assert [each[:1] for each in replies[0]] == [each[:1] for each in replies[1]]
+
+
+def test_a_deadline_is_met_after_the_heap_of_deadlines_was_made_anew() -> None:
+    local = Local()
+    local("EVENTDB.ATOMIC", "ON")
+    local("SET", "k", "v", "PX", 1000)
+    assert isinstance(transaction(local, "PERSIST k", *["PEXPIRE k 99999", "PERSIST k"] * 1100, "INCR k"), Exception)
+    local.engine.store.now_ms += 1000
+    local.engine.expire_cycle()
+    assert not local.engine.store.keyspace.dbs[0].values
+    local.turn()
+    local.check_replay()
 
 
 @pytest.fixture
