@@ -207,3 +207,24 @@ def _parse_hex(text: bytes, message: str) -> float:
     if value == 0.0 and digits.partition(b"p")[0].strip(b"0x.") != b"":
         raise ReplyError(message)
     return value
+
+
+def scored(members: list[bytes], scores: dict[bytes, float], resp3: bool) -> bytes:
+    """Members with their scores: pairs in RESP3, a flat array in RESP2."""
+    if not resp3:
+        values: list[bytes] = []
+        for member in members:
+            values.append(member)
+            values.append(format_double(scores[member]))
+        return bulks(values)
+    parts: list[bytes] = [b"*%d\r\n" % len(members)]
+    for member in members:
+        parts.append(
+            b"*2\r\n$%d\r\n%b\r\n,%b\r\n" % (len(member), member, format_double(scores[member])),
+        )
+    return b"".join(parts)
+
+
+INT32_MAX: Final = 2**31 - 1
+INT32_MIN: Final = -(2**31)
+DB_OUT_OF_RANGE: Final = "ERR DB index is out of range"

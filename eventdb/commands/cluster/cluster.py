@@ -10,7 +10,7 @@ from typing import Final
 
 from eventdb.cluster.slots import SLOTS, Shard, SlotMap, key_slot
 from eventdb.cluster.topology import Member
-from eventdb.commands.cluster.replication import durable_offset, log_id
+from eventdb.commands.shared.roles import durable_offset, log_id
 from eventdb.engine.client import Client
 from eventdb.engine.engine import Engine
 from eventdb.engine.registry import container, server_command

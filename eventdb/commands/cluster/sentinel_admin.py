@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from eventdb.commands.cluster.sentinel import FLAGS, named_primary, service_names
-from eventdb.commands.server.info import report
+from eventdb.commands.shared.info_sections import report
+from eventdb.commands.shared.sentinels import FLAGS, named_primary, service_names
 from eventdb.engine.client import Client
 from eventdb.engine.engine import NO_FAILOVER, Engine
 from eventdb.engine.registry import command, server_command

@@ -5,7 +5,8 @@ Each is logged as the SET of its result, so that replay neither parses nor adds.
 
 from __future__ import annotations
 
-from eventdb.commands.data.strings import put_keeping_deadline, write_string
+from eventdb.commands.shared.lookups import string_to_write
+from eventdb.commands.shared.string_changes import put_keeping_deadline
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command
 from eventdb.protocol.longdouble import LongDouble, add, format_long_double, parse_long_double
@@ -70,7 +71,7 @@ def decrby(client: Client, argv: list[bytes]) -> bytes:
     summary="Adds to a number that may have a fraction.",
 )  # fmt: skip
 def incrbyfloat(client: Client, argv: list[bytes]) -> bytes:
-    value = write_string(client, argv[1])
+    value = string_to_write(client, argv[1])
     start = LongDouble(0, 0) if value is None else parse_long_double(bytes(value))
     total = add(start, parse_long_double(argv[2]))
     if total.infinite:

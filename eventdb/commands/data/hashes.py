@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from eventdb.commands.shared.counts import COUNT_OUT_OF_RANGE, REPEATED_MAX, random_count
+from eventdb.commands.shared.lookups import hash_to_read, hash_to_write
 from eventdb.commands.shared.scan_replies import parse_cursor, scan_options, scan_reply
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command
@@ -38,37 +40,6 @@ NAN_OR_INFINITY: Final = "ERR value is NaN or Infinity"
 SUM_NAN_OR_INFINITY: Final = "ERR increment would produce NaN or Infinity"
 HASH_NOT_INTEGER: Final = "ERR hash value is not an integer"
 HASH_NOT_FLOAT: Final = "ERR hash value is not a float"
-# redis src/object.c getRangeLongFromObjectOrReply; the grammar is theirs.
-COUNT_RANGE: Final = "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807"
-COUNT_OUT_OF_RANGE: Final = "ERR value is out of range"
-# Elements that a negative count may ask for. Redis has no such limit and stops serving until its memory is gone.
-REPEATED_MAX: Final = 10_000_000
-
-
-def hash_to_read(client: Client, key: bytes) -> HashValue | None:
-    value = client.lookup(key)
-    if value is None:
-        return None
-    if not isinstance(value, HashValue):
-        raise wrong_type()
-    return value
-
-
-def hash_to_write(client: Client, key: bytes) -> HashValue | None:
-    value = client.lookup_write(key)
-    if value is None:
-        return None
-    if not isinstance(value, HashValue):
-        raise wrong_type()
-    return value
-
-
-def random_count(text: bytes) -> int:
-    """The count of HRANDFIELD and SRANDMEMBER; negative asks for repetition."""
-    count = parse_int(text)
-    if count == INT64_MIN:
-        raise ReplyError(COUNT_RANGE)
-    return count
 
 
 @command(

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from eventdb.commands.data.hashes import COUNT_OUT_OF_RANGE, REPEATED_MAX, random_count
+from eventdb.commands.shared.counts import COUNT_OUT_OF_RANGE, REPEATED_MAX, random_count
+from eventdb.commands.shared.lookups import set_to_read, set_to_write
 from eventdb.commands.shared.scan_replies import parse_cursor, scan_options, scan_reply
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command, find_numkeys
@@ -34,24 +35,6 @@ NOT_POSITIVE: Final = "ERR value is out of range, must be positive"
 NUMKEYS_SMALL: Final = "ERR numkeys should be greater than 0"
 NUMKEYS_LARGE: Final = "ERR Number of keys can't be greater than number of args"
 LIMIT_NEGATIVE: Final = "ERR LIMIT can't be negative"
-
-
-def set_to_read(client: Client, key: bytes) -> SetValue | None:
-    value = client.lookup(key)
-    if value is None:
-        return None
-    if not isinstance(value, SetValue):
-        raise wrong_type()
-    return value
-
-
-def set_to_write(client: Client, key: bytes) -> SetValue | None:
-    value = client.lookup_write(key)
-    if value is None:
-        return None
-    if not isinstance(value, SetValue):
-        raise wrong_type()
-    return value
 
 
 @command(

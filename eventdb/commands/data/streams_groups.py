@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from eventdb.commands.data.streams_reading import note_seen
-from eventdb.commands.shared.stream_ids import as_stream, group_at, parse_end, parse_id, parse_start, shown
+from eventdb.commands.shared.lookups import stream_to_read, stream_to_write
+from eventdb.commands.shared.stream_groups import group_at, note_seen, wrong_arguments
+from eventdb.commands.shared.stream_ids import parse_end, parse_id, parse_start
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command, container
 from eventdb.keyspace.types.pending import UNKNOWN, Group
@@ -28,6 +29,7 @@ from eventdb.protocol.replies import (
     null,
     null_array,
     parse_int,
+    shown,
     syntax_error,
 )
 
@@ -79,7 +81,7 @@ class Named:
             else:
                 raise wrong_arguments(argv)
             at += 1
-        self.value = as_stream(client.lookup_write(argv[2]))
+        self.value = stream_to_write(client, argv[2])
         self.group: Group | None = None
         if self.value is not None:
             self.group = self.value.groups.get(argv[3])
@@ -92,14 +94,6 @@ class Named:
         if text == b"$":
             return 0 if self.value is None else self.value.last_id
         return parse_id(text, 0, ends)
-
-
-def wrong_arguments(argv: list[bytes]) -> ReplyError:
-    """What Redis says when a subcommand's options make no sense."""
-    name = argv[0].decode("utf-8", "surrogateescape").upper()
-    return ReplyError(
-        f"ERR unknown subcommand or wrong number of arguments for '{shown(argv[1])[:128]}'. Try {name} HELP."
-    )
 
 
 @command(
@@ -182,7 +176,7 @@ def xgroup_help(client: Client, argv: list[bytes]) -> bytes:
     complexity="O(N) for N ids", summary="Acknowledges entries: the group no longer waits for them.",
 )  # fmt: skip
 def xack(client: Client, argv: list[bytes]) -> bytes:
-    value = as_stream(client.lookup(argv[1]))
+    value = stream_to_read(client, argv[1])
     group = None if value is None else value.groups.get(argv[2])
     if group is None:
         return ZERO

@@ -7,13 +7,24 @@ from __future__ import annotations
 
 from typing import Final
 
-from eventdb.commands.data.streams_groups import wrong_arguments
-from eventdb.commands.shared.stream_ids import as_stream, shown
+from eventdb.commands.shared.lookups import stream_to_read
+from eventdb.commands.shared.stream_groups import wrong_arguments
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command, container
 from eventdb.keyspace.types.pending import NEVER, UNKNOWN, Consumer, Group, Pending
 from eventdb.keyspace.types.stream import ID_MAX, StreamValue, id_text
-from eventdb.protocol.replies import NO_SUCH_KEY, ReplyError, array, bulk, integer, lines, mapping, null, parse_int
+from eventdb.protocol.replies import (
+    NO_SUCH_KEY,
+    ReplyError,
+    array,
+    bulk,
+    integer,
+    lines,
+    mapping,
+    null,
+    parse_int,
+    shown,
+)
 
 FULL_COUNT: Final = 10  # entries that FULL shows when no COUNT is given
 HELP: Final = """
@@ -40,7 +51,7 @@ def fields(items: list[tuple[bytes, bytes]], resp3: bool) -> bytes:
 
 
 def stream_to_tell_of(client: Client, key: bytes) -> StreamValue:
-    value = as_stream(client.lookup(key))
+    value = stream_to_read(client, key)
     if value is None:
         raise ReplyError(NO_SUCH_KEY)
     return value

@@ -6,8 +6,8 @@ Source: redis src/t_zset.c, src/blocked.c. When a key became ready the handler r
 
 from __future__ import annotations
 
-from eventdb.commands.data.lists_blocking import parse_timeout
-from eventdb.commands.data.zsets import PopMany, pop
+from eventdb.commands.shared.timeouts import parse_seconds
+from eventdb.commands.shared.zset_changes import PopMany, pop
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command, find_numkeys
 from eventdb.keyspace.types.zset import ZSetValue
@@ -28,7 +28,7 @@ def _first_zset(client: Client, keys: list[bytes]) -> tuple[bytes, ZSetValue] | 
 
 
 def _pop_one(client: Client, argv: list[bytes], highest: bool) -> bytes:
-    wait_ms = parse_timeout(argv[-1])
+    wait_ms = parse_seconds(argv[-1])
     keys = argv[1:-1]
     found = _first_zset(client, keys)
     if found is None:
@@ -70,7 +70,7 @@ def _bzmpop_keys(argv: list[bytes]) -> list[bytes]:
 )  # fmt: skip
 def bzmpop(client: Client, argv: list[bytes]) -> bytes:
     asked = PopMany(argv, 2)
-    wait_ms = parse_timeout(argv[1])
+    wait_ms = parse_seconds(argv[1])
     found = _first_zset(client, asked.keys)
     if found is None:
         return client.block(argv, asked.keys, wait_ms, null_array(client.resp3))

@@ -5,7 +5,7 @@ A deadline in the past deletes the key at once, by a DEL event; any other become
 
 from __future__ import annotations
 
-from eventdb.commands.data.strings import invalid_expire_time
+from eventdb.commands.shared.deadlines import invalid_expire_time
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command
 from eventdb.protocol.replies import INT64_MAX, ONE, ZERO, ReplyError, integer, parse_int, shown

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from eventdb.engine.client import Client
 from eventdb.engine.gates import not_in_cluster
 from eventdb.engine.registry import command
 from eventdb.keyspace.databases import Db
-from eventdb.keyspace.value import Value
+from eventdb.keyspace.generic import type_of
 from eventdb.protocol.replies import (
+    DB_OUT_OF_RANGE,
+    INT32_MAX,
+    INT32_MIN,
     NO_SUCH_KEY,
     OK,
     ONE,
@@ -21,17 +22,6 @@ from eventdb.protocol.replies import (
     simple,
     syntax_error,
 )
-
-INT32_MAX: Final = 2**31 - 1
-INT32_MIN: Final = -(2**31)
-DB_OUT_OF_RANGE: Final = "ERR DB index is out of range"
-
-
-def type_of(value: object) -> bytes:
-    """What TYPE says."""
-    if value is None:
-        return b"none"
-    return value.type_name() if isinstance(value, Value) else b"string"
 
 
 def parse_db(client: Client, text: bytes) -> Db:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from eventdb.commands.history.offsets import after_own_writes, parse_timeout
-from eventdb.commands.server.info_counters import durable_until
+from eventdb.commands.shared.durability import after_own_writes, durable_until
+from eventdb.commands.shared.timeouts import parse_milliseconds
 from eventdb.engine.client import FOLLOWING, Client
 from eventdb.engine.engine import Engine
 from eventdb.engine.registry import command, container, server_command
@@ -84,7 +84,7 @@ def wait(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     if engine.gate & FOLLOWING:
         raise ReplyError(ON_A_REPLICA)
     parse_int(argv[1])
-    parse_timeout(argv[2])
+    parse_milliseconds(argv[2])
     return after_own_writes(engine, client, ZERO)
 
 
@@ -100,7 +100,7 @@ def waitaof(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
         raise ReplyError("ERR value is out of range, must be between 0 and 1")
     if parse_int(argv[2]) < 0:
         raise ReplyError("ERR value is out of range, must be positive")
-    parse_timeout(argv[3])
+    parse_milliseconds(argv[3])
     return after_own_writes(engine, client, array([integer(1), ZERO]))
 
 

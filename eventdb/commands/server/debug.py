@@ -14,12 +14,11 @@ from collections.abc import Callable
 from gc import get_referents
 from typing import Final
 
-from eventdb.commands.keys.objects import references
 from eventdb.engine.client import WATCHES, Blocked, Client
 from eventdb.engine.engine import Engine
 from eventdb.engine.registry import server_command
 from eventdb.engine.setting import SettingError, memory
-from eventdb.keyspace.types.string import string_encoding
+from eventdb.keyspace.generic import encoding_of, references
 from eventdb.keyspace.value import Value, digest_of
 from eventdb.protocol.glob import glob_match
 from eventdb.protocol.replies import (
@@ -182,7 +181,7 @@ def _value(client: Client, key: bytes) -> object:
 def _object(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     value, accesses = _value(client, argv[2]), engine.store.accesses
     kept = isinstance(value, Value)
-    encoding = value.encoding(engine.store.keyspace.limits) if isinstance(value, Value) else string_encoding(value)
+    encoding = encoding_of(value, engine.store.keyspace.limits)
     idle = -1
     if accesses is not None and accesses.times:
         idle = accesses.idle_seconds(client.db, argv[2], engine.store.now_ms)

@@ -9,7 +9,7 @@ from collections import deque
 from itertools import islice
 from typing import Final
 
-from eventdb.commands.server.info_counters import MemoryFacts, cached_sources, human
+from eventdb.commands.shared.info_counters import MemoryFacts, cached_sources, human
 from eventdb.engine.client import Client
 from eventdb.engine.engine import Engine
 from eventdb.engine.registry import command, container, server_command

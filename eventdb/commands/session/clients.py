@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from typing import Final
 
-from eventdb.commands.session.connection import check_name, set_name
+from eventdb.commands.shared.client_names import check_name, set_name
 from eventdb.engine.client import IN_MULTI, Client
 from eventdb.engine.engine import Engine
 from eventdb.engine.registry import command, container, server_command

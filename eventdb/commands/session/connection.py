@@ -8,6 +8,7 @@ from __future__ import annotations
 import hmac
 from typing import Final
 
+from eventdb.commands.shared.client_names import set_name
 from eventdb.engine.client import NEEDS_AUTH, SUBSCRIBED, Client
 from eventdb.engine.engine import Engine
 from eventdb.engine.gates import not_in_cluster
@@ -40,21 +41,6 @@ HELLO_UNAUTHENTICATED: Final = (
     "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH <user> <pass>"
     " option can be used to authenticate the client and select the RESP protocol version at the same time"
 )
-BAD_NAME: Final = "ERR Client names cannot contain spaces, newlines or special characters."
-
-
-def check_name(name: bytes, message: str = BAD_NAME) -> None:
-    """CLIENT LIST separates by spaces and lines, so only printable characters but the space may be in a name."""
-    for c in name:
-        if not 33 <= c <= 126:
-            raise ReplyError(message)
-
-
-def set_name(client: Client, name: bytes) -> None:
-    """Name the connection; the name goes into the origin of its transactions. Raises ReplyError."""
-    check_name(name)
-    client.name = name
-    client.set_origin()
 
 
 @command(
