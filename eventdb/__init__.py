@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from eventdb.backends.log import BadLogURL, Corrupt, Fenced, Trimmed, Unavailable
     from eventdb.embedded import Closed, Opening, SyncDatabase
-    from eventdb.protocol.replies import ReplyError
+    from eventdb.protocol.errors import ReplyError
 
 __version__ = "0.1.0"
 

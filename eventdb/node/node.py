@@ -24,7 +24,8 @@ from eventdb.backends import Fenced, Indeterminate, Log, LogError, LogInfo, Reco
 from eventdb.cluster.lease import BEATS, LEASE_MS, MARGIN, Role
 from eventdb.cluster.topology import Member
 from eventdb.engine.client import FOLLOWING, FRESH, LOADING
-from eventdb.engine.engine import FAILOVER_IN_PROGRESS, NO_FAILOVER, WAITING_FOR_SYNC, Engine
+from eventdb.engine.engine import Engine
+from eventdb.engine.host import FAILOVER_IN_PROGRESS, NO_FAILOVER, WAITING_FOR_SYNC
 from eventdb.keyspace.types.zset import rank_large
 from eventdb.node.freshness import Freshness
 from eventdb.node.parting import Parting
@@ -34,7 +35,8 @@ from eventdb.node.tenure import Tenure, all_durable
 from eventdb.pipeline.appending import Appending
 from eventdb.pipeline.commit import Commit
 from eventdb.pipeline.outbox import Outbox
-from eventdb.protocol.replies import ReplyError, integer
+from eventdb.protocol.errors import FAILOVER_ON_REPLICA, FAILOVER_UNDER_WAY, ReplyError
+from eventdb.protocol.replies import integer
 from eventdb.replay.follower import Follower, OnProgress
 
 if TYPE_CHECKING:
@@ -289,9 +291,9 @@ class Node:
     def fail_over(self, address: str | None, timeout_ms: int) -> None:
         """FAILOVER: check what can be checked at once, then hand over in the background. Raises ReplyError."""
         if self.tenure is None:
-            raise ReplyError("ERR FAILOVER is not valid when server is a replica.")
+            raise ReplyError(FAILOVER_ON_REPLICA)
         if self._handing_over is not None and not self._handing_over.done():
-            raise ReplyError("ERR FAILOVER already in progress.")
+            raise ReplyError(FAILOVER_UNDER_WAY)
         self.tenure.check_successor(self.tenure.successor(address))
         self.engine.failover_state = WAITING_FOR_SYNC
         self._handing_over = asyncio.get_running_loop().create_task(self._fail_over(address, timeout_ms))
@@ -314,7 +316,7 @@ class Node:
         """
         tenure, engine = self.tenure, self.engine
         if tenure is None:
-            raise ReplyError("ERR FAILOVER is not valid when server is a replica.")
+            raise ReplyError(FAILOVER_ON_REPLICA)
         successor = tenure.successor(address)
         tenure.check_successor(successor)
         engine.pause_for(timeout_ms, writes_only=True)

@@ -16,7 +16,7 @@ from eventdb.backends import RecordKind, Writer
 from eventdb.cluster.lease import BEATS, LEASE_MS_MAX, LONE_LEASE_MS, Holder, Statement
 from eventdb.engine.client import LEASELESS
 from eventdb.pipeline.record_clock import RecordClock
-from eventdb.protocol.replies import ReplyError
+from eventdb.protocol.errors import FAILOVER_ALONE, FAILOVER_NO_SUCH_REPLICA, ReplyError
 
 if TYPE_CHECKING:
     from eventdb.cluster.topology import Member
@@ -381,9 +381,9 @@ class Tenure:
         if address is not None:
             candidates = [member for member in candidates if member.address == address]
             if not candidates:
-                raise ReplyError("ERR FAILOVER target HOST and PORT is not a replica.")
+                raise ReplyError(FAILOVER_NO_SUCH_REPLICA)
         if not candidates:
-            raise ReplyError("ERR FAILOVER requires connected replicas.")
+            raise ReplyError(FAILOVER_ALONE)
         return max(candidates, key=lambda member: member.offset)
 
 

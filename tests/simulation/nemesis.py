@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from eventdb.backends import LogError, RecordKind
 from eventdb.cluster.lease import MARGIN, Role
 from eventdb.node.node import Node
-from eventdb.protocol.replies import ReplyError
+from eventdb.protocol.errors import ReplyError
 from tests.simulation.broker import COPIES, Partition
 from tests.simulation.cluster import Cluster, Machine, choose
 from tests.simulation.ops import ZoneState

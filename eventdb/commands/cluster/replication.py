@@ -12,20 +12,19 @@ from typing import Final
 from eventdb.cluster.topology import member_of
 from eventdb.commands.shared.roles import follows, loads_alone
 from eventdb.engine.client import LEASELESS, LOADING, Client
-from eventdb.engine.engine import NO_FAILOVER, WAITING_FOR_SYNC, Engine
+from eventdb.engine.engine import Engine
+from eventdb.engine.host import NO_FAILOVER, WAITING_FOR_SYNC
 from eventdb.engine.registry import command, server_command
-from eventdb.protocol.replies import (
-    EMPTY_ARRAY,
-    NO_REPLY,
-    OK,
+from eventdb.protocol.errors import (
+    FAILOVER_ALONE,
+    FAILOVER_NO_SUCH_REPLICA,
+    FAILOVER_ON_REPLICA,
+    FAILOVER_UNDER_WAY,
     ReplyError,
-    array,
-    bulk,
-    bulks,
-    integer,
-    parse_int,
     syntax_error,
 )
+from eventdb.protocol.numbers import parse_int
+from eventdb.protocol.replies import EMPTY_ARRAY, NO_REPLY, OK, array, bulk, bulks, integer
 
 ANNOUNCEMENT_BYTES_MAX: Final = 4096
 NO_ROLES: Final = (
@@ -75,18 +74,18 @@ def failover(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     target, timeout_ms, forced = parse_failover(argv)
     topology = engine.topology
     if engine.failover_state != NO_FAILOVER:
-        raise ReplyError("ERR FAILOVER already in progress.")
+        raise ReplyError(FAILOVER_UNDER_WAY)
     if not topology.is_primary:
-        raise ReplyError("ERR FAILOVER is not valid when server is a replica.")
+        raise ReplyError(FAILOVER_ON_REPLICA)
     if not topology.replicas:
-        raise ReplyError("ERR FAILOVER requires connected replicas.")
+        raise ReplyError(FAILOVER_ALONE)
     if forced and (timeout_ms == 0 or target is None):
         raise ReplyError("ERR FAILOVER with force option requires both a timeout and target HOST and IP.")
     address: str | None = None
     if target is not None:
         found = [member for member in topology.replicas if (member.host, member.port) == target]
         if not found:
-            raise ReplyError("ERR FAILOVER target HOST and PORT is not a replica.")
+            raise ReplyError(FAILOVER_NO_SUCH_REPLICA)
         if not found[0].candidate:
             raise ReplyError("ERR FAILOVER target only follows: it was started with --role replica.")
         address = found[0].address

@@ -14,18 +14,9 @@ from eventdb.commands.shared.sentinels import FLAGS, is_down, is_known, named_pr
 from eventdb.engine.client import Client
 from eventdb.engine.engine import Engine
 from eventdb.engine.registry import command, container, server_command
-from eventdb.protocol.replies import (
-    ReplyError,
-    array,
-    bulk,
-    bulks,
-    integer,
-    lines,
-    mapping,
-    null_array,
-    parse_int,
-    simple,
-)
+from eventdb.protocol.errors import ReplyError
+from eventdb.protocol.numbers import parse_int
+from eventdb.protocol.replies import array, bulk, bulks, integer, lines, mapping, null_array, simple
 
 HELP: Final = """
 SENTINEL <subcommand> [<arg> [value] [opt] ...]. Subcommands are:

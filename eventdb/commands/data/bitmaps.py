@@ -9,18 +9,9 @@ from eventdb.commands.shared.string_changes import STRING_BYTES_MAX, put
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command
 from eventdb.keyspace.types.bitmap import Field, combine, count_bits, find_bit
-from eventdb.protocol.replies import (
-    EMPTY_ARRAY,
-    INT64_MAX,
-    ONE,
-    ZERO,
-    ReplyError,
-    array,
-    integer,
-    null,
-    parse_int,
-    syntax_error,
-)
+from eventdb.protocol.errors import ReplyError, syntax_error
+from eventdb.protocol.numbers import INT64_MAX, parse_int
+from eventdb.protocol.replies import EMPTY_ARRAY, ONE, ZERO, array, integer, null
 
 BAD_OFFSET: Final = "ERR bit offset is not an integer or out of range"
 BAD_BIT: Final = "ERR bit is not an integer or out of range"

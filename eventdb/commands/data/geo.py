@@ -21,18 +21,9 @@ from eventdb.keyspace.types.geohash import (
     longitude,
 )
 from eventdb.keyspace.types.zset import ZSetValue
-from eventdb.protocol.replies import (
-    EMPTY_ARRAY,
-    ReplyError,
-    array,
-    bulk,
-    integer,
-    null,
-    null_array,
-    parse_float,
-    parse_int,
-    syntax_error,
-)
+from eventdb.protocol.errors import COUNT_TOO_SMALL, ReplyError, syntax_error
+from eventdb.protocol.numbers import parse_float, parse_int
+from eventdb.protocol.replies import EMPTY_ARRAY, array, bulk, integer, null, null_array
 
 UNITS: Final[dict[bytes, float]] = {b"M": 1.0, b"KM": 1000.0, b"FT": 0.3048, b"MI": 1609.34}
 
@@ -205,7 +196,7 @@ class Search:
         elif word == b"COUNT" and left > 0:
             self.count = parse_int(argv[at + 1])
             if self.count <= 0:
-                raise ReplyError("ERR COUNT must be > 0")
+                raise ReplyError(COUNT_TOO_SMALL)
             return 2
         elif self.may_store and left > 0 and word in (b"STORE", b"STOREDIST"):
             self.store_key = argv[at + 1]

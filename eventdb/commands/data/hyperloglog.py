@@ -34,7 +34,8 @@ from eventdb.keyspace.types.hyperloglog import (
     registers_of,
     runs,
 )
-from eventdb.protocol.replies import OK, ONE, ZERO, ReplyError, array, bulk, integer, simple
+from eventdb.protocol.errors import ReplyError
+from eventdb.protocol.replies import OK, ONE, ZERO, array, bulk, integer, simple
 
 NOT_VALID: Final = "WRONGTYPE Key is not a valid HyperLogLog string value."
 CORRUPTED: Final = "INVALIDOBJ Corrupted HLL object detected"

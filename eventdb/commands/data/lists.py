@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
-
+from eventdb.commands.shared.counts import count_to_pop
 from eventdb.commands.shared.list_changes import (
     LEFT,
     RIGHT,
@@ -18,26 +17,20 @@ from eventdb.commands.shared.lookups import list_to_read, list_to_write
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command, find_numkeys
 from eventdb.keyspace.types.list import ListValue, apply_lpush, apply_rpush
+from eventdb.protocol.errors import INDEX_OUT_OF_RANGE, NO_SUCH_KEY, ReplyError, syntax_error, wrong_arity
+from eventdb.protocol.numbers import parse_at_least, parse_int
 from eventdb.protocol.replies import (
     EMPTY_ARRAY,
-    NO_SUCH_KEY,
     OK,
-    OUT_OF_RANGE,
     SMALL_INTEGERS,
     ZERO,
-    ReplyError,
     array,
     bulk,
     bulks,
     integer,
     null,
     null_array,
-    parse_int,
-    syntax_error,
 )
-
-NOT_POSITIVE: Final = "ERR value is out of range, must be positive"
-
 
 # -- push
 
@@ -110,10 +103,8 @@ def pop(client: Client, argv: list[bytes], left: bool) -> bytes:
             return null(client.resp3)
         return bulk(pop_one(client, argv[1], value, left))
     if n > 3:
-        raise ReplyError(f"ERR wrong number of arguments for '{'lpop' if left else 'rpop'}' command")
-    count = parse_int(argv[2], NOT_POSITIVE)
-    if count < 0:
-        raise ReplyError(NOT_POSITIVE)
+        raise wrong_arity("lpop" if left else "rpop")
+    count = count_to_pop(argv[2])
     value = list_to_write(client, argv[1])
     if value is None:
         return null_array(client.resp3)
@@ -205,9 +196,9 @@ def lpos(client: Client, argv: list[bytes]) -> bytes:
                     " to start from the end of the list"
                 )
         elif option == b"COUNT":
-            count = _not_negative(argv[i + 1], "ERR COUNT can't be negative")
+            count = parse_at_least(argv[i + 1], 0, "ERR COUNT can't be negative")
         elif option == b"MAXLEN":
-            max_length = _not_negative(argv[i + 1], "ERR MAXLEN can't be negative")
+            max_length = parse_at_least(argv[i + 1], 0, "ERR MAXLEN can't be negative")
         else:
             raise syntax_error()
     value = list_to_read(client, argv[1])
@@ -217,13 +208,6 @@ def lpos(client: Client, argv: list[bytes]) -> bytes:
     if count >= 0:
         return array([integer(position) for position in found])
     return integer(found[0]) if found else null(client.resp3)
-
-
-def _not_negative(text: bytes, message: str) -> int:
-    number = parse_int(text, message)
-    if number < 0:
-        raise ReplyError(message)
-    return number
 
 
 def positions(value: ListValue, element: bytes, rank: int, count: int, max_length: int) -> list[int]:
@@ -267,7 +251,7 @@ def lset(client: Client, argv: list[bytes]) -> bytes:
     if index < 0:
         index += size
     if not 0 <= index < size:
-        raise ReplyError(OUT_OF_RANGE)
+        raise ReplyError(INDEX_OUT_OF_RANGE)
     client.emit([b"LSET", argv[1], b"%d" % index, argv[3]])
     return OK
 

@@ -11,7 +11,8 @@ from eventdb.commands.shared.timeouts import parse_seconds
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command, find_numkeys
 from eventdb.keyspace.types.list import ListValue
-from eventdb.protocol.replies import null, null_array, wrong_type
+from eventdb.protocol.errors import wrong_type
+from eventdb.protocol.replies import null, null_array
 
 
 def waited_for(client: Client, key: bytes) -> ListValue | None:

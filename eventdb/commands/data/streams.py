@@ -12,20 +12,9 @@ from eventdb.commands.shared.stream_ids import parse_end, parse_id, parse_open_i
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command
 from eventdb.keyspace.types.stream import BLOCK_ENTRIES, ID_MAX, SEQ_MAX, StreamValue, id_text
-from eventdb.protocol.replies import (
-    EMPTY_ARRAY,
-    NO_SUCH_KEY,
-    OK,
-    ZERO,
-    ReplyError,
-    bulk,
-    bulks,
-    integer,
-    null,
-    null_array,
-    parse_int,
-    syntax_error,
-)
+from eventdb.protocol.errors import NO_SUCH_KEY, ReplyError, syntax_error, wrong_arity
+from eventdb.protocol.numbers import parse_int
+from eventdb.protocol.replies import EMPTY_ARRAY, OK, ZERO, bulk, bulks, integer, null, null_array
 
 LIMIT_PER_CALL: Final = 100 * BLOCK_ENTRIES  # entries that `~` takes away at most when no LIMIT is given
 ENTRY_BYTES_MAX: Final = 1 << 30
@@ -135,7 +124,7 @@ def xadd(client: Client, argv: list[bytes]) -> bytes:
         at = asked.at + 1
     n = len(argv) - at
     if n < 2 or n & 1:
-        raise ReplyError("ERR wrong number of arguments for 'xadd' command")
+        raise wrong_arity("xadd")
     if asked is not None and asked.id == 0 and asked.seq_given:
         raise ReplyError("ERR The ID specified in XADD must be greater than 0-0")
     key, made = argv[1], False

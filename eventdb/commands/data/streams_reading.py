@@ -16,7 +16,9 @@ from eventdb.engine.client import Client
 from eventdb.engine.registry import command
 from eventdb.keyspace.types.pending import Group
 from eventdb.keyspace.types.stream import ID_MAX, StreamValue, id_text
-from eventdb.protocol.replies import ReplyError, null_array, parse_int, shown, syntax_error
+from eventdb.protocol.errors import ReplyError, no_group, syntax_error
+from eventdb.protocol.numbers import parse_int
+from eventdb.protocol.replies import null_array
 
 BLOCKED_COUNT: Final = 1000  # entries that end a wait at most when no COUNT is given
 NEW: Final = b"$3\r\nNEW\r\n"
@@ -222,10 +224,7 @@ def xreadgroup(client: Client, argv: list[bytes]) -> bytes:
         value = stream_to_read(client, key)
         group = None if value is None else value.groups.get(asked.group)
         if value is None or group is None:
-            raise ReplyError(
-                f"NOGROUP No such key '{shown(key)}' or consumer group '{shown(asked.group)}' in XREADGROUP with"
-                " GROUP option"
-            )
+            raise no_group(key, asked.group, " in XREADGROUP with GROUP option")
         text = argv[asked.first + len(asked.keys) + i]
         if text == b"$":
             raise ReplyError(DOLLAR)

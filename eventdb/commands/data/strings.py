@@ -11,20 +11,9 @@ from eventdb.engine.client import Client
 from eventdb.engine.registry import command
 from eventdb.keyspace.events import apply_set
 from eventdb.keyspace.types import string
-from eventdb.protocol.replies import (
-    EMPTY_BULK,
-    NULL3,
-    NULL_BULK,
-    OK,
-    ONE,
-    ZERO,
-    ReplyError,
-    array,
-    integer,
-    parse_int,
-    syntax_error,
-    wrong_type,
-)
+from eventdb.protocol.errors import ReplyError, syntax_error, wrong_arity, wrong_type
+from eventdb.protocol.numbers import parse_int
+from eventdb.protocol.replies import EMPTY_BULK, NULL3, NULL_BULK, OK, ONE, ZERO, array, integer
 
 TOO_LONG: Final = "ERR string exceeds maximum allowed size (proto-max-bulk-len)"
 
@@ -242,7 +231,7 @@ def mget(client: Client, argv: list[bytes]) -> bytes:
 )  # fmt: skip
 def mset(client: Client, argv: list[bytes]) -> bytes:
     if len(argv) % 2 == 0:
-        raise ReplyError("ERR wrong number of arguments for 'mset' command")
+        raise wrong_arity("mset")
     client.emit([b"MSET", *argv[1:]])
     return OK
 
@@ -255,7 +244,7 @@ def mset(client: Client, argv: list[bytes]) -> bytes:
 )  # fmt: skip
 def msetnx(client: Client, argv: list[bytes]) -> bytes:
     if len(argv) % 2 == 0:
-        raise ReplyError("ERR wrong number of arguments for 'msetnx' command")
+        raise wrong_arity("msetnx")
     for i in range(1, len(argv), 2):
         if client.lookup_write(argv[i]) is not None:
             return ZERO

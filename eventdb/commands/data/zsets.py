@@ -7,36 +7,31 @@ from __future__ import annotations
 
 from typing import Final
 
+from eventdb.commands.shared.counts import count_to_pop, random_count
 from eventdb.commands.shared.lookups import zset_to_read, zset_to_write
 from eventdb.commands.shared.scan_replies import parse_cursor, scan_options, scan_reply
 from eventdb.commands.shared.zset_changes import INCR, PopMany, add_members, pop, remove_members
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command, find_numkeys
 from eventdb.keyspace.types.zset import ZSetValue
+from eventdb.protocol.errors import VALUE_OUT_OF_RANGE, ReplyError, syntax_error, wrong_type
 from eventdb.protocol.glob import compile_glob
+from eventdb.protocol.numbers import INT64_MAX, format_double
 from eventdb.protocol.replies import (
     EMPTY_ARRAY,
-    INT64_MAX,
-    INT64_MIN,
     NULL3,
     NULL_BULK,
     ZERO,
-    ReplyError,
     array,
     bulk,
     bulks,
     double,
-    format_double,
     integer,
     null,
     null_array,
-    parse_int,
     scored,
-    syntax_error,
-    wrong_type,
 )
 
-NOT_POSITIVE: Final = "ERR value is out of range, must be positive"
 EMPTY_SCAN: Final = b"*2\r\n$1\r\n0\r\n*0\r\n"
 
 
@@ -127,9 +122,7 @@ def _pop(client: Client, argv: list[bytes], highest: bool) -> bytes:
         raise syntax_error()
     count = 1
     if len(argv) == 3:
-        count = parse_int(argv[2], NOT_POSITIVE)
-        if count < 0:
-            raise ReplyError(NOT_POSITIVE)
+        count = count_to_pop(argv[2])
     value = zset_to_write(client, argv[1])
     if value is None or count == 0:
         return EMPTY_ARRAY
@@ -238,13 +231,11 @@ def zrandmember(client: Client, argv: list[bytes]) -> bytes:
     if len(argv) == 2:
         value = zset_to_read(client, argv[1])
         return null(client.resp3) if value is None else bulk(value.pick(rng, 1)[0])
-    count = parse_int(argv[2])
-    if count == INT64_MIN:
-        raise ReplyError(f"ERR value is out of range, value must between {-INT64_MAX} and {INT64_MAX}")
+    count = random_count(argv[2])
     if len(argv) > 4 or (len(argv) == 4 and argv[3].upper() != b"WITHSCORES"):
         raise syntax_error()
     if len(argv) == 4 and (count < -(INT64_MAX // 2) or count > INT64_MAX // 2):
-        raise ReplyError("ERR value is out of range")
+        raise ReplyError(VALUE_OUT_OF_RANGE)
     value = zset_to_read(client, argv[1])
     if value is None or count == 0:
         return EMPTY_ARRAY

@@ -11,7 +11,8 @@ from eventdb.commands.shared.zset_changes import PopMany, pop
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command, find_numkeys
 from eventdb.keyspace.types.zset import ZSetValue
-from eventdb.protocol.replies import array, bulk, double, null_array, wrong_type
+from eventdb.protocol.errors import wrong_type
+from eventdb.protocol.replies import array, bulk, double, null_array
 
 
 def _first_zset(client: Client, keys: list[bytes]) -> tuple[bytes, ZSetValue] | None:

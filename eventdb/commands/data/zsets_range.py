@@ -13,7 +13,9 @@ from eventdb.engine.client import Client
 from eventdb.engine.registry import command
 from eventdb.keyspace.types.ranking import Ranking
 from eventdb.keyspace.types.zset import ZSetValue
-from eventdb.protocol.replies import EMPTY_ARRAY, ZERO, ReplyError, bulks, integer, parse_int, scored, syntax_error
+from eventdb.protocol.errors import ReplyError, syntax_error
+from eventdb.protocol.numbers import parse_int
+from eventdb.protocol.replies import EMPTY_ARRAY, ZERO, bulks, integer, scored
 
 BAD_SCORE: Final = "ERR min or max is not a float"
 BAD_MEMBER: Final = "ERR min or max not valid string range item"

@@ -9,7 +9,9 @@ from eventdb.commands.shared.timeouts import parse_milliseconds
 from eventdb.engine.client import Client
 from eventdb.engine.engine import Engine
 from eventdb.engine.registry import server_command
-from eventdb.protocol.replies import ReplyError, array, bulk, integer, null, parse_int, syntax_error
+from eventdb.protocol.errors import TIMEOUT_OUT_OF_RANGE, ReplyError, syntax_error
+from eventdb.protocol.numbers import parse_int
+from eventdb.protocol.replies import array, bulk, integer, null
 
 TIMEOUT_MS_MAX: Final = 1 << 40  # 35 years; what timers take without overflowing
 
@@ -43,7 +45,7 @@ def eventdb_waitfor(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     if offset < 0:
         raise ReplyError("ERR offset is negative")
     if timeout_ms > TIMEOUT_MS_MAX:
-        raise ReplyError("ERR timeout is out of range")
+        raise ReplyError(TIMEOUT_OUT_OF_RANGE)
     if engine.commit.durable_offset >= offset:
         return integer(engine.commit.durable_offset)
     reply = client.block(argv, [], timeout_ms, null(client.resp3))

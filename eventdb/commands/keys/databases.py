@@ -5,16 +5,9 @@ from __future__ import annotations
 from eventdb.engine.client import Client
 from eventdb.engine.gates import not_in_cluster
 from eventdb.engine.registry import command
-from eventdb.protocol.replies import (
-    DB_OUT_OF_RANGE,
-    INT32_MAX,
-    INT32_MIN,
-    OK,
-    ReplyError,
-    integer,
-    parse_int,
-    syntax_error,
-)
+from eventdb.protocol.errors import DB_OUT_OF_RANGE, ReplyError, syntax_error
+from eventdb.protocol.numbers import INT32_MAX, INT32_MIN, parse_int
+from eventdb.protocol.replies import OK, integer
 
 
 @command(

@@ -7,28 +7,14 @@ from eventdb.engine.gates import not_in_cluster
 from eventdb.engine.registry import command
 from eventdb.keyspace.databases import Db
 from eventdb.keyspace.generic import type_of
-from eventdb.protocol.replies import (
-    DB_OUT_OF_RANGE,
-    INT32_MAX,
-    INT32_MIN,
-    NO_SUCH_KEY,
-    OK,
-    ONE,
-    SAME_OBJECT,
-    ZERO,
-    ReplyError,
-    integer,
-    parse_int,
-    simple,
-    syntax_error,
-)
+from eventdb.protocol.errors import DB_OUT_OF_RANGE, NO_SUCH_KEY, SAME_OBJECT, ReplyError, syntax_error
+from eventdb.protocol.numbers import parse_int32
+from eventdb.protocol.replies import OK, ONE, ZERO, integer, simple
 
 
 def parse_db(client: Client, text: bytes) -> Db:
     """The database with the number that the text holds."""
-    n = parse_int(text)
-    if n < INT32_MIN or n > INT32_MAX:
-        raise ReplyError(f"ERR value is out of range, value must between {INT32_MIN} and {INT32_MAX}")
+    n = parse_int32(text)
     dbs = client.store.keyspace.dbs
     if n < 0 or n >= len(dbs):
         raise ReplyError(DB_OUT_OF_RANGE)

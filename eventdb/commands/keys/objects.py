@@ -11,7 +11,8 @@ from typing import Final
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command, container
 from eventdb.keyspace.generic import encoding_of, references
-from eventdb.protocol.replies import ReplyError, array, bulk, integer, null, simple
+from eventdb.protocol.errors import ReplyError
+from eventdb.protocol.replies import array, bulk, integer, null, simple
 
 NO_LFU: Final = (
     "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching"

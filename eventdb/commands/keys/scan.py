@@ -10,8 +10,10 @@ from eventdb.engine.engine import Engine
 from eventdb.engine.registry import command, server_command
 from eventdb.engine.watching import is_expired
 from eventdb.keyspace.generic import type_of
+from eventdb.protocol.errors import syntax_error
 from eventdb.protocol.glob import compile_glob
-from eventdb.protocol.replies import bulk, bulks, null, parse_int, syntax_error
+from eventdb.protocol.numbers import parse_int
+from eventdb.protocol.replies import bulk, bulks, null
 
 RANDOM_TRIES_MAX: Final = 100  # then most keys have expired, and it walks through them
 

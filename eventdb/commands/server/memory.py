@@ -14,19 +14,9 @@ from eventdb.engine.client import Client
 from eventdb.engine.engine import Engine
 from eventdb.engine.registry import command, container, server_command
 from eventdb.metrics.memory import give_back, malloc_facts, peak_bytes, resident_bytes
-from eventdb.protocol.replies import (
-    OK,
-    ZERO,
-    bulk,
-    double,
-    integer,
-    lines,
-    mapping,
-    null,
-    parse_int,
-    syntax_error,
-    verbatim,
-)
+from eventdb.protocol.errors import syntax_error
+from eventdb.protocol.numbers import parse_int
+from eventdb.protocol.replies import OK, ZERO, bulk, double, integer, lines, mapping, null, verbatim
 
 ALL_SHARDS: Final = "nondeterministic_output request_policy:all_shards response_policy:special"
 SAMPLES: Final = 5

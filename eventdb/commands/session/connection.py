@@ -17,20 +17,9 @@ from eventdb.engine.registry import command, server_command
 from eventdb.engine.settings import REDIS_VERSION
 from eventdb.keyspace.databases import DATABASES
 from eventdb.pipeline.outbox import REPLY_OFF, REPLY_ON
-from eventdb.protocol.replies import (
-    EMPTY_ARRAY,
-    OK,
-    PONG,
-    ReplyError,
-    bulk,
-    bulks,
-    integer,
-    mapping,
-    parse_int,
-    shown,
-    simple,
-    syntax_error,
-)
+from eventdb.protocol.errors import DB_OUT_OF_RANGE, ReplyError, shown, syntax_error, wrong_arity
+from eventdb.protocol.numbers import parse_int, parse_int32
+from eventdb.protocol.replies import EMPTY_ARRAY, OK, PONG, bulk, bulks, integer, mapping, simple
 
 WRONGPASS: Final = "WRONGPASS invalid username-password pair or user is disabled."
 NO_PASSWORD: Final = (
@@ -49,7 +38,7 @@ HELLO_UNAUTHENTICATED: Final = (
 )  # fmt: skip
 def ping(client: Client, argv: list[bytes]) -> bytes:
     if len(argv) > 2:
-        raise ReplyError("ERR wrong number of arguments for 'ping' command")
+        raise wrong_arity("ping")
     if client.gate & SUBSCRIBED:
         return bulks([b"pong", argv[1] if len(argv) == 2 else b""])
     return bulk(argv[1]) if len(argv) == 2 else PONG
@@ -67,13 +56,11 @@ def echo(client: Client, argv: list[bytes]) -> bytes:
     summary="Changes the connection's database.",
 )  # fmt: skip
 def select(client: Client, argv: list[bytes]) -> bytes:
-    index = parse_int(argv[1])
-    if not -(1 << 31) <= index < 1 << 31:
-        raise ReplyError("ERR value is out of range, value must between -2147483648 and 2147483647")
+    index = parse_int32(argv[1])
     if index:
         not_in_cluster(client, "ERR SELECT is not allowed in cluster mode")
     if not 0 <= index < DATABASES:
-        raise ReplyError("ERR DB index is out of range")
+        raise ReplyError(DB_OUT_OF_RANGE)
     client.db = client.store.keyspace.dbs[index]
     return OK
 

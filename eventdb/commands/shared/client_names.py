@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from eventdb.engine.client import Client
-from eventdb.protocol.replies import ReplyError
+from eventdb.protocol.errors import ReplyError
 
 BAD_NAME: Final = "ERR Client names cannot contain spaces, newlines or special characters."
 

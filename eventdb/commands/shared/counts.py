@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from typing import Final
 
-from eventdb.protocol.replies import INT64_MIN, ReplyError, parse_int
+from eventdb.protocol.errors import NOT_POSITIVE, ReplyError, not_between
+from eventdb.protocol.numbers import INT64_MAX, INT64_MIN, parse_at_least, parse_int
 
-# redis src/object.c getRangeLongFromObjectOrReply; the grammar is theirs.
-COUNT_RANGE: Final = "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807"
-COUNT_OUT_OF_RANGE: Final = "ERR value is out of range"
 # Elements that a negative count may ask for. Redis has no such limit and stops serving until its memory is gone.
 REPEATED_MAX: Final = 10_000_000
 
 
 def random_count(text: bytes) -> int:
-    """The count of HRANDFIELD and SRANDMEMBER; negative asks for repetition."""
+    """The count of HRANDFIELD, SRANDMEMBER and ZRANDMEMBER; negative asks for repetition."""
     count = parse_int(text)
     if count == INT64_MIN:
-        raise ReplyError(COUNT_RANGE)
+        raise ReplyError(not_between(-INT64_MAX, INT64_MAX))
     return count
+
+
+def count_to_pop(text: bytes) -> int:
+    """How many elements LPOP, SPOP and ZPOPMIN take."""
+    return parse_at_least(text, 0, NOT_POSITIVE)

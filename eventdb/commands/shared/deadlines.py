@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from eventdb.engine.client import Client
-from eventdb.protocol.replies import INT64_MAX, ReplyError, parse_int
+from eventdb.protocol.errors import ReplyError
+from eventdb.protocol.numbers import INT64_MAX, parse_int
 
 
 def deadline_of(client: Client, unit: bytes, text: bytes, name: str) -> int:

@@ -7,7 +7,9 @@ from typing import Final
 from eventdb.commands.shared.lookups import list_to_write
 from eventdb.engine.client import Client
 from eventdb.keyspace.types.list import ListValue, apply_lpop, apply_rpop
-from eventdb.protocol.replies import ReplyError, array, bulk, bulks, parse_int, syntax_error
+from eventdb.protocol.errors import COUNT_NOT_POSITIVE, NUMKEYS_TOO_SMALL, syntax_error
+from eventdb.protocol.numbers import parse_at_least
+from eventdb.protocol.replies import array, bulk, bulks
 
 LEFT: Final = b"LEFT"
 RIGHT: Final = b"RIGHT"
@@ -74,9 +76,7 @@ class ManyPop:
 
 def parse_many_pop(argv: list[bytes], at: int) -> ManyPop:
     """Read `numkeys key … LEFT|RIGHT [COUNT n]` from argv[at] on."""
-    numkeys = parse_int(argv[at], "ERR numkeys should be greater than 0")
-    if numkeys <= 0:
-        raise ReplyError("ERR numkeys should be greater than 0")
+    numkeys = parse_at_least(argv[at], 1, NUMKEYS_TOO_SMALL)
     where = at + 1 + numkeys
     n = len(argv)
     if where >= n:
@@ -87,9 +87,7 @@ def parse_many_pop(argv: list[bytes], at: int) -> ManyPop:
     while i < n:
         if count >= 0 or argv[i].upper() != b"COUNT" or i + 1 >= n:
             raise syntax_error()
-        count = parse_int(argv[i + 1], "ERR count should be greater than 0")
-        if count <= 0:
-            raise ReplyError("ERR count should be greater than 0")
+        count = parse_at_least(argv[i + 1], 1, COUNT_NOT_POSITIVE)
         i += 2
     return ManyPop(argv[at + 1 : where], side == LEFT, 1 if count < 0 else count)
 

@@ -11,7 +11,7 @@ from eventdb.keyspace.types.list import ListValue
 from eventdb.keyspace.types.set import SetValue
 from eventdb.keyspace.types.stream import StreamValue
 from eventdb.keyspace.types.zset import ZSetValue
-from eventdb.protocol.replies import wrong_type
+from eventdb.protocol.errors import wrong_type
 
 
 def string_to_read(client: Client, key: bytes) -> bytes | bytearray | None:

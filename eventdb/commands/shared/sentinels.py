@@ -8,7 +8,7 @@ from eventdb.cluster.slots import Shard
 from eventdb.cluster.topology import Member
 from eventdb.engine.client import LEASELESS, Client
 from eventdb.engine.engine import Engine
-from eventdb.protocol.replies import ReplyError
+from eventdb.protocol.errors import ReplyError
 
 FLAGS: Final = "admin loading stale"
 NO_MASTER: Final = "ERR No such master with that name"

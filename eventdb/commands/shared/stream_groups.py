@@ -6,7 +6,7 @@ from eventdb.commands.shared.lookups import stream_to_read
 from eventdb.engine.client import Client
 from eventdb.keyspace.types.pending import Group
 from eventdb.keyspace.types.stream import StreamValue
-from eventdb.protocol.replies import ReplyError, shown
+from eventdb.protocol.errors import no_group
 
 
 def group_at(client: Client, key: bytes, name: bytes) -> tuple[StreamValue, Group]:
@@ -14,7 +14,7 @@ def group_at(client: Client, key: bytes, name: bytes) -> tuple[StreamValue, Grou
     value = stream_to_read(client, key)
     group = value.groups.get(name) if value is not None else None
     if value is None or group is None:
-        raise ReplyError(f"NOGROUP No such key '{shown(key)}' or consumer group '{shown(name)}'")
+        raise no_group(key, name)
     return value, group
 
 
@@ -24,11 +24,3 @@ def note_seen(client: Client, key: bytes, group_name: bytes, group: Group, name:
     consumer = group.consumers.get(name)
     if consumer is None or consumer.seen_ms != now_ms:
         client.emit([b"XGROUP", b"CREATECONSUMER", key, group_name, name, b"SEEN", b"%d" % now_ms])
-
-
-def wrong_arguments(argv: list[bytes]) -> ReplyError:
-    """What Redis says when a subcommand's options make no sense."""
-    name = argv[0].decode("utf-8", "surrogateescape").upper()
-    return ReplyError(
-        f"ERR unknown subcommand or wrong number of arguments for '{shown(argv[1])[:128]}'. Try {name} HELP."
-    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from eventdb.keyspace.types.stream import ID_MAX, SEQ_MAX
-from eventdb.protocol.replies import ReplyError
+from eventdb.protocol.errors import ReplyError
 
 INVALID_ID: Final = "ERR Invalid stream ID specified as stream command argument"
 ID_BYTES_MAX: Final = 127

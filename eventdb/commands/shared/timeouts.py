@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
+from eventdb.protocol.errors import TIMEOUT_NEGATIVE, TIMEOUT_NOT_INTEGER, TIMEOUT_OUT_OF_RANGE, ReplyError
 from eventdb.protocol.longdouble import parse_long_double
-from eventdb.protocol.replies import INT64_MAX, ReplyError, parse_float, parse_int
+from eventdb.protocol.numbers import INT64_MAX, parse_float, parse_int
 
 NOT_A_TIMEOUT: Final = "ERR timeout is not a float or out of range"
-NEGATIVE_TIMEOUT: Final = "ERR timeout is negative"
 
 
 def parse_seconds(text: bytes) -> int:
@@ -18,10 +18,10 @@ def parse_seconds(text: bytes) -> int:
     except ReplyError:  # Redis reads a long double, which holds more
         if parse_long_double(text, NOT_A_TIMEOUT).exponent < 0:
             return 1
-        raise ReplyError(NEGATIVE_TIMEOUT) from None
+        raise ReplyError(TIMEOUT_NEGATIVE) from None
     scaled = seconds * 1000.0
     if scaled <= -1.0 or scaled >= INT64_MAX:  # a C long long overflows to a negative number
-        raise ReplyError(NEGATIVE_TIMEOUT)
+        raise ReplyError(TIMEOUT_NEGATIVE)
     if 0.0 < scaled < 1.0:
         return 1
     return int(scaled)
@@ -29,9 +29,9 @@ def parse_seconds(text: bytes) -> int:
 
 def parse_milliseconds(text: bytes, now_ms: int = 0) -> int:
     """A whole number of ms that does not end, counted from now_ms, after the last moment that a clock can show."""
-    n = parse_int(text, "ERR timeout is not an integer or out of range")
+    n = parse_int(text, TIMEOUT_NOT_INTEGER)
     if n < 0:
-        raise ReplyError(NEGATIVE_TIMEOUT)
+        raise ReplyError(TIMEOUT_NEGATIVE)
     if n > INT64_MAX - now_ms:
-        raise ReplyError("ERR timeout is out of range")
+        raise ReplyError(TIMEOUT_OUT_OF_RANGE)
     return n

@@ -8,17 +8,9 @@ from eventdb.commands.shared.lookups import zset_to_write
 from eventdb.engine.client import Client
 from eventdb.keyspace.types.zset import ZSetValue, score_text
 from eventdb.keyspace.value import Limits
-from eventdb.protocol.replies import (
-    ReplyError,
-    array,
-    bulk,
-    double,
-    integer,
-    null,
-    parse_float,
-    parse_int,
-    syntax_error,
-)
+from eventdb.protocol.errors import COUNT_NOT_POSITIVE, NUMKEYS_TOO_SMALL, ReplyError, syntax_error
+from eventdb.protocol.numbers import parse_at_least, parse_float
+from eventdb.protocol.replies import array, bulk, double, integer, null
 
 NOT_A_NUMBER: Final = "ERR resulting score is not a number (NaN)"
 # Bits of a ZADD's options.
@@ -152,9 +144,7 @@ class PopMany:
     """The arguments of ZMPOP and BZMPOP after the timeout: numkeys key [key …] MIN|MAX [COUNT count]."""
 
     def __init__(self, argv: list[bytes], at: int) -> None:
-        numkeys = parse_int(argv[at], "ERR numkeys should be greater than 0")
-        if numkeys < 1:
-            raise ReplyError("ERR numkeys should be greater than 0")
+        numkeys = parse_at_least(argv[at], 1, NUMKEYS_TOO_SMALL)
         where = at + 1 + numkeys
         if where >= len(argv):
             raise syntax_error()
@@ -168,9 +158,7 @@ class PopMany:
         while i < len(argv):
             if argv[i].upper() != b"COUNT" or self.count or i + 1 == len(argv):
                 raise syntax_error()
-            self.count = parse_int(argv[i + 1], "ERR count should be greater than 0")
-            if self.count < 1:
-                raise ReplyError("ERR count should be greater than 0")
+            self.count = parse_at_least(argv[i + 1], 1, COUNT_NOT_POSITIVE)
             i += 2
         self.count = max(1, self.count)
 
