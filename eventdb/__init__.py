@@ -31,7 +31,7 @@ ERRORS = {
     "Closed": "eventdb.embedded",
     "Corrupt": "eventdb.backends.log",
     "Fenced": "eventdb.backends.log",
-    "ReplyError": "eventdb.protocol.replies",
+    "ReplyError": "eventdb.protocol.errors",
     "Trimmed": "eventdb.backends.log",
     "Unavailable": "eventdb.backends.log",
 }
