@@ -54,7 +54,7 @@ MARGIN: Final = 0.1  # of a lease: by how much the rates of two clocks may diffe
 STATEMENT_BYTES_MAX: Final = 256 << 10
 
 
-class Role(StrEnum):
+class AskedRole(StrEnum):
     """What a node is asked to be."""
 
     AUTO = "auto"  # primary if nobody else is, else a replica that takes over

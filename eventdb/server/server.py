@@ -19,7 +19,7 @@ from typing import Final
 import uvloop
 
 from eventdb import commands
-from eventdb.cluster.lease import LEASE_MS, Role
+from eventdb.cluster.lease import LEASE_MS, AskedRole
 from eventdb.cluster.topology import Member, member_of
 from eventdb.engine.client import Client
 from eventdb.engine.settings import Config
@@ -51,7 +51,7 @@ class Server:
         port: int = 6379,
         name: str = "",
         *,
-        asked: Role = Role.PRIMARY,
+        asked: AskedRole = AskedRole.PRIMARY,
         lease_ms: int = LEASE_MS,
         advertise: str = "",
     ) -> None:
@@ -171,7 +171,7 @@ def serve(
     requirepass: str = "",
     config: dict[str, str] | None = None,
     node: str = "",
-    asked: Role = Role.AUTO,
+    asked: AskedRole = AskedRole.AUTO,
     lease_ms: int = LEASE_MS,
     advertise: str = "",
 ) -> None:
