@@ -9,7 +9,8 @@ import typer
 from eventdb.cli import terminal
 from eventdb.cli.dev.kafka import dev
 from eventdb.cli.log import logs
-from eventdb.cluster.lease import LEASE_MS, LEASE_MS_MAX, LEASE_MS_MIN, AskedRole
+from eventdb.cluster.lease import AskedRole
+from eventdb.cluster.timing import LEASE_MS, LEASE_MS_MAX, LEASE_MS_MIN
 
 EXAMPLES = """
 [bold]Examples[/bold]

@@ -21,7 +21,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from eventdb.backends import Fenced, Indeterminate, Log, LogError, LogInfo, Record, Unavailable, Writer, open_log
-from eventdb.cluster.lease import BEATS, LEASE_MS, MARGIN, AskedRole
+from eventdb.cluster.lease import AskedRole
+from eventdb.cluster.timing import (
+    BEATS,
+    CLAIM_ATTEMPTS,
+    CRON_S,
+    FOLLOW_RETRY_S,
+    GIVE_BACK_S,
+    HAND_OVER_MS,
+    LEASE_MS,
+    MARGIN,
+)
 from eventdb.cluster.topology import Member
 from eventdb.engine.client import FOLLOWING, FRESH, LOADING
 from eventdb.engine.engine import Engine
@@ -47,11 +57,6 @@ if TYPE_CHECKING:
 
 log: Final = logging.getLogger("eventdb")
 
-CRON_SECONDS: Final = 0.1
-CLAIM_ATTEMPTS: Final = 5
-HAND_OVER_MS: Final = 5_000  # a hand-over that takes longer is given up
-DRAIN_SECONDS: Final = 3.0  # for a stop to give the lease back; after that it lapses by itself
-FOLLOW_RETRY_SECONDS: Final = 0.5  # between two tries to read a log of which no zone answers
 LAG_KNOWN_MS_MAX: Final = 1 << 40
 
 STOPPING_TEXT: Final = "LOADING eventdb is stopping; the command was not run"
@@ -358,7 +363,7 @@ class Node:
                 log.info("another node was faster: %s", error)
             except Unavailable as error:
                 log.warning("the log cannot be followed now: %s; trying again", error)
-                await asyncio.sleep(FOLLOW_RETRY_SECONDS)
+                await asyncio.sleep(FOLLOW_RETRY_S)
             except Exception as error:
                 known = isinstance(error, LogError)
                 log.error(
@@ -397,7 +402,7 @@ class Node:
             raise
         except LogError as error:
             log.error("the log cannot be claimed: %s; trying again", error)
-            await asyncio.sleep(FOLLOW_RETRY_SECONDS)
+            await asyncio.sleep(FOLLOW_RETRY_S)
             return False
         return True
 
@@ -463,9 +468,9 @@ class Node:
 
     def _tick(self) -> None:
         loop = asyncio.get_running_loop()
-        self._cron = loop.call_later(CRON_SECONDS, self._tick)
+        self._cron = loop.call_later(CRON_S, self._tick)
         # After a long command it is not yet known what has become durable meanwhile: look once more before judging.
-        held_up = not self._held_up and loop.time() - self._ticked > 2 * CRON_SECONDS
+        held_up = not self._held_up and loop.time() - self._ticked > 2 * CRON_S
         self._held_up, self._ticked = held_up, loop.time()
         engine = self.engine
         engine.read_clock()
@@ -524,7 +529,7 @@ class Node:
                 await asyncio.gather(task, return_exceptions=True)
         if self.writer is not None:
             self.engine.commit.seal()
-            if self.tenure is not None and await all_durable(self.engine.commit, DRAIN_SECONDS):
+            if self.tenure is not None and await all_durable(self.engine.commit, GIVE_BACK_S):
                 self.tenure.give_up()  # not earlier: a successor's claim would cut off what was accepted
             await self._close_writer()
             await asyncio.sleep(0)  # the appends' callbacks free the last replies

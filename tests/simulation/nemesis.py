@@ -14,7 +14,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from eventdb.backends import LogError, RecordKind
-from eventdb.cluster.lease import MARGIN, AskedRole
+from eventdb.cluster.lease import AskedRole
+from eventdb.cluster.timing import MARGIN
 from eventdb.node.node import Node
 from eventdb.protocol.errors import ReplyError
 from tests.simulation.broker import COPIES, Partition
