@@ -283,7 +283,7 @@ def _digits(number: int) -> int:
         return 1
     if number < 100:
         return 2
-    return len(str(number))
+    return 3 if number < 1000 else len(str(number))
 
 
 def _announces_much(data: bytes) -> bool:
