@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from eventdb.engine.undo import Undo
-from eventdb.protocol.replies import ReplyError
+from eventdb.protocol.errors import ReplyError
 
 if TYPE_CHECKING:
     from eventdb.engine.client import Client

@@ -24,7 +24,8 @@ from eventdb.engine.engine import Engine
 from eventdb.engine.registry import COMMANDS, called, server_command
 from eventdb.keyspace.outcomes import Outcome
 from eventdb.protocol.downgrade import as_resp2
-from eventdb.protocol.replies import ReplyError, array, bulk, error, integer
+from eventdb.protocol.errors import ReplyError
+from eventdb.protocol.replies import array, bulk, error, integer
 
 TOKEN_BYTES_MAX: Final = 512
 FINGERPRINT_BYTES: Final = 8
