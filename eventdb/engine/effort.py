@@ -126,7 +126,8 @@ def _reading(client: Client, command: Command, argv: list[bytes]) -> float:
     if name in _ALL_KEYS:
         return usec * _taken(name, argv, len(db.values))
     if name in _EVERYTHING:
-        return usec * sum([_all(other) for other in client.store.keyspace.dbs])
+        keyspace = client.store.keyspace
+        return usec * (sum([_all(other) for other in keyspace.dbs]) + len(keyspace.outcomes.kept))
     keys = command.keys(argv)
     sizes = [_elements(db.values.get(key)) for key in keys]
     making = sum([_making(name, db.values.get(key)) for key in keys])
