@@ -38,6 +38,7 @@ _FACTS: Final = (
         "1:0 RO access",
         "bitcount bitfield_ro bitpos dump expiretime geodist geohash geopos georadius_ro georadiusbymember_ro "
         "geosearch get getbit getrange hget hgetall hkeys hmget hrandfield hscan hvals lindex lpos lrange "
+        "hexpiretime hpexpiretime hpttl httl "
         "pexpiretime pttl smembers smismember srandmember sscan substr ttl xpending xrange xrevrange zcount "
         "zlexcount zmscore zrandmember zrange zrangebylex zrangebyscore zrank zrevrange zrevrangebylex "
         "zrevrangebyscore zrevrank zscan zscore",
@@ -47,14 +48,14 @@ _FACTS: Final = (
     ("1:0 RO access; ?:? RO access; ?:? OW update", "sort"),
     ("1:0 RO access; STORE@5:0 OW update; STOREDIST@5:0 OW update", "georadiusbymember"),
     ("1:0 RO access; STORE@6:0 OW update; STOREDIST@6:0 OW update", "georadius"),
-    ("1:0 RW access delete", "getdel lpop rpop spop zpopmax zpopmin"),
+    ("1:0 RW access delete", "getdel hgetdel lpop rpop spop zpopmax zpopmin"),
     ("1:0 RW access delete; 2:0 OW insert", "renamenx"),
     ("1:0 RW access delete; 2:0 OW update", "rename"),
     ("1:0 RW access delete; 2:0 RW insert", "blmove brpoplpush lmove rpoplpush smove"),
     ("1:0 RW access insert; 2:-1 RO access", "pfmerge"),
     (
         "1:0 RW access update",
-        "decr decrby getex getset hincrby hincrbyfloat incr incrby incrbyfloat move setbit zincrby",
+        "decr decrby getex getset hgetex hincrby hincrbyfloat incr incrby incrbyfloat move setbit zincrby",
     ),
     ("1:0 RW access update variable_flags", "bitfield set"),
     (
@@ -64,6 +65,7 @@ _FACTS: Final = (
     ("1:0 RW insert", "append hsetnx linsert lpush lpushx pfadd rpush rpushx sadd"),
     (
         "1:0 RW update",
+        "hexpire hexpireat hpersist hpexpire hpexpireat hsetex "
         "expire expireat geoadd hmset hset lset persist pexpire pexpireat setrange xack xadd xclaim xsetid zadd",
     ),
     ("1:0 RW update; 2:-1 RO access", "sinterstore"),

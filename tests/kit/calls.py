@@ -1,10 +1,8 @@
 """One call or more of every command, for tests that ask something of all of them.
 
-The keyspace that `filled` makes: s and t hold strings, n a number, l and m lists, h a hash, a and b sets, y and z
-sorted sets, v a string with a deadline, i and j HyperLogLogs, g places. A command without a line here fails the
-tests that use the table.
-sorted sets, x a stream with group g, v a string with a deadline. A command without a line here fails the tests that
-use the table.
+The keyspace that `filled` makes: s and t hold strings, n a number, l and m lists, h a hash, o one whose field has a
+deadline, a and b sets, y and z sorted sets, x a stream with group g, v a string with a deadline, i and j HyperLogLogs,
+g places. A command without a line here fails the tests that use the table.
 """
 
 from __future__ import annotations
@@ -20,6 +18,7 @@ RPUSH l 1 2 3
 RPUSH m 4 5
 GEOADD g 13.361389 38.115556 p 15.087269 37.502669 q
 HSET h f 1 g 2
+HSETEX o PX 100000 FIELDS 1 f 1
 SADD a 1 2 3
 SADD b 2 3 4
 PFADD i a b c
@@ -103,19 +102,34 @@ GETSET s new
 HDEL h f
 HELLO 3
 HEXISTS h f
+HEXPIRE h 100 FIELDS 2 f gone
+HEXPIRE h 0 FIELDS 1 f
+HEXPIREAT h 99999999999 FIELDS 1 f
+HEXPIRETIME h FIELDS 1 f
 HGET h f
 HGETALL h
+HGETDEL h FIELDS 1 f
+HGETEX h EX 100 FIELDS 1 f
+HGETEX o PERSIST FIELDS 1 f
 HINCRBY h f 1
 HINCRBYFLOAT h f 1.5
 HKEYS h
 HLEN h
 HMGET h f gone
 HMSET h f 9
+HPERSIST o FIELDS 1 f
+HPEXPIRE h 100000 NX FIELDS 1 f
+HPEXPIREAT h 9999999999999 FIELDS 1 f
+HPEXPIRETIME o FIELDS 1 f
+HPTTL o FIELDS 1 f
 HRANDFIELD h 2 WITHVALUES
 HSCAN h 0
 HSET h f 1 k 2
+HSETEX h FXX PX 100000 FIELDS 1 f 2
+HSETEX o KEEPTTL FIELDS 1 f 2
 HSETNX h k 2
 HSTRLEN h f
+HTTL o FIELDS 2 f gone
 HVALS h
 INCR n
 INCRBY n 3

@@ -210,7 +210,10 @@ def _keyspace(engine: Engine) -> Lines:
         if db.values:
             left = [max(0, at_ms - engine.store.now_ms) for at_ms in islice(db.expires.values(), TTL_SAMPLES)]
             average = sum(left) // len(left) if left else 0
-            found.append((f"db{db.index}", f"keys={len(db.values)},expires={len(db.expires)},avg_ttl={average}"))
+            text = f"keys={len(db.values)},expires={len(db.expires)},avg_ttl={average}"
+            if db.timed:  # since Redis 7.4: hashes with deadlines of fields
+                text += f",subexpiry={len(db.timed)}"
+            found.append((f"db{db.index}", text))
     return found
 
 
