@@ -23,7 +23,10 @@ from eventdb.protocol.replies import (
     syntax_error,
     wrong_type,
 )
+from eventdb.protocol.xxh3 import digest
 
+DIGESTED_BYTES_MAX: Final = 4 << 20  # by SET, of which nobody asks how long it may take (engine/effort.py)
+TOO_LONG_TO_DIGEST: Final = "ERR the string is too long for IFDEQ and IFDNE of SET, which take up to 4 MiB"
 STRING_BYTES_MAX: Final = 512 << 20  # Redis's default proto-max-bulk-len
 TOO_LONG: Final = "ERR string exceeds maximum allowed size (proto-max-bulk-len)"
 
@@ -72,18 +75,25 @@ def put_keeping_deadline(client: Client, key: bytes, value: bytes) -> None:
         put(client, key, value)
 
 
-# -- options of SET and GETEX
+# -- options of SET, GETEX and MSETEX
 
 IF_ABSENT: Final = 1
 IF_PRESENT: Final = 2
+IF_VALUE: Final = 3  # what the key holds, compared as `comparison` says with `operand`
+COMPARISONS: Final = (b"IFEQ", b"IFNE", b"IFDEQ", b"IFDNE")
 _UNITS: Final = (b"EX", b"PX", b"EXAT", b"PXAT")
+_OF_SET: Final = (b"NX", b"XX", b"GET", b"KEEPTTL", *COMPARISONS)
+_OF_GETEX: Final = (b"PERSIST",)
+OF_MSETEX: Final = (b"NX", b"XX", b"KEEPTTL")
 
 
 class Options:
-    """What follows the value in SET, or the key in GETEX."""
+    """What follows the value in SET, the key in GETEX, or the pairs in MSETEX."""
 
     def __init__(self) -> None:
         self.condition = 0
+        self.comparison = b""
+        self.operand = b""
         self.get = False
         self.keep = False  # KEEPTTL
         self.persist = False
@@ -91,8 +101,11 @@ class Options:
         self.time = b""
 
 
-def parse_options(argv: list[bytes], at: int, is_set: bool) -> Options:
-    """Read the options from argv[at] on; each excludes some others, and a unit may be repeated: the last one counts."""
+def parse_options(argv: list[bytes], at: int, known: tuple[bytes, ...]) -> Options:
+    """Read the options from argv[at] on, EX and its like or one of `known`.
+
+    Each excludes some others, and a unit may be repeated: the last one counts.
+    """
     options = Options()
     n = len(argv)
     while at < n:
@@ -103,15 +116,20 @@ def parse_options(argv: list[bytes], at: int, is_set: bool) -> Options:
                 raise syntax_error()
             at += 1
             options.unit, options.time = word, argv[at]
-        elif is_set and word == b"NX" and options.condition != IF_PRESENT:
+        elif word not in known:
+            raise syntax_error()
+        elif word == b"NX" and options.condition in (0, IF_ABSENT):
             options.condition = IF_ABSENT
-        elif is_set and word == b"XX" and options.condition != IF_ABSENT:
+        elif word == b"XX" and options.condition in (0, IF_PRESENT):
             options.condition = IF_PRESENT
-        elif is_set and word == b"GET":
+        elif word in COMPARISONS and options.condition == 0 and at + 1 < n:
+            at += 1
+            options.condition, options.comparison, options.operand = IF_VALUE, word, argv[at]
+        elif word == b"GET":
             options.get = True
-        elif is_set and word == b"KEEPTTL" and not options.unit:
+        elif word == b"KEEPTTL" and not options.unit:
             options.keep = True
-        elif not is_set and word == b"PERSIST" and not options.unit:
+        elif word == b"PERSIST" and not options.unit:
             options.persist = True
         else:
             raise syntax_error()
@@ -131,6 +149,15 @@ def deadline_of(client: Client, unit: bytes, text: bytes, name: str) -> int:
         if at_ms > INT64_MAX:
             raise invalid_expire_time(name)
     return at_ms
+
+
+def compares(value: bytes | bytearray, comparison: bytes, operand: bytes) -> bool:
+    """IFEQ and IFNE compare with a value, IFDEQ and IFDNE with what DIGEST says."""
+    if len(comparison) == 4:
+        return (value == operand) == (comparison == b"IFEQ")
+    if len(operand) != 16:
+        raise ReplyError("ERR must be exactly 16 hexadecimal characters")
+    return (digest(bytes(value)) == operand.lower()) == (comparison == b"IFDEQ")
 
 
 def invalid_expire_time(name: str) -> ReplyError:
@@ -169,14 +196,23 @@ def set_(client: Client, argv: list[bytes]) -> bytes:
 
 
 def set_with_options(client: Client, argv: list[bytes]) -> bytes:
-    options = parse_options(argv, 3, True)
+    options = parse_options(argv, 3, _OF_SET)
     key = argv[1]
     at_ms = deadline_of(client, options.unit, options.time, "set") if options.unit else 0
     reply = OK
     refused = NULL3 if client.resp3 else NULL_BULK
     if options.get:
         reply = refused = string_reply(write_string(client, key), client.resp3)
-    if options.condition:
+    if options.condition == IF_VALUE:
+        value = write_string(client, key)
+        if value is None:
+            if options.comparison[-2:] != b"NE":  # what is not there equals nothing
+                return refused
+        elif len(options.comparison) == 5 and len(value) > DIGESTED_BYTES_MAX:
+            raise ReplyError(TOO_LONG_TO_DIGEST)
+        elif not compares(value, options.comparison, options.operand):
+            return refused
+    elif options.condition:
         present = client.lookup_write(key) is not None
         if present == (options.condition == IF_ABSENT):
             return refused
@@ -247,7 +283,7 @@ def getdel(client: Client, argv: list[bytes]) -> bytes:
     summary="Returns the string a key holds, and gives the key a deadline or takes it away.",
 )  # fmt: skip
 def getex(client: Client, argv: list[bytes]) -> bytes:
-    options = parse_options(argv, 2, False)
+    options = parse_options(argv, 2, _OF_GETEX)
     key = argv[1]
     value = write_string(client, key)
     reply = string_reply(value, client.resp3)
