@@ -354,6 +354,7 @@ CLUSTER GETKEYSINSLOT 3828 10
 # What answers an error whatever it is given, or touches no key by its nature: nothing to ask of them here.
 UNASKED = (
     "CLUSTER", "COMMAND|", "SENTINEL", "LATENCY", "SLOWLOG", "PUBSUB", "MODULE", "ACL|", "REPLICAOF", "SLAVEOF",
+    "MIGRATE", "REPLCONF",
     "FAILOVER", "SHUTDOWN", "EVENTDB.ANNOUNCE", "EVENTDB.PUBLISH", "SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE",
 )  # fmt: skip
 
