@@ -113,7 +113,14 @@ def spelled(name: str) -> str:
 SETTINGS_HEAD: Final = """# Configuration
 
 Settings have Redis's names. At the start: `eventdb serve --config name=value`, as often as needed. While the server
-runs: `CONFIG SET name value`, until it stops; there is no configuration file, and `CONFIG REWRITE` says so.
+runs: `CONFIG SET name value`, until it stops.
+
+`eventdb serve --config-file redis.conf` reads Redis's own configuration file: quotes, `include`, `save 3600 1`, `1gb`.
+Each directive that means nothing here gets one line of the server's log; those that would promise what is not so
+(`appendonly no`, `replicaof`, `daemonize yes`, `rename-command`, TLS) are refused, all at once, with the reason.
+Options of the command line count more. `CONFIG REWRITE` writes the settings as they are back into the file, comments
+kept.
+
 `CONFIG GET *` shows every name that Redis 7.0 knows, with the value that is true here.
 """
 SETTINGS_PARTS: Final = (

@@ -42,6 +42,7 @@ class Config:
 
     def __init__(self) -> None:
         self.limits = Limits()
+        self.file = ""  # the configuration file that the server was started with
         self.noted: dict[str, int | str] = {}  # settings without effect, which are only shown again
         self.requirepass = b""
         self.maxclients = 10_000
