@@ -131,12 +131,11 @@ def addresses(bind: str) -> list[str]:
     found: list[str] = []
     for word in bind.split():
         host = {"*": "0.0.0.0", "::*": "::"}.get(word.lstrip("-"), word.lstrip("-"))
-        try:
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            with socket.socket(family, socket.SOCK_STREAM) as probe:
-                probe.bind((host, 0))
-        except OSError:
-            if word.startswith("-"):
+        if word.startswith("-"):
+            try:
+                with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+                    probe.bind((host, 0))
+            except OSError:
                 continue
         found.append(host)
     return found or [bind]
