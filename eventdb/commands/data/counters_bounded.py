@@ -5,9 +5,12 @@ Logged as the SET of its result, with its deadline.
 
 from __future__ import annotations
 
-from eventdb.commands.data.strings import deadline_of, put, put_keeping_deadline, write_string
+from eventdb.commands.shared.deadlines import deadline_of
+from eventdb.commands.shared.lookups import string_to_write
+from eventdb.commands.shared.string_changes import put, put_keeping_deadline
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command
+from eventdb.protocol.errors import NOT_FLOAT, NOT_INTEGER, ReplyError, syntax_error
 from eventdb.protocol.longdouble import (
     LARGEST,
     LongDouble,
@@ -17,17 +20,8 @@ from eventdb.protocol.longdouble import (
     negative,
     parse_long_double,
 )
-from eventdb.protocol.replies import (
-    INT64_MAX,
-    INT64_MIN,
-    NOT_FLOAT,
-    NOT_INTEGER,
-    ReplyError,
-    bulk,
-    integer,
-    parse_int,
-    syntax_error,
-)
+from eventdb.protocol.numbers import INT64_MAX, INT64_MIN, parse_int
+from eventdb.protocol.replies import bulk, integer
 
 UNITS = (b"EX", b"PX", b"EXAT", b"PXAT")
 OVERFLOW = "ERR applied increment would overflow"
@@ -167,7 +161,7 @@ def increx(client: Client, argv: list[bytes]) -> bytes:
     options.parse(argv)
     key = argv[1]
     at_ms = deadline_of(client, options.unit, options.time, "increx") if options.time else 0
-    found = write_string(client, key)
+    found = string_to_write(client, key)
     value = None if found is None else bytes(found)
     if options.mode != b"BYFLOAT":
         total, by, changes = count(options, value)

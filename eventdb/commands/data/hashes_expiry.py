@@ -8,23 +8,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from eventdb.commands.shared.hash_fields import field_of, hash_to_read, hash_to_write
+from eventdb.commands.shared.hash_fields import field_of
+from eventdb.commands.shared.lookups import hash_to_read, hash_to_write
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command
 from eventdb.keyspace.types.hash import HashValue
 from eventdb.keyspace.types.timed_hash import TimedHash, deadlines_of
-from eventdb.protocol.replies import (
-    ONE,
-    ZERO,
-    ReplyError,
-    array,
-    bulk,
-    bulk_or_null,
-    integer,
-    null,
-    parse_int,
-    shown,
-)
+from eventdb.protocol.errors import ReplyError, shown, wrong_arity
+from eventdb.protocol.numbers import parse_int
+from eventdb.protocol.replies import ONE, ZERO, array, bulk, bulk_or_null, integer, null
 
 # What is answered for each field.
 NO_FIELD: Final = b":-2\r\n"
@@ -341,7 +333,7 @@ def parse_set_options(client: Client, argv: list[bytes]) -> SetOptions:
         else:
             raise ReplyError(f"ERR unknown argument: {shown(argv[at])}")
         at += 1
-    raise ReplyError("ERR wrong number of arguments for 'hsetex' command")
+    raise wrong_arity("hsetex")
 
 
 @command(

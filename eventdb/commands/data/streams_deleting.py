@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from eventdb.commands.shared.stream_ids import as_stream, parse_id
+from eventdb.commands.shared.lookups import stream_to_write
+from eventdb.commands.shared.stream_ids import parse_id
 from eventdb.commands.shared.stream_references import REFERENCES, forget, is_needed
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command
 from eventdb.keyspace.types.stream import StreamValue, id_text
-from eventdb.protocol.replies import ONE, ReplyError, array, parse_int, syntax_error
+from eventdb.protocol.errors import ReplyError, syntax_error
+from eventdb.protocol.numbers import parse_int
+from eventdb.protocol.replies import ONE, array
 
 MISSING: Final = b":-1\r\n"
 NEEDED: Final = b":2\r\n"  # it stays: a group has not acknowledged it
@@ -59,7 +62,7 @@ def delete(client: Client, key: bytes, value: StreamValue, refs: bytes, ids: dic
     summary="Takes entries out of a stream, with or without what consumer groups remember of them.",
 )  # fmt: skip
 def xdelex(client: Client, argv: list[bytes]) -> bytes:
-    value = as_stream(client.lookup_write(argv[1]))
+    value = stream_to_write(client, argv[1])
     refs, texts = parse_options(argv, 2)
     if value is None:
         return array([MISSING] * len(texts))
@@ -86,7 +89,7 @@ def xdelex(client: Client, argv: list[bytes]) -> bytes:
 )  # fmt: skip
 def xackdel(client: Client, argv: list[bytes]) -> bytes:
     key = argv[1]
-    value = as_stream(client.lookup_write(key))
+    value = stream_to_write(client, key)
     refs, texts = parse_options(argv, 3)
     group = None if value is None else value.groups.get(argv[2])
     if value is None or group is None:

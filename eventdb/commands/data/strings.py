@@ -4,49 +4,30 @@ from __future__ import annotations
 
 from typing import Final
 
+from eventdb.commands.shared.deadlines import deadline_of
+from eventdb.commands.shared.lookups import string_to_read, string_to_write
+from eventdb.commands.shared.string_changes import STRING_BYTES_MAX, encode_set, put, put_keeping_deadline
+from eventdb.commands.shared.string_options import (
+    IF_ABSENT,
+    IF_VALUE,
+    OF_GETEX,
+    OF_SET,
+    compares,
+    parse_options,
+)
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command
 from eventdb.keyspace.events import apply_set
 from eventdb.keyspace.types import string
-from eventdb.protocol.replies import (
-    EMPTY_BULK,
-    INT64_MAX,
-    NULL3,
-    NULL_BULK,
-    OK,
-    ONE,
-    ZERO,
-    ReplyError,
-    array,
-    integer,
-    parse_int,
-    syntax_error,
-    wrong_type,
-)
-from eventdb.protocol.xxh3 import digest
+from eventdb.protocol.errors import ReplyError, wrong_arity, wrong_type
+from eventdb.protocol.numbers import parse_int
+from eventdb.protocol.replies import EMPTY_BULK, NULL3, NULL_BULK, OK, ONE, ZERO, array, integer
 
 DIGESTED_BYTES_MAX: Final = 4 << 20  # by SET, of which nobody asks how long it may take (engine/effort.py)
 TOO_LONG_TO_DIGEST: Final = "ERR the string is too long for IFDEQ and IFDNE of SET, which take up to 4 MiB"
-STRING_BYTES_MAX: Final = 512 << 20  # Redis's default proto-max-bulk-len
 TOO_LONG: Final = "ERR string exceeds maximum allowed size (proto-max-bulk-len)"
 
 assert string  # its events are registered by the import
-
-
-def read_string(client: Client, key: bytes) -> bytes | bytearray | None:
-    """The string at key to read; None when there is none."""
-    value = client.lookup(key)
-    if value is None or isinstance(value, (bytes, bytearray)):
-        return value
-    raise wrong_type()
-
-
-def write_string(client: Client, key: bytes) -> bytes | bytearray | None:
-    """The string at key to change; None when there is none."""
-    value = client.lookup_write(key)
-    if value is None or isinstance(value, (bytes, bytearray)):
-        return value
-    raise wrong_type()
 
 
 def string_reply(value: bytes | bytearray | None, resp3: bool) -> bytes:
@@ -55,113 +36,6 @@ def string_reply(value: bytes | bytearray | None, resp3: bool) -> bytes:
     if isinstance(value, bytes):
         return b"$%d\r\n%b\r\n" % (len(value), value)
     return b"$%d\r\n" % len(value) + value + b"\r\n"
-
-
-def encode_set(key: bytes, value: bytes) -> bytes:
-    return b"*3\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(key), key, len(value), value)
-
-
-def put(client: Client, key: bytes, value: bytes) -> None:
-    """Emit SET key value, which also ends the deadline: the hottest event, so it takes the shortest way."""
-    db = client.db
-    apply_set(db, [b"SET", key, value])
-    client.store.record(db, key, encode_set(key, value))
-
-
-def put_keeping_deadline(client: Client, key: bytes, value: bytes) -> None:
-    if client.db.expires and key in client.db.expires:
-        client.emit([b"SET", key, value, b"KEEPTTL"])
-    else:
-        put(client, key, value)
-
-
-# -- options of SET, GETEX and MSETEX
-
-IF_ABSENT: Final = 1
-IF_PRESENT: Final = 2
-IF_VALUE: Final = 3  # what the key holds, compared as `comparison` says with `operand`
-COMPARISONS: Final = (b"IFEQ", b"IFNE", b"IFDEQ", b"IFDNE")
-_UNITS: Final = (b"EX", b"PX", b"EXAT", b"PXAT")
-_OF_SET: Final = (b"NX", b"XX", b"GET", b"KEEPTTL", *COMPARISONS)
-_OF_GETEX: Final = (b"PERSIST",)
-OF_MSETEX: Final = (b"NX", b"XX", b"KEEPTTL")
-
-
-class Options:
-    """What follows the value in SET, the key in GETEX, or the pairs in MSETEX."""
-
-    def __init__(self) -> None:
-        self.condition = 0
-        self.comparison = b""
-        self.operand = b""
-        self.get = False
-        self.keep = False  # KEEPTTL
-        self.persist = False
-        self.unit = b""
-        self.time = b""
-
-
-def parse_options(argv: list[bytes], at: int, known: tuple[bytes, ...]) -> Options:
-    """Read the options from argv[at] on, EX and its like or one of `known`.
-
-    Each excludes some others, and a unit may be repeated: the last one counts.
-    """
-    options = Options()
-    n = len(argv)
-    while at < n:
-        word = argv[at].upper()
-        if word in _UNITS:
-            other_unit = options.unit != b"" and options.unit != word
-            if options.keep or options.persist or other_unit or at + 1 == n:
-                raise syntax_error()
-            at += 1
-            options.unit, options.time = word, argv[at]
-        elif word not in known:
-            raise syntax_error()
-        elif word == b"NX" and options.condition in (0, IF_ABSENT):
-            options.condition = IF_ABSENT
-        elif word == b"XX" and options.condition in (0, IF_PRESENT):
-            options.condition = IF_PRESENT
-        elif word in COMPARISONS and options.condition == 0 and at + 1 < n:
-            at += 1
-            options.condition, options.comparison, options.operand = IF_VALUE, word, argv[at]
-        elif word == b"GET":
-            options.get = True
-        elif word == b"KEEPTTL" and not options.unit:
-            options.keep = True
-        elif word == b"PERSIST" and not options.unit:
-            options.persist = True
-        else:
-            raise syntax_error()
-        at += 1
-    return options
-
-
-def deadline_of(client: Client, unit: bytes, text: bytes, name: str) -> int:
-    """The Unix ms that `EX 10`, `PXAT …` mean; zero and less are errors, `name` is the command's for its text."""
-    at_ms = parse_int(text)
-    if at_ms <= 0 or (unit[:1] == b"E" and at_ms > INT64_MAX // 1000):
-        raise invalid_expire_time(name)
-    if unit[:1] == b"E":
-        at_ms *= 1000
-    if len(unit) == 2:
-        at_ms += client.store.now_ms
-        if at_ms > INT64_MAX:
-            raise invalid_expire_time(name)
-    return at_ms
-
-
-def compares(value: bytes | bytearray, comparison: bytes, operand: bytes) -> bool:
-    """IFEQ and IFNE compare with a value, IFDEQ and IFDNE with what DIGEST says."""
-    if len(comparison) == 4:
-        return (value == operand) == (comparison == b"IFEQ")
-    if len(operand) != 16:
-        raise ReplyError("ERR must be exactly 16 hexadecimal characters")
-    return (digest(bytes(value)) == operand.lower()) == (comparison == b"IFDEQ")
-
-
-def invalid_expire_time(name: str) -> ReplyError:
-    return ReplyError(f"ERR invalid expire time in '{name}' command")
 
 
 # -- whole values
@@ -196,15 +70,15 @@ def set_(client: Client, argv: list[bytes]) -> bytes:
 
 
 def set_with_options(client: Client, argv: list[bytes]) -> bytes:
-    options = parse_options(argv, 3, _OF_SET)
+    options = parse_options(argv, 3, OF_SET)
     key = argv[1]
     at_ms = deadline_of(client, options.unit, options.time, "set") if options.unit else 0
     reply = OK
     refused = NULL3 if client.resp3 else NULL_BULK
     if options.get:
-        reply = refused = string_reply(write_string(client, key), client.resp3)
+        reply = refused = string_reply(string_to_write(client, key), client.resp3)
     if options.condition == IF_VALUE:
-        value = write_string(client, key)
+        value = string_to_write(client, key)
         if value is None:
             if options.comparison[-2:] != b"NE":  # what is not there equals nothing
                 return refused
@@ -261,7 +135,7 @@ def psetex(client: Client, argv: list[bytes]) -> bytes:
     summary="Makes a key hold a string and returns the one it held (use SET with GET).",
 )  # fmt: skip
 def getset(client: Client, argv: list[bytes]) -> bytes:
-    reply = string_reply(write_string(client, argv[1]), client.resp3)
+    reply = string_reply(string_to_write(client, argv[1]), client.resp3)
     put(client, argv[1], argv[2])
     return reply
 
@@ -271,7 +145,7 @@ def getset(client: Client, argv: list[bytes]) -> bytes:
     summary="Returns the string a key holds, and deletes the key.",
 )  # fmt: skip
 def getdel(client: Client, argv: list[bytes]) -> bytes:
-    value = write_string(client, argv[1])
+    value = string_to_write(client, argv[1])
     reply = string_reply(value, client.resp3)
     if value is not None:
         client.emit([b"DEL", argv[1]])
@@ -283,9 +157,9 @@ def getdel(client: Client, argv: list[bytes]) -> bytes:
     summary="Returns the string a key holds, and gives the key a deadline or takes it away.",
 )  # fmt: skip
 def getex(client: Client, argv: list[bytes]) -> bytes:
-    options = parse_options(argv, 2, _OF_GETEX)
+    options = parse_options(argv, 2, OF_GETEX)
     key = argv[1]
-    value = write_string(client, key)
+    value = string_to_write(client, key)
     reply = string_reply(value, client.resp3)
     if value is None:
         return reply
@@ -329,7 +203,7 @@ def mget(client: Client, argv: list[bytes]) -> bytes:
 )  # fmt: skip
 def mset(client: Client, argv: list[bytes]) -> bytes:
     if len(argv) % 2 == 0:
-        raise ReplyError("ERR wrong number of arguments for 'mset' command")
+        raise wrong_arity("mset")
     client.emit([b"MSET", *argv[1:]])
     return OK
 
@@ -342,7 +216,7 @@ def mset(client: Client, argv: list[bytes]) -> bytes:
 )  # fmt: skip
 def msetnx(client: Client, argv: list[bytes]) -> bytes:
     if len(argv) % 2 == 0:
-        raise ReplyError("ERR wrong number of arguments for 'msetnx' command")
+        raise wrong_arity("msetnx")
     for i in range(1, len(argv), 2):
         if client.lookup_write(argv[i]) is not None:
             return ZERO
@@ -358,7 +232,7 @@ def msetnx(client: Client, argv: list[bytes]) -> bytes:
     summary="Returns how many bytes a string has.",
 )  # fmt: skip
 def strlen(client: Client, argv: list[bytes]) -> bytes:
-    value = read_string(client, argv[1])
+    value = string_to_read(client, argv[1])
     return ZERO if value is None else integer(len(value))
 
 
@@ -369,7 +243,7 @@ def strlen(client: Client, argv: list[bytes]) -> bytes:
 )  # fmt: skip
 def append(client: Client, argv: list[bytes]) -> bytes:
     key, suffix = argv[1], argv[2]
-    value = write_string(client, key)
+    value = string_to_write(client, key)
     if value is None:
         put(client, key, suffix)
         return integer(len(suffix))
@@ -390,7 +264,7 @@ def setrange(client: Client, argv: list[bytes]) -> bytes:
     start = parse_int(argv[2])
     if start < 0:
         raise ReplyError("ERR offset is out of range")
-    value = write_string(client, key)
+    value = string_to_write(client, key)
     size = 0 if value is None else len(value)
     if len(patch) == 0:
         return integer(size)
@@ -407,7 +281,7 @@ def setrange(client: Client, argv: list[bytes]) -> bytes:
 )  # fmt: skip
 def getrange(client: Client, argv: list[bytes]) -> bytes:
     start, end = parse_int(argv[2]), parse_int(argv[3])
-    value = read_string(client, argv[1])
+    value = string_to_read(client, argv[1])
     if value is None or (start < 0 and start > end and end < 0):
         return EMPTY_BULK
     size = len(value)

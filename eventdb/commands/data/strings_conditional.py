@@ -8,20 +8,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from eventdb.commands.data.strings import (
-    COMPARISONS,
-    IF_ABSENT,
-    OF_MSETEX,
-    compares,
-    deadline_of,
-    parse_options,
-    put_keeping_deadline,
-    read_string,
-    write_string,
-)
+from eventdb.commands.shared.deadlines import deadline_of
+from eventdb.commands.shared.lookups import string_to_read, string_to_write
+from eventdb.commands.shared.string_changes import put_keeping_deadline
+from eventdb.commands.shared.string_options import COMPARISONS, IF_ABSENT, OF_MSETEX, compares, parse_options
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command
-from eventdb.protocol.replies import ONE, ZERO, ReplyError, bulk, null, parse_int
+from eventdb.protocol.errors import ReplyError, wrong_arity
+from eventdb.protocol.numbers import parse_int
+from eventdb.protocol.replies import ONE, ZERO, bulk, null
 from eventdb.protocol.xxh3 import digest as digest_of
 
 PAIRS_MAX: Final = (1 << 31) - 1
@@ -34,7 +29,7 @@ NO_STRING: Final = "ERR Key should be of string type if conditions are specified
     summary="Returns a hash of a string (XXH3, 64 bits), for IFDEQ and IFDNE.",
 )  # fmt: skip
 def digest(client: Client, argv: list[bytes]) -> bytes:
-    value = read_string(client, argv[1])
+    value = string_to_read(client, argv[1])
     return null(client.resp3) if value is None else bulk(digest_of(bytes(value)))
 
 
@@ -45,7 +40,7 @@ def digest(client: Client, argv: list[bytes]) -> bytes:
 )  # fmt: skip
 def delex(client: Client, argv: list[bytes]) -> bytes:
     if len(argv) not in (2, 4):
-        raise ReplyError("ERR wrong number of arguments for 'delex' command")
+        raise wrong_arity("delex")
     key = argv[1]
     value = client.lookup_write(key)
     if value is None:
@@ -67,7 +62,7 @@ def delex(client: Client, argv: list[bytes]) -> bytes:
     summary="Deletes a key if it holds the string given (Valkey's name; Redis has DELEX).",
 )  # fmt: skip
 def delifeq(client: Client, argv: list[bytes]) -> bytes:
-    value = write_string(client, argv[1])
+    value = string_to_write(client, argv[1])
     if value is None or value != argv[2]:
         return ZERO
     client.emit([b"DEL", argv[1]])

@@ -9,7 +9,7 @@ from typing import Final
 
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command
-from eventdb.protocol.replies import ReplyError
+from eventdb.protocol.errors import ReplyError
 
 NO_MIGRATE: Final = (
     "ERR MIGRATE is not here: keys do not leave their log one by one. `eventdb restore` copies a log, COPY a key"

@@ -1,4 +1,4 @@
-"""Looking up hashes, and fields in them that may be past their deadlines: those are hidden, as if they were not there.
+"""Fields of hashes that may be past their deadlines: those are hidden, as if they were not there.
 
 A hash without deadlines costs one comparison of a type here.
 """
@@ -8,25 +8,6 @@ from __future__ import annotations
 from eventdb.engine.client import Client
 from eventdb.keyspace.types.hash import HashValue
 from eventdb.keyspace.types.timed_hash import TimedHash
-from eventdb.protocol.replies import wrong_type
-
-
-def hash_to_read(client: Client, key: bytes) -> HashValue | None:
-    value = client.lookup(key)
-    if value is None:
-        return None
-    if not isinstance(value, HashValue):
-        raise wrong_type()
-    return value
-
-
-def hash_to_write(client: Client, key: bytes) -> HashValue | None:
-    value = client.lookup_write(key)
-    if value is None:
-        return None
-    if not isinstance(value, HashValue):
-        raise wrong_type()
-    return value
 
 
 def field_of(client: Client, value: HashValue, field: bytes) -> bytes | None:
