@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from eventdb.commands.shared.deadlines import invalid_expire_time
 from eventdb.commands.shared.hash_fields import field_of
 from eventdb.commands.shared.lookups import hash_to_read, hash_to_write
 from eventdb.engine.client import Client
@@ -43,7 +44,7 @@ def parse_deadline(client: Client, text: bytes, unit: bytes, name: str) -> int:
     if unit[:1] == b"E":
         at_ms *= 1000
     if at_ms > DEADLINE_MS_MAX - base_ms:
-        raise ReplyError(f"ERR invalid expire time in '{name}' command")
+        raise invalid_expire_time(name)
     return at_ms + base_ms
 
 
