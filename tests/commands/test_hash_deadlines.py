@@ -17,6 +17,7 @@ from eventdb.engine.expiry import KEYS_MAX
 from eventdb.engine.settings import Config
 from eventdb.keyspace.types.hash import HashValue
 from eventdb.keyspace.types.timed_hash import TimedHash
+from eventdb.node.reloading import put_in_place
 from eventdb.pipeline.commit import Commit
 from tests.kit.differential import Step, examples
 from tests.kit.harness import Local
@@ -562,3 +563,12 @@ def test_replaying_on_a_replica_keeps_no_heaps() -> None:
     value = first.values[b"h"]
     assert isinstance(value, TimedHash) and value.heap is None
     assert first.element_deadlines is None and list(first.timed) == [b"h"]
+
+
+def test_a_state_that_is_loaded_again_is_tracked_again() -> None:
+    db = Local()
+    db("HSETEX", "h", "PX", 10, "FIELDS", 1, "a", 1)
+    assert put_in_place(replica_of(db).engine.store.keyspace, db.engine.store.keyspace) == ""
+    later(db, 10)
+    cycle(db)
+    assert db("EXISTS", "h") == 0
