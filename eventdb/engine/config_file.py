@@ -48,6 +48,7 @@ REFUSED: Final[dict[str, str]] = {
     "supervised": "eventdb does not speak to systemd or upstart: a service of type simple or exec runs it",
     "port": "0 would mean no port, and there is no other way to reach the server",
 }
+UNPROTECTED: Final = "protected-mode is not here: bind 127.0.0.1, or set requirepass"
 LOOPBACK: Final = ("localhost", "::1", "-::1")
 ESCAPES: Final = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "a": "\a"}
 
@@ -217,6 +218,7 @@ def take_over(found: list[Directive], config: Config) -> tuple[list[str], list[s
             errors.append(f"{last.place}: {last.text()}: {error}")
     if not errors:
         config.change(wanted)
+        config.is_protected = "protected-mode" in values and values["protected-mode"][1].lower() == "yes"
     return notes, errors
 
 
@@ -240,7 +242,10 @@ def _accepted(
     if name == "port" and value == "0":
         raise SettingError(REFUSED[name])
     if name == "protected-mode" and value.lower() == "yes":
-        _check_protected(values)
+        bind = values["bind"][1] if "bind" in values else config.bind
+        password = values["requirepass"][1] if "requirepass" in values else ""
+        if not password and not is_local(bind):
+            raise SettingError(UNPROTECTED)
         return None
     if setting.change == CONSTANT or (setting.change == FIXED and not setting.attribute):
         parsed = setting.parse(value)
@@ -252,12 +257,9 @@ def _accepted(
     return config.checked(setting, value)
 
 
-def _check_protected(values: dict[str, tuple[Setting, str, Directive]]) -> None:
-    """protected-mode yes: true where only this machine can connect, or a password is asked for."""
-    bind = values["bind"][1] if "bind" in values else "127.0.0.1"
-    local = all(word in LOOPBACK or word.lstrip("-").startswith("127.") for word in bind.split())
-    if not local and not ("requirepass" in values and values["requirepass"][1]):
-        raise SettingError("eventdb has no protected mode: bind 127.0.0.1, or set requirepass")
+def is_local(bind: str) -> bool:
+    """Only this machine can connect to these addresses."""
+    return all(word in LOOPBACK or word.lstrip("-").startswith("127.") for word in bind.split())
 
 
 # -- CONFIG REWRITE

@@ -23,6 +23,7 @@ from eventdb.cluster.lease import AskedRole
 from eventdb.cluster.timing import LEASE_MS
 from eventdb.cluster.topology import Member, member_of
 from eventdb.engine.client import Client
+from eventdb.engine.config_file import UNPROTECTED, is_local
 from eventdb.engine.config_file import load as load_file
 from eventdb.engine.settings import Config
 from eventdb.node.announcing import announce
@@ -208,6 +209,8 @@ def serve(
         settings.requirepass = requirepass.encode()
     for name, value in (config or {}).items():
         settings.set(name, value)
+    if settings.is_protected and not settings.requirepass and not is_local(host):
+        raise ValueError(f"{config_file}: protected-mode yes, and --host {host}: {UNPROTECTED}")
     _raise_file_limit(settings.maxclients)
     gc.set_threshold(50_000, 50, 1000)
     sys.setswitchinterval(SWITCH_INTERVAL_S)

@@ -14,6 +14,7 @@ import pytest
 
 from eventdb.engine.config_file import ConfigFileError, load, quoted, rewritten, split
 from eventdb.engine.settings import Config
+from eventdb.server.server import serve
 from tests.conftest import StartServer
 from tests.kit.differential import Wire
 from tests.kit.harness import Local
@@ -143,7 +144,7 @@ def test_a_packaged_file_is_read_with_a_note_for_each_line_that_means_nothing(tm
         ("timeout", "wrong number of arguments"),
         ("maxmemory 1tb", "argument must be a memory value"),
         ("client-output-buffer-limit normal 1 2 3", "eventdb stops running the commands of a client"),
-        ("bind 0.0.0.0\nprotected-mode yes", "eventdb has no protected mode"),
+        ("bind 0.0.0.0\nprotected-mode yes", "protected-mode is not here"),
         ("maxmemory 100mb\nmaxmemory-policy allkeys-lru", "eventdb never evicts"),
     ],
 )  # fmt: skip
@@ -171,7 +172,9 @@ def test_later_lines_count_and_units_and_names_of_any_case(tmp_path: Path) -> No
 
 def test_a_password_or_loopback_makes_protected_mode_true(tmp_path: Path) -> None:
     loaded(tmp_path, "protected-mode yes\nbind 0.0.0.0\nrequirepass x\n")
-    loaded(tmp_path, "protected-mode yes\nbind 127.0.0.7 ::1\n")
+    assert loaded(tmp_path, "protected-mode yes\nbind 127.0.0.7 ::1\n").is_protected
+    with pytest.raises(ValueError, match=r"protected-mode yes, and --host 0\.0\.0\.0"):
+        serve("memory:", "0.0.0.0", 0, config_file=str(tmp_path / "redis.conf"))
 
 
 def test_files_are_included_in_their_place(tmp_path: Path) -> None:
