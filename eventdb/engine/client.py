@@ -15,6 +15,7 @@ from eventdb.protocol.replies import NO_REPLY
 if TYPE_CHECKING:
     from eventdb.engine.command import Command
     from eventdb.engine.store import Store
+    from eventdb.engine.tracker import Tracker
     from eventdb.keyspace.databases import Db
     from eventdb.pipeline.turn import Timer, Turn
 
@@ -31,8 +32,10 @@ FRESH: Final = 512  # this replica answers reads only when it has what the prima
 HANDING: Final = 256  # the lease was given to a successor that is not there yet: writes wait
 OUT_OF_MEMORY: Final = 1024  # above maxmemory: commands that need memory are refused on a primary
 TRACKED: Final = 2048  # keys that commands name are noted, for OBJECT IDLETIME and FREQ
-WATCHES: Final = OUT_OF_MEMORY | TRACKED  # bits of settings, which keep a state from changing no more than usual
+CACHES: Final = 8192  # of a client that caches: the keys it reads are noted (tracking.py)
+OBSERVED: Final = 16384  # somebody asks to see commands as they begin (news.py)
 LARGE: Final = 4096  # a command of megabytes is coming: it is asked how long it may take (effort.py)
+WATCHES: Final = OUT_OF_MEMORY | TRACKED | OBSERVED  # bits that keep a state from changing no more than usual
 
 
 class Blocked:
@@ -82,6 +85,7 @@ class Client(Outbox):
         self.queue_bytes = 0
         self.queue_failed = False
         self.watcher = Watcher()
+        self.tracker: Tracker | None = None  # CLIENT TRACKING
         self.channels: dict[bytes, None] = {}
         self.patterns: dict[bytes, None] = {}
         self.shards: dict[bytes, None] = {}

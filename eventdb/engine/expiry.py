@@ -9,7 +9,10 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
+from eventdb.protocol.replies import NO_REPLY
+
 if TYPE_CHECKING:
+    from eventdb.engine.news import News
     from eventdb.engine.store import Store
     from eventdb.metrics.statistics import Statistics
     from eventdb.pipeline.commit import Commit
@@ -25,12 +28,13 @@ LATE_MS: Final = 1000
 class Expiry:
     """The cycle of one engine. `again` is called when it is to go on."""
 
-    def __init__(self, store: Store, turn: Turn, again: Callable[[], None]) -> None:
+    def __init__(self, store: Store, turn: Turn, again: Callable[[], None], news: News) -> None:
         self.enabled = True  # DEBUG SET-ACTIVE-EXPIRE
         self.timer: Timer | None = None  # until the cycle goes on
         self._store = store
         self._turn = turn
         self._again = again
+        self._news = news
         self._db = 0  # where it goes on
 
     def slice(self, commit: Commit, statistics: Statistics, wake: Callable[[], None]) -> None:
@@ -73,5 +77,9 @@ class Expiry:
                 break
             self._db = (self._db + 1) % len(dbs)
         if store.events:
+            if store.heeded:
+                self._news.gather(None, [])
             size = store.event_size
-            commit.add(b"$6\r\nexpiry\r\n", store.taken(), size)
+            batch = commit.add(b"$6\r\nexpiry\r\n", store.taken(), size)
+            if store.heeded:
+                self._news.finish(None, NO_REPLY, batch)

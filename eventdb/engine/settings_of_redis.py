@@ -119,12 +119,6 @@ _NO_EFFECT: Final = (
         """,
     ),
     (
-        "eventdb has no client side caching",
-        """
-        tracking-table-max-keys number 1000000 0 9223372036854775807
-        """,
-    ),
-    (
         "a clean stop waits for what was accepted to be durable, and for no replica",
         """
         shutdown-timeout number 10 0 2147483647

@@ -142,6 +142,12 @@ OWN: Final[tuple[Setting, ...]] = (
         "hll-sparse-max-bytes", MEMORY, 3000, "limits.hll_sparse_bytes",
         note="bytes from which on a HyperLogLog is written in the dense encoding",
     ),
+    # telling clients of changes
+    Setting(
+        "tracking-table-max-keys", NUMBER, 1_000_000, "tracking_keys_max",
+        note="keys that are noted for clients that cache (CLIENT TRACKING); above it those noted first are given up,"
+        " and their clients told to forget them; 0: no limit",
+    ),
     # watching the server
     Setting("loglevel", ONE_OF, "notice", "log_level", choices=LOG_LEVELS, note="which lines the server's log has"),
     Setting(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from eventdb.engine.watching import DbKey, Watching
@@ -46,6 +47,9 @@ class Store:
         self.event_db = 0
         self.event_size = 0
         self.in_exec = False
+        self.heeded = False  # somebody hears of changes: what a transaction says to them is gathered (news.py)
+        # Called, if heeded, with what is no change and made no event, and is told as one all the same.
+        self.on_unchanged: Callable[[Db | None, bytes], None] | None = None
         # who is told of a change
         self.watching = Watching(self.keyspace)
         self.awaited: dict[DbKey, None] = {}  # keys that blocked clients wait for
@@ -124,6 +128,13 @@ class Store:
         """A write that left its key as it was, and made no event, breaks WATCH all the same where Redis says so."""
         if self.watching.watches:
             self.watching.touch(db, key)
+        if self.heeded and self.on_unchanged is not None:
+            self.on_unchanged(db, key)
+
+    def flush_unchanged(self) -> None:
+        """A FLUSHDB or FLUSHALL found nothing to delete: clients that cache forget everything all the same."""
+        if self.heeded and self.on_unchanged is not None:
+            self.on_unchanged(None, b"")
 
     def _touch_whole(self, db: Db, argv: list[bytes]) -> None:
         """A FLUSHDB, FLUSHALL or SWAPDB event is about to be applied."""

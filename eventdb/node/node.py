@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Final
 from eventdb.backends import Fenced, Indeterminate, Log, LogError, LogInfo, Record, Unavailable, Writer, open_log
 from eventdb.cluster.lease import BEATS, LEASE_MS, MARGIN, Role
 from eventdb.cluster.topology import Member
-from eventdb.engine.client import FOLLOWING, FRESH, LOADING
-from eventdb.engine.engine import FAILOVER_IN_PROGRESS, NO_FAILOVER, WAITING_FOR_SYNC, Engine
+from eventdb.engine.client import FOLLOWING, FRESH, LOADING, OBSERVED
+from eventdb.engine.engine import Engine
+from eventdb.engine.host import FAILOVER_IN_PROGRESS, NO_FAILOVER, WAITING_FOR_SYNC
 from eventdb.keyspace.types.zset import rank_large
 from eventdb.node.freshness import Freshness
 from eventdb.node.parting import Parting
@@ -138,7 +139,7 @@ class Node:
         """Rebuild, and be ready as what the log and `asked` allow. Raises LogError: it cannot be read, or claimed."""
         engine = self.engine
         engine.turn.call_later = asyncio.get_running_loop().call_later
-        engine.gate, engine.gate_error = LOADING, LOADING_TEXT
+        engine.gate, engine.gate_error = engine.gate & OBSERVED | LOADING, LOADING_TEXT
         engine.topology.introduce(self.name, self.address, self.asked is not Role.REPLICA)
         began = time.perf_counter()
         await self._replay()
@@ -260,7 +261,7 @@ class Node:
         engine = self.engine
         self._end_tenure()
         engine.unpause()
-        engine.gate, engine.gate_error = LOADING, LOADING_TEXT
+        engine.gate, engine.gate_error = engine.gate & OBSERVED | LOADING, LOADING_TEXT
         self.role = "loading"
         engine.topology.update(engine.topology.epoch, None, engine.topology.members.values())
         self._fail_pending(text)

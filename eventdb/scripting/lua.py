@@ -16,7 +16,7 @@ from collections.abc import Callable
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
-from eventdb.engine.client import CLUSTERED, FOLLOWING, OUT_OF_MEMORY, Client
+from eventdb.engine.client import CACHES, CLUSTERED, FOLLOWING, OUT_OF_MEMORY, Client
 from eventdb.engine.command import DENY_OOM, NOSCRIPT, WRITE, Command
 from eventdb.engine.gates import NO_MEMORY
 from eventdb.engine.registry import find_subcommand
@@ -77,6 +77,7 @@ class Lua:
         self.scripts: dict[bytes, Script] = {}  # by SHA-1, in hexadecimal
         self._by_source: dict[bytes, Script] = {}
         self._client = Client(engine.store, engine.turn, 0, _Nowhere())
+        self._caller = self._client  # whose script runs
         self._read_only = False
         self._began = 0.0
         self._stopped = False
@@ -200,6 +201,7 @@ class Lua:
 
     def _begin(self, client: Client, read_only: bool) -> None:
         own = self._client
+        self._caller = client
         own.db = client.db
         own.gate = client.gate & CLUSTERED
         own.readonly_mode = client.readonly_mode
@@ -261,7 +263,11 @@ class Lua:
                 raise ReplyError("ERR Unknown Redis command called from script")
             command = found
             self._check(command, argv)
+        if self._caller.gate & CACHES:
+            engine.news.inside(self._caller, command, argv)
         reply = engine.invoke(self._client, command, argv)
+        if engine.store.heeded:
+            engine.news.gather(command, argv)
         if not reply:  # it waits, or answers in another way than by a reply
             engine.unblock(self._client)
             raise ReplyError("ERR This Redis command is not allowed from script")

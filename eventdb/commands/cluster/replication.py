@@ -12,7 +12,8 @@ from typing import Final
 
 from eventdb.cluster.topology import Member, member_of
 from eventdb.engine.client import LEASELESS, LOADING, Client
-from eventdb.engine.engine import NO_FAILOVER, WAITING_FOR_SYNC, Engine
+from eventdb.engine.engine import Engine
+from eventdb.engine.host import NO_FAILOVER, WAITING_FOR_SYNC
 from eventdb.engine.registry import command, server_command
 from eventdb.protocol.replies import (
     EMPTY_ARRAY,

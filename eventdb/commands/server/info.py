@@ -1,9 +1,9 @@
 """INFO: the node in numbers. Source: redis src/server.c genRedisInfoString, src/commands/info.json.
 
 The fields are those of Redis 7.0, in its sections; a test compares the lists. Every number is measured. A field of
-something that eventdb does not have (forks, an AOF that is rewritten, a backlog, a cache of keys for tracking)
-says what is true of it: none, 0, or -1 for "never". INFO never waits for the log, so that it answers while no majority
-of zones does: its key counts are those in memory.
+something that eventdb does not have (forks, an AOF that is rewritten, a backlog) says what is true of it: none, 0, or
+-1 for "never". INFO never waits for the log, so that it answers while no majority of zones does: its key counts are
+those in memory.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ def _clients(engine: Engine) -> Lines:
         ("client_recent_max_output_buffer", most_out),
         ("blocked_clients", blocked),
         ("pubsub_clients", pubsub),
-        ("tracking_clients", 0),
+        ("tracking_clients", len(engine.news.tracking.trackers)),
         ("clients_in_timeout_table", timed),
     ]
 

@@ -15,19 +15,15 @@ from eventdb.engine.engine import Engine
 from eventdb.engine.registry import command, container, server_command
 from eventdb.pipeline.outbox import REPLY_OFF, REPLY_ON, REPLY_SKIP, socket_facts
 from eventdb.protocol.replies import (
-    EMPTY_ARRAY,
     NO_REPLY,
     OK,
     ONE,
     ZERO,
     ReplyError,
-    bulk,
     bulk_or_null,
-    bulk_set,
     error,
     integer,
     lines,
-    mapping,
     parse_int,
     shown,
     syntax_error,
@@ -36,19 +32,15 @@ from eventdb.protocol.replies import (
 
 PAUSE_MS_MAX: Final = 10**12  # thirty years; timers need not hold more
 UNBLOCKED: Final = "UNBLOCKED client unblocked via CLIENT UNBLOCK"
-NO_TRACKING: Final = "ERR eventdb has no client side caching: CLIENT TRACKING can only be switched off"
-NOT_TRACKING: Final = (
-    "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled"
-)
 TYPES: Final[dict[bytes, str]] = {
     b"normal": "normal", b"pubsub": "pubsub", b"master": "master", b"replica": "replica", b"slave": "replica",
 }  # fmt: skip
 HELP: Final = """
 CLIENT <subcommand> [<arg> ...]. Subcommands are:
 CACHING (YES|NO)
-    Needs tracking, which eventdb does not have.
+    Cache the keys of the next command, with OPTIN, or do not, with OPTOUT.
 GETREDIR
-    The client that tracking messages are sent to: always -1.
+    The client that hears of changes in place of this one; 0: itself, -1: it does not track.
 GETNAME
     The name of this connection.
 ID
@@ -80,7 +72,15 @@ SETINFO (LIB-NAME|LIB-VER) <value>
 SETNAME <name>
     Name this connection; the log says who wrote what.
 TRACKING (ON|OFF) [<option> ...]
-    ON is refused: eventdb has no client side caching.
+    Be told when keys change that this connection has read. Options:
+    * REDIRECT <id>, tell that client
+    * BCAST, tell of every key, read or not
+    * PREFIX <prefix>, with BCAST: of the keys that begin so
+    * OPTIN, keys count only after CLIENT CACHING YES
+    * OPTOUT, keys do not count after CLIENT CACHING NO
+    * NOLOOP, say nothing of what this connection changes
+TRACKINGINFO
+    What tracking this connection has asked for.
 UNBLOCK <id> [TIMEOUT|ERROR]
     Let a blocked client go on.
 UNPAUSE
@@ -115,6 +115,9 @@ def _flags(client: Client) -> str:
         flags += "x"
     if client.blocked is not None or client.stalled is not None:
         flags += "b"
+    tracker = client.tracker
+    if tracker is not None:
+        flags += "t" + "R" * tracker.broken + "B" * tracker.bcast
     if client.watcher.broken:
         flags += "d"
     if client.closing:
@@ -133,7 +136,7 @@ def describe(engine: Engine, client: Client) -> bytes:
 
     Replies are kept in a list and never in a fixed buffer, so rbs, rbp and obl are 0 and all of it is oll and omem.
     """
-    command = client.last_command
+    command, tracker = client.last_command, client.tracker
     multi = len(client.queue) if client.gate & IN_MULTI else -1
     socket = socket_facts(client.sink)
     unsent = client.owed + socket.unsent
@@ -148,7 +151,8 @@ def describe(engine: Engine, client: Client) -> bytes:
         " rbs=0 rbp=0 obl=0"
         f" oll={waiting} omem={unsent} tot-mem={memory + sys.getsizeof(client)}"
         f" events={socket.events} cmd={command.name if command is not None else 'NULL'} user={client.user.decode()}"
-        f" redir=-1 resp={3 if client.resp3 else 2} lib-name={client.library_name.decode()}"
+        f" redir={-1 if tracker is None else tracker.redirect} resp={3 if client.resp3 else 2}"
+        f" lib-name={client.library_name.decode()}"
         f" lib-ver={client.library_version.decode()}"
     )
     return text.encode()
@@ -389,53 +393,6 @@ def client_no_evict(client: Client, argv: list[bytes]) -> bytes:
 def client_no_touch(client: Client, argv: list[bytes]) -> bytes:
     client.no_touch = _on_or_off(argv)
     return OK
-
-
-@command(
-    "CLIENT TRACKING", arity=-3, flags="noscript loading stale", acl="connection", since="6.0.0",
-    group="connection", complexity="O(1) and a little for each prefix",
-    summary="Refused but for OFF: eventdb has no client side caching.",
-)  # fmt: skip
-def client_tracking(client: Client, argv: list[bytes]) -> bytes:
-    i = 3
-    while i < len(argv):
-        option = argv[i].upper()
-        if option in (b"REDIRECT", b"PREFIX") and i + 1 < len(argv):
-            i += 1
-        elif option not in (b"BCAST", b"OPTIN", b"OPTOUT", b"NOLOOP"):
-            raise syntax_error()
-        i += 1
-    if _on_or_off(argv):
-        raise ReplyError(NO_TRACKING)
-    return OK
-
-
-@command(
-    "CLIENT TRACKINGINFO", arity=2, flags="noscript loading stale", acl="connection", since="6.2.0",
-    group="connection", summary="Tells that there is no client side caching.",
-)  # fmt: skip
-def client_trackinginfo(client: Client, argv: list[bytes]) -> bytes:
-    resp3 = client.resp3
-    items = [
-        bulk(b"flags"), bulk_set([b"off"], resp3), bulk(b"redirect"), integer(-1), bulk(b"prefixes"), EMPTY_ARRAY,
-    ]  # fmt: skip
-    return mapping(items, resp3)
-
-
-@command(
-    "CLIENT GETREDIR", arity=2, flags="noscript loading stale", acl="connection", since="6.0.0",
-    group="connection", summary="Tells that there is no client side caching.",
-)  # fmt: skip
-def client_getredir(client: Client, argv: list[bytes]) -> bytes:
-    return integer(-1)
-
-
-@command(
-    "CLIENT CACHING", arity=3, flags="noscript loading stale", acl="connection", since="6.0.0",
-    group="connection", summary="Refused: eventdb has no client side caching.",
-)  # fmt: skip
-def client_caching(client: Client, argv: list[bytes]) -> bytes:
-    raise ReplyError(NOT_TRACKING)
 
 
 @command(
