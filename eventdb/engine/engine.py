@@ -133,7 +133,7 @@ class Engine:
         self.slow_usec = self.accounting.limit_usec
         store = self.store
         store.accesses = asked_for(config, store.accesses, store.keyspace, store.rng, store.now_ms)
-        self.news.reconfigure(config)
+        self.gate = self.news.reconfigure(config, self.gate)
         self._look_at_settings()
 
     def _look_at_settings(self) -> None:
@@ -492,6 +492,8 @@ class Engine:
             return False
         blocked.ready = key
         command = blocked.command
+        if self.gate & OBSERVED:
+            self.news.look(blocked.db, command, blocked.argv)
         start = perf_counter()
         reply = self.invoke(client, command, blocked.argv)
         command.calls -= 1

@@ -73,6 +73,7 @@ class Expiry:
                 left -= len(keys)
                 store.expired_keys += len(keys)
                 store.emit(db, [b"DEL", *keys])
+                store.because(b"expired")
             if left <= 0:
                 break
             self._db = (self._db + 1) % len(dbs)

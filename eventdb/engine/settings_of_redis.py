@@ -191,7 +191,6 @@ _CONSTANT: Final = (
         masteruser text -
         """,
     ),
-    ("eventdb has no keyspace notifications yet", "notify-keyspace-events text -"),
     (
         "a script that never ends keeps the server busy: there is no BUSY yet",
         "busy-reply-threshold/lua-time-limit number 0 0 9223372036854775807",

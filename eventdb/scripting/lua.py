@@ -16,7 +16,7 @@ from collections.abc import Callable
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
-from eventdb.engine.client import CACHES, CLUSTERED, FOLLOWING, OUT_OF_MEMORY, Client
+from eventdb.engine.client import CACHES, CLUSTERED, FOLLOWING, OBSERVED, OUT_OF_MEMORY, Client
 from eventdb.engine.command import DENY_OOM, NOSCRIPT, WRITE, Command
 from eventdb.engine.gates import NO_MEMORY
 from eventdb.engine.registry import find_subcommand
@@ -263,8 +263,8 @@ class Lua:
                 raise ReplyError("ERR Unknown Redis command called from script")
             command = found
             self._check(command, argv)
-        if self._caller.gate & CACHES:
-            engine.news.inside(self._caller, command, argv)
+        if (self._caller.gate & CACHES) | (engine.gate & OBSERVED):
+            engine.news.inside(self._caller, command, argv, self._client.db)
         reply = engine.invoke(self._client, command, argv)
         if engine.store.heeded:
             engine.news.gather(command, argv)

@@ -31,6 +31,7 @@ class Listening:
         self.normal = normal
         self.wires = [Wire(address) for _ in resp3]
         self.clients = [self.local.connect() for _ in resp3]
+        self.compared = set(range(len(resp3)))  # connections of which both sides are compared
         self.waiting: set[int] = set()  # connections that are blocked
         self.history: list[str] = []
         self.ids = [int(wire.call("CLIENT", "ID")[1:]) for wire in self.wires]
@@ -65,7 +66,9 @@ class Listening:
         ours = self._ours(number, argv)
         theirs = self._theirs(number, argv)
         for i, (a, b) in enumerate(zip(theirs, ours, strict=True)):
-            assert b == a, "\n".join([*self.history, f"connection {i}", f"redis   {a!r}", f"eventdb {b!r}"])
+            assert b == a or i not in self.compared, "\n".join(
+                [*self.history, f"connection {i}", f"redis   {a!r}", f"eventdb {b!r}"]
+            )
         return ours
 
     def _queues(self, number: int) -> bool:
@@ -77,7 +80,7 @@ class Listening:
         found = [b""] * len(self.wires)
         while number not in self.waiting:  # before the marker is sent: Redis broadcasts between two turns of its loop
             found[number] += (reply := self.wires[number].reply())
-            if reply[:1] != b">":
+            if reply[:1] != b">" or b"subscribe\r\n" in reply[:30]:
                 break
         order = [number, *[i for i in range(len(self.wires)) if i != number]]
         for i in order:
@@ -95,6 +98,12 @@ class Listening:
         ids = [client.id for client in self.clients]
         found = [b""] * len(self.clients)
         found[number] += self.local.raw(*self._args(argv, ids), client=self.clients[number])
+        if self.clients[number].blocked is not None and number not in self.waiting:  # its time is up in a moment
+            for _, action in self.local.timers:
+                action()
+            self.local.turn()
+            found[number] += self.local.take(self.clients[number])
+        self.local.timers.clear()
         order = [number, *[i for i in range(len(self.wires)) if i != number]]
         for i in order:
             if i in self.waiting or self._queues(i):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from eventdb.engine.client import Client
+from eventdb.engine.notifications import moves
 from eventdb.engine.registry import command, find_numkeys
 from eventdb.keyspace.types.list import ListValue, apply_lpop, apply_lpush, apply_rpop, apply_rpush
 from eventdb.protocol.replies import (
@@ -365,7 +366,7 @@ def ltrim(client: Client, argv: list[bytes]) -> bytes:
     elif start > 0 or stop < size:
         client.emit([b"LTRIM", argv[1], b"%d" % start, b"%d" % (stop - 1)])
     else:
-        client.store.touch_unchanged(client.db, argv[1])
+        client.store.touch_unchanged(client.db, argv[1], [b"ltrim"])
     return OK
 
 
@@ -380,7 +381,8 @@ def move(client: Client, source: bytes, destination: bytes, side: bytes, to_side
     if source != destination or (size > 1 and side != to_side):
         client.emit([b"LMOVE", source, destination, side, to_side])
     else:
-        client.store.touch_unchanged(client.db, source)
+        names = [name for _, name in moves(source, source, side, to_side)]
+        client.store.touch_unchanged(client.db, source, names)
     return bulk(element)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from eventdb.engine.client import CACHES, FOLLOWING, IN_MULTI, LOADING, Client
+from eventdb.engine.client import CACHES, FOLLOWING, IN_MULTI, LOADING, OBSERVED, Client
 from eventdb.engine.engine import Engine
 from eventdb.engine.gates import refuses
 from eventdb.engine.registry import command, server_command
@@ -54,8 +54,8 @@ def exec_(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     replies: list[bytes] = []
     try:
         for queued, args in queue:
-            if client.gate & CACHES:
-                engine.news.inside(client, queued, args)
+            if (client.gate & CACHES) | (engine.gate & OBSERVED):
+                engine.news.inside(client, queued, args, client.db)
             replies.append(engine.run_queued(client, queued, args))
             if engine.store.heeded:
                 engine.news.gather(queued, args)
