@@ -26,7 +26,6 @@ MISSING: Final = {
     "function": "functions are not there yet",
     "migrate": "between servers: `eventdb restore` copies a log",
     "module": "Redis modules are machine code for another server",
-    "monitor": "not there yet",
     "psync": "a replica here is a node that follows the log",
     "replconf": "a replica here is a node that follows the log",
     "restore": "Redis's encoding of values comes with the snapshots",

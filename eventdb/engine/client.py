@@ -89,6 +89,7 @@ class Client(Outbox):
         self.channels: dict[bytes, None] = {}
         self.patterns: dict[bytes, None] = {}
         self.shards: dict[bytes, None] = {}
+        self.is_monitor = False
         self.is_node = False  # another node, to which messages are passed on
         self.embedded = False  # inside this process: RESP3 and a reply to every command, no password, never idle
         self.no_evict = False
@@ -158,6 +159,10 @@ class Client(Outbox):
         blocked = self.blocked
         return keys if blocked is None else [blocked.ready]
 
+    def hears_all(self) -> bool:
+        """It is told of changes of any key, read by it or not, so what it is owed has no bound of its own."""
+        return self.tracker is not None and self.tracker.bcast
+
     def listens(self) -> bool:
         """It may be sent what it did not ask for, and is never idle: a subscriber, a node, a session of a program."""
-        return bool(self.channels or self.patterns or self.shards) or self.is_node or self.embedded
+        return bool(self.channels or self.patterns or self.shards) or self.is_node or self.is_monitor or self.embedded

@@ -165,7 +165,7 @@ class Engine:
         self.unblock(client)
         self.unwatch(client)
         self.pubsub.leave_all(client)
-        self.news.leave(client)
+        self.gate = self.news.leave(client, self.gate)
         self.pause.forget(client)
         self.turn.forget(client)
         self.clients.pop(client.id, None)

@@ -17,6 +17,7 @@ import hiredis
 
 from eventdb.engine.client import CACHES, IN_MULTI, OBSERVED
 from eventdb.engine.command import READONLY, WRITE
+from eventdb.engine.monitors import Monitors
 from eventdb.engine.notifications import (
     CLASS_OF,
     CLASSES,
@@ -65,6 +66,7 @@ class News:
         self.turn = turn
         self.pubsub = pubsub
         self.tracking = Tracking(clients)
+        self.monitors = Monitors()
         self.classes = 0  # of notifications; 0: none are sent
         self._reader: Any = hiredis.Reader()
         # of the transaction in the making
@@ -81,7 +83,12 @@ class News:
         classes = parse_classes(config.notify_classes)
         self.classes = classes if classes & (KEYSPACE | KEYEVENT) else 0
         self._look()
-        return gate | OBSERVED if self.classes & (MISS | NEW | STREAM) else gate & ~OBSERVED
+        return self._observed(gate)
+
+    def _observed(self, gate: int) -> int:
+        """The engine's gate, with the bit OBSERVED if commands have to pass by here as they begin."""
+        observed = self.monitors.clients or self.classes & (MISS | NEW | STREAM)
+        return gate | OBSERVED if observed else gate & ~OBSERVED
 
     def _look(self) -> None:
         """Somebody may have begun or ended to listen."""
@@ -108,12 +115,27 @@ class News:
         client.gate |= CACHES
         self._look()
 
-    def leave(self, client: Client) -> None:
-        """The client is gone, or as new: it hears of nothing more."""
+    def monitor(self, client: Client, gate: int) -> int:
+        """MONITOR; returns the engine's gate with the right bit."""
+        client.is_monitor = True
+        self.monitors.clients[client] = None
+        return self._observed(gate)
+
+    def untrack(self, client: Client) -> None:
+        """CLIENT TRACKING OFF."""
         if client.tracker is not None:
             self.tracking.end(client)
             client.gate &= ~CACHES
             self._look()
+
+    def leave(self, client: Client, gate: int) -> int:
+        """The client is gone, or as new: it hears of nothing more. Returns the engine's gate with the right bit."""
+        self.untrack(client)
+        if not client.is_monitor:
+            return gate
+        client.is_monitor = False
+        self.monitors.clients.pop(client, None)
+        return self._observed(gate)
 
     # -- a command begins
 
@@ -125,14 +147,22 @@ class News:
             self.tracking.ran(tracker, command, client.gate & IN_MULTI != 0)
         self.inside(client, command, argv, client.db)
 
-    def inside(self, client: Client, command: Command, argv: list[bytes], db: Db) -> None:
+    def inside(self, client: Client, command: Command, argv: list[bytes], db: Db, is_script: bool = False) -> None:
         """As `before`, of a command that an EXEC or a script runs for this client."""
+        if self.monitors.clients and command.name != "exec":
+            self.monitors.feed(client, command, argv, db, is_script)
         tracker = client.tracker
         if tracker is not None:
             self.tracking.note(client, tracker, command, argv)
         if self.classes & MISS and command.has_keys:
             self._note_misses(db, command, argv)
         self.look(db, command, argv)
+
+    def ended(self, client: Client, argv: list[bytes]) -> None:
+        """An EXEC has run its commands: monitors see it after them."""
+        command = client.last_command
+        if self.monitors.clients and command is not None:
+            self.monitors.feed(client, command, argv, client.db, False)
 
     def look(self, db: Db, command: Command, argv: list[bytes]) -> None:
         """Note what is not there before a command that may make it."""

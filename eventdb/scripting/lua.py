@@ -264,7 +264,7 @@ class Lua:
             command = found
             self._check(command, argv)
         if (self._caller.gate & CACHES) | (engine.gate & OBSERVED):
-            engine.news.inside(self._caller, command, argv, self._client.db)
+            engine.news.inside(self._caller, command, argv, self._client.db, True)
         reply = engine.invoke(self._client, command, argv)
         if engine.store.heeded:
             engine.news.gather(command, argv)

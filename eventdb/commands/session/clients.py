@@ -108,7 +108,7 @@ def _arguments(argv: list[bytes]) -> ReplyError:
 
 
 def _flags(client: Client) -> str:
-    flags = ""
+    flags = "O" if client.is_monitor else ""
     if client.channels or client.patterns or client.shards:
         flags += "P"
     if client.gate & IN_MULTI:

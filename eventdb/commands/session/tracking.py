@@ -40,7 +40,7 @@ def client_tracking(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     asked = _asked(engine, argv)
     word = argv[2].lower()
     if word == b"off":
-        engine.news.leave(client)
+        engine.news.untrack(client)
         return OK
     if word != b"on":
         raise syntax_error()

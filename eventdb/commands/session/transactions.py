@@ -34,6 +34,14 @@ def multi(client: Client, argv: list[bytes]) -> bytes:
     summary="Runs the queued commands as one transaction",
 )  # fmt: skip
 def exec_(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    try:
+        return _exec(engine, client)
+    finally:
+        if engine.gate & OBSERVED:
+            engine.news.ended(client, argv)
+
+
+def _exec(engine: Engine, client: Client) -> bytes:
     if not client.gate & IN_MULTI:
         raise ReplyError("ERR EXEC without MULTI")
     queue = client.queue
