@@ -139,3 +139,9 @@ def test_a_line_waits_for_no_batch() -> None:
 
 def test_arguments_are_quoted_as_redis_quotes_them() -> None:
     assert quoted(b'a"\\\n\r\t\x07\x08\x00\xff z') == r'"a\"\\\n\r\t\a\b\x00\xff z"'
+
+
+def test_a_session_inside_a_program_is_refused() -> None:
+    local = Local()
+    local.client.embedded = True
+    assert local.raw("MONITOR").startswith(b"-ERR MONITOR needs a connection")

@@ -56,6 +56,7 @@ KILL <option> <value> [<option> <value> ...]
     * LADDR <ip:port>, the server's side of the connection
     * TYPE (NORMAL|MASTER|REPLICA|PUBSUB)
     * USER <username>
+    * MAXAGE <seconds>, connected for that long or longer
     * SKIPME (YES|NO), spare this connection (default: yes)
 LIST [TYPE (NORMAL|MASTER|REPLICA|PUBSUB) | ID <id> ...]
     One line for each connection.
@@ -201,6 +202,7 @@ class _Filter:
         self.address = ""
         self.local_address = ""
         self.user = b""
+        self.seconds_min = 0  # that it is connected
         self.skip_me = True
 
     def matches(self, client: Client) -> bool:
@@ -210,6 +212,7 @@ class _Filter:
             and (not self.address or client.address == self.address)
             and (not self.local_address or client.local_address == self.local_address)
             and (not self.user or client.user == self.user)
+            and (client.store.now_ms - client.created_ms) // 1000 >= self.seconds_min
         )
 
 
@@ -233,6 +236,10 @@ def _filter(argv: list[bytes]) -> _Filter:
             if value != b"default":
                 raise ReplyError(f"ERR No such user '{shown(value)}'")
             found.user = value
+        elif option == b"MAXAGE":
+            found.seconds_min = parse_int(value, "ERR maxage is not an integer or out of range")
+            if found.seconds_min < 1:
+                raise ReplyError("ERR maxage should be greater than 0")
         elif option == b"SKIPME" and value.lower() in (b"yes", b"no"):
             found.skip_me = value.lower() == b"yes"
         else:

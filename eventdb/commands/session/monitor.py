@@ -15,6 +15,8 @@ from eventdb.protocol.replies import NO_REPLY, OK, ReplyError
 def monitor(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     if client.store.in_exec:
         raise ReplyError("ERR MONITOR isn't allowed for DENY BLOCKING client")
+    if client.embedded:  # a line is neither a reply nor a push
+        raise ReplyError("ERR MONITOR needs a connection: inside a program every call returns a reply")
     if client.is_monitor:
         return NO_REPLY
     engine.gate = engine.news.monitor(client, engine.gate)
