@@ -7,18 +7,22 @@ them, find nothing or change nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from eventdb.engine.client import FOLLOWING, LOADING, OBSERVED, Client
 from eventdb.engine.command import READONLY, WRITE
 from eventdb.engine.notifications import CLASS_OF, OF_EVENT
+from eventdb.engine.registry import COMMANDS
 from eventdb.keyspace.events import EVENTS, KEY_WHOLE
 from tests.commands.test_every_command import command_of
+from tests.conftest import StartServer
 from tests.kit.calls import FILL, calls
 from tests.kit.differential import Address
 from tests.kit.harness import Collector, Local
 from tests.kit.listening import Listening
+from tests.kit.wire import Wire
 from tests.pipeline.test_commit import Stalled
 
 MORE = """
@@ -387,3 +391,54 @@ def test_nothing_is_looked_at_while_nobody_listens() -> None:
         local.raw("CONFIG", "SET", "notify-keyspace-events", classes)
         assert local.engine.store.heeded is heeded
     assert not local.engine.gate & OBSERVED
+
+
+def test_no_write_command_is_left_out() -> None:
+    names = {command_of([word.encode() for word in call]).name for call in asked()}
+    every = [each for command in COMMANDS.values() for each in (command, *command.subcommands.values())]
+    writes = {each.name for each in every if each.handler is not None and each.bits & WRITE and each.has_keys}
+    assert writes - names == set()
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize(
+    ("blocks", "frees"),
+    [
+        ("BLPOP w 0", "RPUSH w 1"),
+        ("BLPOP w 0", "RPUSH w 1 2"),
+        ("BRPOP w 0", "LPUSH w 1"),
+        ("BLMOVE w new LEFT RIGHT 0", "RPUSH w 1"),
+        ("BRPOPLPUSH w l 0", "RPUSH w 1 2"),
+        ("BLMPOP 0 1 w LEFT", "RPUSH w 1"),
+        ("BZPOPMIN w 0", "ZADD w 1 a"),
+        ("BZMPOP 0 1 w MAX", "ZADD w 1 a 2 b"),
+        ("XREADGROUP GROUP g newc BLOCK 0 STREAMS x >", "XADD x 9-9 f v"),
+    ],
+)
+def test_a_command_that_was_waiting_tells_after_the_one_that_served_it(
+    redis_server: Address, blocks: str, frees: str
+) -> None:
+    with Listening(redis_server, [False, False, False]) as both:
+        both.step(1, "PSUBSCRIBE", "__key*__:*")
+        filled(both)
+        both.step(0, "XREADGROUP", "GROUP", "g", "c", "STREAMS", "x", ">")
+        both.step(0, "CONFIG", "SET", "notify-keyspace-events", "KEAn")
+        both.compared = {1}
+        both.step(2, *blocks.split(" "), blocks=True)
+        both.compared = {0, 1, 2}
+        both.step(0, *frees.split(" "), frees=[2])
+
+
+def test_a_real_replica_tells_what_it_applies_in_the_order_of_the_log(
+    eventdb_server: StartServer, tmp_path: Path
+) -> None:
+    url = f"quorum:{tmp_path / 'data'}"
+    primary = eventdb_server(url)
+    replica = eventdb_server(url, "--role", "replica", "--config", "notify-keyspace-events=EA")
+    with Wire(primary.port) as writer, Wire(replica.port) as ear, Wire(replica.port) as reader:
+        ear("PSUBSCRIBE", "__keyevent@0__:*")
+        for i in range(50):
+            writer("SET", "k", i)
+            told = ear.receive()
+            assert told == [b"pmessage", b"__keyevent@0__:*", b"__keyevent@0__:set", b"k"]
+            assert reader("GET", "k") == b"%d" % i, "it hears of a change that it cannot read yet"
