@@ -93,12 +93,19 @@ class News:
     def _look(self) -> None:
         """Somebody may have begun or ended to listen."""
         self.store.heeded = bool(self.tracking.trackers) or self.classes != 0
+        if not self.store.heeded:
+            self.drop()
 
     def forget(self) -> None:
         """The state is going to be another: what a batch that failed would have said is said of every key."""
+        self.drop()
+        self.tracking.forget()
+
+    def drop(self) -> None:
+        """Nothing is said of the transaction in the making: it is none any more, or nobody listens."""
         self._reset()
         self._found = []
-        self.tracking.forget()
+        self.tracking.drop()
 
     def _reset(self) -> None:
         self._seen = 0

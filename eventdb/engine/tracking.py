@@ -128,10 +128,14 @@ class Tracking:
 
     def forget(self) -> None:
         """The state is going to be another: what a batch that failed would have said is said of every key."""
-        self.changed = {}
-        self.taken = []
         self.change_all()
         self.tell(None, None)
+
+    def drop(self) -> None:
+        """Nothing is said of the transaction in the making."""
+        self.changed = {}
+        self.taken = []
+        self.flushed = False
 
     def _tell_holders(self, key: bytes, holders: dict[int, None], writer: Client | None, after: Batch | None) -> None:
         encoded = bulks([key])

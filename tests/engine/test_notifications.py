@@ -442,3 +442,17 @@ def test_a_real_replica_tells_what_it_applies_in_the_order_of_the_log(
             told = ear.receive()
             assert told == [b"pmessage", b"__keyevent@0__:*", b"__keyevent@0__:set", b"k"]
             assert reader("GET", "k") == b"%d" % i, "it hears of a change that it cannot read yet"
+
+
+def test_an_exec_that_ends_the_listening_leaves_nothing_for_the_next_one() -> None:
+    local = Local()
+    ear = listener(local)
+    local.raw("CONFIG", "SET", "notify-keyspace-events", "EA")
+    for line in ("MULTI", "SET a 1", "SET b 1", "CONFIG SET notify-keyspace-events off", "EXEC"):
+        words = line.split(" ")
+        local.raw(*["" if word == "off" else word for word in words])
+    local.take(ear)
+    local.raw("CONFIG", "SET", "notify-keyspace-events", "EA")
+    local.raw("SET", "c", 1)
+    ear.flush()
+    assert names(local.take(ear)) == [("set", "c")]
