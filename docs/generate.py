@@ -25,7 +25,6 @@ MISSING: Final = {
     "dump": "Redis's encoding of values comes with the snapshots",
     "fcall": "functions are not there yet",
     "function": "functions are not there yet",
-    "monitor": "not there yet",
     "psync": "a replica here is a node that follows the log",
     "restore": "Redis's encoding of values comes with the snapshots",
     "sync": "a replica here is a node that follows the log",

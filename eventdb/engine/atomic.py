@@ -42,6 +42,7 @@ class Scope:
         store = self._engine.store
         self.undo.play()
         del store.events[self._events :]
+        self._engine.news.drop()
         store.event_db, store.event_size = self._event_db, self._event_size
         del store.ready[self._ready :]
         del self._engine.deferred[self._deferred :]

@@ -6,7 +6,7 @@ they blocked. Source: redis src/blocked.c (signalKeyAsReady).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from eventdb.engine.watching import DbKey
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from eventdb.engine.client import Client
     from eventdb.engine.store import Store
     from eventdb.keyspace.databases import Db
+
+UNBLOCKED: Final = "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)"
 
 
 class Blocking:

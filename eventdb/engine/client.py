@@ -16,6 +16,7 @@ from eventdb.security.acl import EVERYONE, User
 if TYPE_CHECKING:
     from eventdb.engine.command import Command
     from eventdb.engine.store import Store
+    from eventdb.engine.tracker import Tracker
     from eventdb.keyspace.databases import Db
     from eventdb.pipeline.turn import Timer, Turn
 
@@ -32,9 +33,11 @@ FRESH: Final = 512  # this replica answers reads only when it has what the prima
 HANDING: Final = 256  # the lease was given to a successor that is not there yet: writes wait
 OUT_OF_MEMORY: Final = 1024  # above maxmemory: commands that need memory are refused on a primary
 TRACKED: Final = 2048  # keys that commands name are noted, for OBJECT IDLETIME and FREQ
-WATCHES: Final = OUT_OF_MEMORY | TRACKED  # bits of settings, which keep a state from changing no more than usual
-RESTRICTED: Final = 8192  # its user may not do everything
+CACHES: Final = 8192  # of a client that caches: the keys it reads are noted (tracking.py)
+OBSERVED: Final = 16384  # somebody asks to see commands as they begin (news.py)
+RESTRICTED: Final = 32768  # its user may not do everything
 LARGE: Final = 4096  # a command of megabytes is coming: it is asked how long it may take (effort.py)
+WATCHES: Final = OUT_OF_MEMORY | TRACKED | OBSERVED  # bits that keep a state from changing no more than usual
 
 
 class Blocked:
@@ -84,10 +87,12 @@ class Client(Outbox):
         self.queue_bytes = 0
         self.queue_failed = False
         self.watcher = Watcher()
+        self.tracker: Tracker | None = None  # CLIENT TRACKING
         self.channels: dict[bytes, None] = {}
         self.patterns: dict[bytes, None] = {}
         self.shards: dict[bytes, None] = {}
         self.atomic: bool | None = None  # EVENTDB.ATOMIC; None: as the setting says
+        self.is_monitor = False
         self.is_node = False  # another node, to which messages are passed on
         self.embedded = False  # inside this process: RESP3 and a reply to every command, no password, never idle
         self.no_evict = False
@@ -161,6 +166,10 @@ class Client(Outbox):
         """The first error of its EXECs and scripts undoes them."""
         return self.store.atomic_errors if self.atomic is None else self.atomic
 
+    def hears_all(self) -> bool:
+        """It is told of changes of any key, read by it or not, so what it is owed has no bound of its own."""
+        return self.tracker is not None and self.tracker.bcast
+
     def listens(self) -> bool:
         """It may be sent what it did not ask for, and is never idle: a subscriber, a node, a session of a program."""
-        return bool(self.channels or self.patterns or self.shards) or self.is_node or self.embedded
+        return bool(self.channels or self.patterns or self.shards) or self.is_node or self.is_monitor or self.embedded

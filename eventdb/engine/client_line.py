@@ -9,13 +9,16 @@ from eventdb.pipeline.outbox import socket_facts
 
 
 def _flags(client: Client) -> str:
-    flags = ""
+    flags = "O" if client.is_monitor else ""
     if client.channels or client.patterns or client.shards:
         flags += "P"
     if client.gate & IN_MULTI:
         flags += "x"
     if client.blocked is not None or client.stalled is not None:
         flags += "b"
+    tracker = client.tracker
+    if tracker is not None:
+        flags += "t" + "R" * tracker.broken + "B" * tracker.bcast
     if client.watcher.broken:
         flags += "d"
     if client.closing:
@@ -34,7 +37,7 @@ def describe(client: Client) -> bytes:
 
     Replies are kept in a list and never in a fixed buffer, so rbs, rbp and obl are 0 and all of it is oll and omem.
     """
-    command = client.last_command
+    command, tracker = client.last_command, client.tracker
     multi = len(client.queue) if client.gate & IN_MULTI else -1
     socket = socket_facts(client.sink)
     unsent = client.owed + socket.unsent
@@ -50,7 +53,7 @@ def describe(client: Client) -> bytes:
         f" oll={waiting} omem={unsent} tot-mem={memory + sys.getsizeof(client)}"
         f" events={socket.events} cmd={command.name if command is not None else 'NULL'}"
         f" user={client.user.name.decode('utf-8', 'surrogateescape')}"
-        f" redir=-1 resp={3 if client.resp3 else 2} lib-name={client.library_name.decode()}"
-        f" lib-ver={client.library_version.decode()}"
+        f" redir={-1 if tracker is None else tracker.redirect} resp={3 if client.resp3 else 2}"
+        f" lib-name={client.library_name.decode()} lib-ver={client.library_version.decode()}"
     )
     return text.encode("utf-8", "surrogateescape")

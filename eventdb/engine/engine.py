@@ -19,11 +19,14 @@ from eventdb.cluster.topology import Member, Topology
 from eventdb.engine import effort
 from eventdb.engine.access import asked_for
 from eventdb.engine.accounting import Accounting
-from eventdb.engine.blocking import Blocking
+from eventdb.engine.blocking import UNBLOCKED, Blocking
 from eventdb.engine.client import (
+    CACHES,
     CLUSTERED,
     IN_MULTI,
+    LOADING,
     NEEDS_AUTH,
+    OBSERVED,
     OUT_OF_MEMORY,
     PAUSED,
     TRACKED,
@@ -35,9 +38,10 @@ from eventdb.engine.command import SERVER, WHOLE, WRITE, Command
 from eventdb.engine.expiry import Expiry
 from eventdb.engine.gates import FRESHEN, PASS, QUEUE, REDIRECT, REFUSE, STALL, Gates
 from eventdb.engine.host import NO_FAILOVER, Host, NoHost
+from eventdb.engine.news import News
 from eventdb.engine.pause import Pause
 from eventdb.engine.permissions import Permissions
-from eventdb.engine.pubsub import Messages, PubSub
+from eventdb.engine.pubsub import PubSub
 from eventdb.engine.registry import COMMANDS, find_subcommand, unknown_command
 from eventdb.engine.store import Store
 from eventdb.metrics.memory import used_bytes
@@ -60,7 +64,6 @@ LOG_LEVELS: Final[dict[str, int]] = {
     "debug": logging.DEBUG, "verbose": logging.DEBUG, "notice": logging.INFO, "warning": logging.WARNING,
 }  # fmt: skip
 HTTP: Final = (b"POST", b"HOST:")  # how its requests begin, or go on behind a line that no command is
-UNBLOCKED: Final = "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)"
 
 
 class Engine:
@@ -77,12 +80,13 @@ class Engine:
             self.commands[name] = command
             self.commands[name.lower()] = command
         self.turn = Turn(commit.schedule)
-        self.deferred: list[tuple[bytes, bytes, bool, Messages]] = []  # published by this EXEC, and who listened then
         self.blocking = Blocking(self.store)
         self.clients: dict[int, Client] = {}
         self.shared_reader = SharedReader()
         self.next_client_id = 1
         self.pubsub = PubSub()
+        self.deferred = self.pubsub.deferred
+        self.news = News(self.store, self.turn, self.clients, self.pubsub)
         self.pause = Pause()
         self.gate = 0  # FOLLOWING while this node may not write; LOADING; PAUSED; LEASELESS
         self.gate_error = ""  # what a refused command is told
@@ -103,7 +107,7 @@ class Engine:
         self.slow_usec = 0.0  # accounting.limit_usec
         self.log_level = "notice"
         self.memory_at_start = used_bytes()
-        self.expiry = Expiry(self.store, self.turn, self._expire_on)
+        self.expiry = Expiry(self.store, self.turn, self._expire_on, self.news)
         self.permissions = Permissions(config, self.store.keyspace)
         self.reconfigure()
         self.multi_bytes_max = MULTI_BYTES_MAX
@@ -133,11 +137,12 @@ class Engine:
         store.atomic_errors = config.atomic_errors == "yes"
         store.accesses = asked_for(config, store.accesses, store.keyspace, store.rng, store.now_ms)
         self.permissions.reconfigure(self.clients)
+        self.gate = self.news.reconfigure(config, self.gate)
         self._look_at_settings()
 
     def _look_at_settings(self) -> None:
         """Set the bits of the gate that settings ask for; a change of role has cleared them."""
-        self.gate &= ~WATCHES
+        self.gate &= ~(WATCHES ^ OBSERVED)
         if self.store.accesses is not None:
             self.gate |= TRACKED
             self.store.accesses.sweep()
@@ -163,6 +168,7 @@ class Engine:
         self.unblock(client)
         self.unwatch(client)
         self.pubsub.leave_all(client)
+        self.gate = self.news.leave(client, self.gate)
         self.pause.forget(client)
         self.turn.forget(client)
         self.clients.pop(client.id, None)
@@ -267,6 +273,8 @@ class Engine:
                 if self.gate & TRACKED and self.store.accesses is not None:
                     if not client.no_touch or command.name == "touch":
                         self.store.accesses.note(client.db, command, argv, client.queue, self.store.now_ms)
+                if (client.gate & CACHES) | (self.gate & OBSERVED):
+                    self.news.before(client, command, argv)
                 return command
             self.on_long(effort.seconds(client, command, argv), True)
             verdict = STALL
@@ -312,9 +320,9 @@ class Engine:
             self._block(client, client.blocked, usec)
         store = self.store
         if store.events:
-            self._commit(client, reply)
+            self._commit(client, command, argv, reply)
             if self.deferred:
-                self._deliver()
+                self.pubsub.deliver_deferred(self.commit)
             if store.ready:
                 self.serve_blocked()
         elif len(reply):
@@ -323,7 +331,7 @@ class Engine:
             else:
                 client.reply(reply)
             if self.deferred:
-                self._deliver()
+                self.pubsub.deliver_deferred(self.commit)
 
     def run_queued(self, client: Client, command: Command, argv: list[bytes]) -> bytes:
         """Run one command of an EXEC; its events join the transaction, its reply is returned."""
@@ -355,12 +363,17 @@ class Engine:
         self.commands_run += 1
         return reply
 
-    def _commit(self, client: Client, reply: bytes) -> None:
+    def _commit(self, client: Client, command: Command, argv: list[bytes], reply: bytes) -> None:
         """Close the transaction; its reply waits until it is durable."""
-        size = self.store.event_size
-        batch = self.commit.add(client.origin, self.store.taken(), size)
+        store = self.store
+        if store.heeded:
+            self.news.gather(command, argv)
+        size = store.event_size
+        batch = self.commit.add(client.origin, store.taken(), size)
         client.last_offset = self.commit.offset
-        if len(reply):
+        if store.heeded:
+            self.news.finish(client, reply, batch)
+        elif len(reply):
             client.hold(batch, reply)
 
     def _reply_when_clean(self, client: Client, command: Command, argv: list[bytes], reply: bytes) -> None:
@@ -387,6 +400,8 @@ class Engine:
             client.queue_failed = True
         if client.fresh_left:
             client.fresh_left -= 1
+        if client.tracker is not None and not client.gate & IN_MULTI:
+            client.tracker.caching_used = True
         self.statistics.error(text)
         client.reply(error(text))
 
@@ -493,6 +508,8 @@ class Engine:
             return False
         blocked.ready = key
         command = blocked.command
+        if self.gate & OBSERVED:
+            self.news.look(blocked.db, command, blocked.argv)
         start = perf_counter()
         reply = self.invoke(client, command, blocked.argv)
         command.calls -= 1
@@ -501,7 +518,7 @@ class Engine:
             self.unblock(client)
             self.accounting.unblocked(client, blocked, (perf_counter() - start) * 1e6)
         if self.store.events:
-            self._commit(client, reply)
+            self._commit(client, command, blocked.argv, reply)
         elif len(reply):
             if self.commit.pending:
                 self._reply_when_clean(client, command, blocked.argv, reply)
@@ -562,19 +579,8 @@ class Engine:
         subscribe and unsubscribe too: the message is for those who listen now.
         """
         if self.store.in_exec:
-            messages: Messages = []
-            self.deferred.append((channel, message, sharded, messages))
-            return self.pubsub.deliver(channel, message, sharded, None, messages)
+            return self.pubsub.defer(channel, message, sharded)
         return self.pubsub.publish(channel, message, sharded, after, self.commit.durable_offset)
-
-    def _deliver(self) -> None:
-        """Publish what an EXEC has deferred; like its reply, it waits for its own batch and all before it."""
-        deferred, self.deferred = self.deferred, []
-        after = self.commit.pending[-1] if self.commit.pending else None
-        for channel, message, sharded, messages in deferred:
-            self.pubsub.pass_on(channel, message, sharded, after, self.commit.durable_offset)
-            for client, encoded in messages:
-                client.push(encoded, after)
 
     # -- replay
 
@@ -582,6 +588,7 @@ class Engine:
         """Forget every key, to rebuild. What was on its way has no offset: in the log that may be another client's."""
         self.store.keyspace.clear()
         self.follow_users()
+        self.news.forget()
         for client in self.clients.values():
             client.last_offset = min(client.last_offset, self.commit.durable_offset)
         self.step_aside()
@@ -598,7 +605,8 @@ class Engine:
 
     def apply(self, transactions: list[list[bytes | list[bytes]]]) -> int:
         """Apply transactions read from the log; return the number of events in them."""
-        count = self.store.apply(transactions)
+        heeded = self.store.heeded and not self.gate & LOADING
+        count = self.news.apply(transactions) if heeded else self.store.apply(transactions)
         if self.store.keyspace.users_version != self.permissions.version:
             self.follow_users()
         self.serve_blocked()  # a replica's clients may wait too (XREAD)

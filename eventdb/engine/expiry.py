@@ -9,7 +9,10 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
+from eventdb.protocol.replies import NO_REPLY
+
 if TYPE_CHECKING:
+    from eventdb.engine.news import News
     from eventdb.engine.store import Store
     from eventdb.keyspace.databases import Db
     from eventdb.metrics.statistics import Statistics
@@ -26,12 +29,13 @@ LATE_MS: Final = 1000
 class Expiry:
     """The cycle of one engine. `again` is called when it is to go on."""
 
-    def __init__(self, store: Store, turn: Turn, again: Callable[[], None]) -> None:
+    def __init__(self, store: Store, turn: Turn, again: Callable[[], None], news: News) -> None:
         self.enabled = True  # DEBUG SET-ACTIVE-EXPIRE
         self.timer: Timer | None = None  # until the cycle goes on
         self._store = store
         self._turn = turn
         self._again = again
+        self._news = news
         self._db = 0  # where it goes on
 
     def slice(self, commit: Commit, statistics: Statistics, wake: Callable[[], None]) -> None:
@@ -76,6 +80,7 @@ class Expiry:
                 left -= len(keys)
                 store.expired_keys += len(keys)
                 store.emit(db, [b"DEL", *keys])
+                store.because(b"expired")
             left -= self._delete_elements(db, left)
             if left <= 0:
                 break
@@ -84,8 +89,13 @@ class Expiry:
             self._commit(commit)
 
     def _commit(self, commit: Commit) -> None:
-        size = self._store.event_size
-        commit.add(b"$6\r\nexpiry\r\n", self._store.taken(), size)
+        store = self._store
+        if store.heeded:
+            self._news.gather(None, [])
+        size = store.event_size
+        batch = commit.add(b"$6\r\nexpiry\r\n", store.taken(), size)
+        if store.heeded:
+            self._news.finish(None, NO_REPLY, batch)
 
     def _delete_elements(self, db: Db, count_max: int) -> int:
         """Delete up to `count_max` fields of hashes, an event for each hash; how much of the transaction that is."""

@@ -25,7 +25,7 @@ from eventdb.engine.client import (
     SUBSCRIBED,
     Client,
 )
-from eventdb.engine.command import DENY_OOM, IMMEDIATE, LOADING_OK, NO_AUTH, NO_MULTI, WHOLE, WRITE, Command
+from eventdb.engine.command import DENY_OOM, IMMEDIATE, LOADING_OK, NO_AUTH, NO_MULTI, READONLY, WHOLE, WRITE, Command
 from eventdb.engine.pause import Pause, may_write
 from eventdb.engine.permissions import Permissions
 from eventdb.protocol.errors import ReplyError
@@ -76,6 +76,8 @@ class Gates:
             text = NO_MEMORY
         elif node_gate and refuses(node_gate, command):
             text = node_error
+        elif client.is_monitor and (command.bits & READONLY or may_write(client, command)):
+            text = "ERR Replica can't interact with the keyspace"
         elif gate & SUBSCRIBED and command.name not in SUBSCRIBER_COMMANDS:
             text = (
                 f"ERR Can't execute '{command.name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET"

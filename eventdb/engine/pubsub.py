@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from eventdb.cluster.topology import Topology, View
     from eventdb.engine.client import Client
     from eventdb.engine.settings import Config
+    from eventdb.pipeline.commit import Commit
     from eventdb.pipeline.outbox import Batch
 
 logger: Final = logging.getLogger("eventdb")
@@ -47,6 +48,8 @@ class PubSub:
         # From the primary, of what is not applied here yet: offset, channel, message, sharded.
         self.early: deque[tuple[int, bytes, bytes, bool]] = deque()
         self.early_size = 0
+        # Published by the EXEC or script that runs: channel, message, sharded, and who listened then.
+        self.deferred: list[tuple[bytes, bytes, bool, Messages]] = []
 
     def join(self, table: Listeners, own: dict[bytes, None], name: bytes, client: Client) -> None:
         """Subscribe; twice is once. `own` is the client's side of `table`."""
@@ -134,6 +137,21 @@ class PubSub:
                 items = [b"$8\r\npmessage\r\n", bulk(pattern), bulk(channel), bulk(message)]
                 count += _send(listeners, items, after, later)
         return count
+
+    def defer(self, channel: bytes, message: bytes, sharded: bool) -> int:
+        """Inside EXEC: deliver later, to those who listen now; return how many there are at this node."""
+        messages: Messages = []
+        self.deferred.append((channel, message, sharded, messages))
+        return self.deliver(channel, message, sharded, None, messages)
+
+    def deliver_deferred(self, commit: Commit) -> None:
+        """The EXEC has ended: its messages wait, as its reply does, for its own batch and all before it."""
+        after = commit.pending[-1] if commit.pending else None
+        for channel, message, sharded, messages in self.deferred:
+            self.pass_on(channel, message, sharded, after, commit.durable_offset)
+            for client, encoded in messages:
+                client.push(encoded, after)
+        self.deferred.clear()
 
     def tell_changes(self, before: View, topology: Topology, config: Config) -> None:
         """The nodes have changed: say so to those who listen here as they do to a Sentinel. Each node says its own."""

@@ -10,6 +10,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from eventdb.engine.notifications import parse_classes, show_classes
+from eventdb.protocol.errors import ReplyError
+
 FREE: Final = 0
 FIXED: Final = 1
 CONSTANT: Final = 2
@@ -23,6 +26,7 @@ TEXT: Final = 4
 OUTPUT_LIMITS: Final = 5
 PERCENTILES: Final = 6
 SAVE_POINTS: Final = 7
+EVENT_CLASSES: Final = 8  # of keyspace notifications
 
 INT_MAX: Final = 2**31 - 1
 UINT_MAX: Final = 2**32 - 1
@@ -79,6 +83,8 @@ class Setting:
             return text.lower()
         if kind == PERCENTILES:
             return percentiles(text)
+        if kind == EVENT_CLASSES:
+            return event_classes(text)
         if kind == SAVE_POINTS:
             return save_points(text)
         return text
@@ -120,6 +126,14 @@ def percentiles(text: str) -> str:
             raise SettingError("latency-tracking-info-percentiles parameters should sit between [0.0,100.0]")
         found.append(f"{value:.15g}")
     return " ".join(found)
+
+
+def event_classes(text: str) -> str:
+    """Letters of notify-keyspace-events, as they are shown again. Raises SettingError."""
+    try:
+        return show_classes(parse_classes(text))
+    except ReplyError as failure:
+        raise SettingError(failure.text) from None
 
 
 def save_points(text: str) -> str:

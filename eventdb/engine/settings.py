@@ -80,6 +80,8 @@ class Config:
         self.lfu_log_factor = 10
         self.lfu_decay_minutes = 1
         self.log_level = "notice"
+        self.notify_classes = ""  # of keyspace notifications
+        self.tracking_keys_max = 1_000_000  # 0: no limit
         self.latency_threshold_ms = 0  # 0: LATENCY keeps nothing
         self.latency_tracking = "no"
         self.latency_percentiles = "50 99 99.9"

@@ -119,12 +119,6 @@ _NO_EFFECT: Final = (
         """,
     ),
     (
-        "eventdb has no client side caching",
-        """
-        tracking-table-max-keys number 1000000 0 9223372036854775807
-        """,
-    ),
-    (
         "a clean stop waits for what was accepted to be durable, and for no replica",
         """
         shutdown-timeout number 10 0 2147483647
@@ -184,7 +178,6 @@ _CONSTANT: Final = (
         "replicas confirm nothing to the primary: the log's zones do",
         "min-replicas-to-write/min-slaves-to-write number 0 0 2147483647",
     ),
-    ("eventdb has no keyspace notifications yet", "notify-keyspace-events text -"),
     (
         "a script that never ends keeps the server busy: there is no BUSY yet",
         "busy-reply-threshold/lua-time-limit number 0 0 9223372036854775807",

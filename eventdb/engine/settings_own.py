@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from eventdb.engine.setting import (
+    EVENT_CLASSES,
     FIXED,
     INT_MAX,
     MEMORY,
@@ -172,6 +173,17 @@ OWN: Final[tuple[Setting, ...]] = (
     Setting(
         "hll-sparse-max-bytes", MEMORY, 3000, "limits.hll_sparse_bytes",
         note="bytes from which on a HyperLogLog is written in the dense encoding",
+    ),
+    # telling clients of changes
+    Setting(
+        "notify-keyspace-events", EVENT_CLASSES, "", "notify_classes",
+        note="which changes of keys are published, and where: K to __keyspace@<db>__, E to __keyevent@<db>__; classes"
+        " g$lshzxetd or A for them all, n new keys, m reads that find no key; empty: none",
+    ),
+    Setting(
+        "tracking-table-max-keys", NUMBER, 1_000_000, "tracking_keys_max",
+        note="keys that are noted for clients that cache (CLIENT TRACKING); above it those noted first are given up,"
+        " and their clients told to forget them; 0: no limit",
     ),
     # watching the server
     Setting("loglevel", ONE_OF, "notice", "log_level", choices=LOG_LEVELS, note="which lines the server's log has"),

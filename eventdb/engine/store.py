@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from eventdb.engine.watching import DbKey, Watching
@@ -50,6 +51,12 @@ class Store:
         self.in_exec = False
         self.undo: Undo | None = None  # while an error takes all of it back (atomic.py)
         self.atomic_errors = False  # the setting
+        self.heeded = False  # somebody hears of changes: what a transaction says to them is gathered (news.py)
+        # Called, if heeded, with what is no change and made no event, and is told as one all the same.
+        self.on_unchanged: Callable[[Db | None, bytes, list[bytes]], None] | None = None
+        self.reasons: list[
+            tuple[bytes, bytes]
+        ] = []  # events of the transaction that have a name of their own, if heeded
         # who is told of a change
         self.watching = Watching(self.keyspace)
         self.awaited: dict[DbKey, None] = {}  # keys that blocked clients wait for
@@ -132,10 +139,20 @@ class Store:
             if not ready or ready[-1] != place:
                 ready.append(place)
 
-    def touch_unchanged(self, db: Db, key: bytes) -> None:
-        """A write that left its key as it was, and made no event, breaks WATCH all the same where Redis says so."""
+    def touch_unchanged(self, db: Db, key: bytes, names: list[bytes]) -> None:
+        """A write that left its key as it was, and made no event, breaks WATCH all the same where Redis says so.
+
+        names: what it is called in keyspace notifications.
+        """
         if self.watching.watches:
             self.watching.touch(db, key)
+        if self.heeded and self.on_unchanged is not None:
+            self.on_unchanged(db, key, names)
+
+    def flush_unchanged(self) -> None:
+        """A FLUSHDB or FLUSHALL found nothing to delete: clients that cache forget everything all the same."""
+        if self.heeded and self.on_unchanged is not None:
+            self.on_unchanged(None, b"", [])
 
     def _touch_whole(self, db: Db, argv: list[bytes]) -> None:
         """A FLUSHDB, FLUSHALL or SWAPDB event is about to be applied."""
@@ -151,12 +168,13 @@ class Store:
     def apply(self, transactions: list[list[bytes | list[bytes]]]) -> int:
         """Apply transactions from the log, and note the awaited keys in them; returns how many events they have."""
         count = apply_transactions(self.keyspace, transactions)
-        if self.awaited:
-            self._note_applied(transactions)
+        self.note_applied(transactions)
         return count
 
-    def _note_applied(self, transactions: list[list[bytes | list[bytes]]]) -> None:
+    def note_applied(self, transactions: list[list[bytes | list[bytes]]]) -> None:
         """Note awaited keys, whatever their database: one that is noted needlessly is looked at and waits on."""
+        if not self.awaited:
+            return
         names = {key for _, key in self.awaited}
         changed: set[bytes] = set()
         for transaction in transactions:
@@ -178,3 +196,9 @@ class Store:
         """Delete a key whose deadline has passed."""
         self.expired_keys += 1
         self.emit(db, [b"DEL", key])
+        self.because(b"expired")
+
+    def because(self, name: bytes) -> None:
+        """The newest event has a name of its own in keyspace notifications: keys have expired, or were evicted."""
+        if self.heeded:
+            self.reasons.append((self.events[-1], name))

@@ -33,7 +33,7 @@ from eventdb.cluster.timing import (
     MARGIN,
 )
 from eventdb.cluster.topology import Member
-from eventdb.engine.client import FOLLOWING, FRESH, LOADING
+from eventdb.engine.client import FOLLOWING, FRESH, LOADING, OBSERVED
 from eventdb.engine.engine import Engine
 from eventdb.engine.host import FAILOVER_IN_PROGRESS, NO_FAILOVER, WAITING_FOR_SYNC
 from eventdb.keyspace.types.zset import rank_large
@@ -139,7 +139,7 @@ class Node:
         """Rebuild, and be ready as what the log and `asked` allow. Raises LogError: it cannot be read, or claimed."""
         engine = self.engine
         engine.turn.call_later = asyncio.get_running_loop().call_later
-        engine.gate, engine.gate_error = LOADING, LOADING_TEXT
+        engine.gate, engine.gate_error = engine.gate & OBSERVED | LOADING, LOADING_TEXT
         engine.topology.introduce(self.name, self.address, self.asked is not AskedRole.REPLICA)
         began = time.perf_counter()
         await self._replay()
@@ -240,7 +240,7 @@ class Node:
         self._happens(Happening.FENCED)
         self._end_tenure()
         engine.unpause()
-        engine.gate, engine.gate_error = LOADING, LOADING_TEXT
+        engine.gate, engine.gate_error = engine.gate & OBSERVED | LOADING, LOADING_TEXT
         engine.topology.update(engine.topology.epoch, None, engine.topology.members.values())
         fail_pending(engine.commit, text)
         engine.reset_state()

@@ -77,13 +77,13 @@ class Held:
         self.pushed[len(self.replies)] = after
         self.replies.append(data)
 
-    def failed(self, i: int, answer: bytes) -> bytes:
-        """What is sent for reply i when the batch failed: `answer`; for a pushed message itself, or nothing when what
-        it may tell of is not durable."""
-        if self.pushed is None or i not in self.pushed:
-            return answer
-        after = self.pushed[i]
-        return self.replies[i] if after is None or after.durable else b""
+    def after(self, i: int) -> Batch | None:
+        """The batch, not yet durable, that pushed message i may tell of; None for any other message, or a reply."""
+        after = self.pushed.get(i) if self.pushed is not None else None
+        return None if after is None or after.durable else after
+
+    def is_pushed(self, i: int) -> bool:
+        return self.pushed is not None and i in self.pushed
 
 
 class Outbox(Flushable):
@@ -154,16 +154,28 @@ class Outbox(Flushable):
     def fail_held(self, text: str, up_to: Batch | None = None) -> None:
         """Answer what is held, up to and with batch `up_to`, with an error: its outcome is unknown.
 
-        A pushed message is no answer: it is dropped when it waited for such a batch, and else sent.
+        A pushed message is no answer. One that tells of such a batch goes on waiting for it while the batch goes on
+        (`up_to`), and is dropped when no batch will be durable any more.
         """
         answer = error(text)
         held = self.held
+        waiting: list[Held] = []
         while held and (up_to is None or held[0].batch.first_offset <= up_to.first_offset):
             part = held.pop(0)
             for i, reply in enumerate(part.replies):
-                sent = part.failed(i, answer)
-                self.owed += len(sent) - len(reply)
-                self.out.append(sent)
+                sent = reply if part.is_pushed(i) else answer
+                after = part.after(i)
+                if after is None:
+                    self.owed += len(sent) - len(reply)
+                    self.out.append(sent)
+                elif up_to is None:
+                    self.owed -= len(reply)
+                else:
+                    if not waiting or waiting[-1].batch.first_offset < after.first_offset:
+                        waiting.append(Held(after))
+                        after.clients.append(self)
+                    waiting[-1].push(reply, after)
+        self.held = waiting + held
 
     def drop_replies(self) -> None:
         """Forget everything the client is owed: its connection is being closed without a word."""

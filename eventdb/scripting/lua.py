@@ -16,7 +16,7 @@ from collections.abc import Callable
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
-from eventdb.engine.client import CLUSTERED, FOLLOWING, OUT_OF_MEMORY, RESTRICTED, Client
+from eventdb.engine.client import CACHES, CLUSTERED, FOLLOWING, OBSERVED, OUT_OF_MEMORY, RESTRICTED, Client
 from eventdb.engine.command import DENY_OOM, NOSCRIPT, WRITE, Command
 from eventdb.engine.gates import NO_MEMORY
 from eventdb.engine.registry import find_subcommand
@@ -78,6 +78,7 @@ class Lua:
         self.scripts: dict[bytes, Script] = {}  # by SHA-1, in hexadecimal
         self._by_source: dict[bytes, Script] = {}
         self._client = Client(engine.store, engine.turn, 0, _Nowhere())
+        self._caller = self._client  # whose script runs
         self._read_only = False
         self._began = 0.0
         self._stopped = False
@@ -201,6 +202,7 @@ class Lua:
 
     def _begin(self, client: Client, read_only: bool) -> None:
         own = self._client
+        self._caller = client
         own.db = client.db
         own.gate = client.gate & (CLUSTERED | RESTRICTED)
         own.user = client.user
@@ -273,7 +275,11 @@ class Lua:
         if command.name in WAITING and _waits(argv, WAITING[command.name]):
             name = argv[0].decode("utf-8", "surrogateescape")
             raise ReplyError(f"ERR {name} command is not allowed with BLOCK option from scripts")
+        if (self._caller.gate & CACHES) | (engine.gate & OBSERVED):
+            engine.news.inside(self._caller, command, argv, self._client.db, True)
         reply = engine.invoke(self._client, command, argv)
+        if engine.store.heeded:
+            engine.news.gather(command, argv)
         if not reply:  # it waits, or answers in another way than by a reply
             engine.unblock(self._client)
             raise ReplyError("ERR This Redis command is not allowed from script")

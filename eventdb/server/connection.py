@@ -304,7 +304,7 @@ class Connection:
         if transport is None:
             return
         client = self.client
-        if not self.writable and client is not None and client.listens():
+        if not self.writable and client is not None and (client.listens() or client.hears_all()):
             if self._too_far_behind(transport.get_write_buffer_size() + len(data)):
                 logger.warning("closed subscriber %s: it leaves its messages unread", client.address)
                 client.closing = True

@@ -363,7 +363,7 @@ def hsetex(client: Client, argv: list[bytes]) -> bytes:
         gone: dict[bytes, None] = {field: None for field in pairs[::2] if field in there}
         emit_deleted(client, key, gone)
         if not gone:
-            client.store.touch_unchanged(client.db, key)
+            client.store.touch_unchanged(client.db, key, [])
     return ONE
 
 

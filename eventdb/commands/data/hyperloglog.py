@@ -79,6 +79,7 @@ def replace(client: Client, key: bytes, old: Bytes | None, new: Bytes) -> None:
         return
     if len(new) == len(old):
         if start == stop:
+            client.store.touch_unchanged(client.db, key, [b"pfadd"])
             return
         while new[stop - 1] == old[stop - 1]:
             stop -= 1

@@ -307,7 +307,7 @@ def ltrim(client: Client, argv: list[bytes]) -> bytes:
     elif start > 0 or stop < size:
         client.emit([b"LTRIM", argv[1], b"%d" % start, b"%d" % (stop - 1)])
     else:
-        client.store.touch_unchanged(client.db, argv[1])
+        client.store.touch_unchanged(client.db, argv[1], [b"ltrim"])
     return OK
 
 

@@ -35,6 +35,8 @@ def flushdb(client: Client, argv: list[bytes]) -> bytes:
     check_flush(argv)
     if client.db.values:
         client.emit([b"FLUSHDB"])
+    else:
+        client.store.flush_unchanged()
     return OK
 
 
@@ -48,6 +50,8 @@ def flushall(client: Client, argv: list[bytes]) -> bytes:
     check_flush(argv)
     if client.store.keyspace.key_count():
         client.emit([b"FLUSHALL"])
+    else:
+        client.store.flush_unchanged()
     return OK
 
 

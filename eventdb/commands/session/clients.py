@@ -18,36 +18,28 @@ from eventdb.pipeline.outbox import REPLY_OFF, REPLY_ON, REPLY_SKIP
 from eventdb.protocol.errors import ReplyError, shown, syntax_error, wrong_subcommand
 from eventdb.protocol.numbers import parse_int
 from eventdb.protocol.replies import (
-    EMPTY_ARRAY,
     NO_REPLY,
     OK,
     ONE,
     ZERO,
-    bulk,
     bulk_or_null,
-    bulk_set,
     error,
     integer,
     lines,
-    mapping,
     verbatim,
 )
 
 PAUSE_MS_MAX: Final = 10**12  # thirty years; timers need not hold more
 UNBLOCKED: Final = "UNBLOCKED client unblocked via CLIENT UNBLOCK"
-NO_TRACKING: Final = "ERR eventdb has no client side caching: CLIENT TRACKING can only be switched off"
-NOT_TRACKING: Final = (
-    "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled"
-)
 TYPES: Final[dict[bytes, str]] = {
     b"normal": "normal", b"pubsub": "pubsub", b"master": "master", b"replica": "replica", b"slave": "replica",
 }  # fmt: skip
 HELP: Final = """
 CLIENT <subcommand> [<arg> ...]. Subcommands are:
 CACHING (YES|NO)
-    Needs tracking, which eventdb does not have.
+    Cache the keys of the next command, with OPTIN, or do not, with OPTOUT.
 GETREDIR
-    The client that tracking messages are sent to: always -1.
+    The client that hears of changes in place of this one; 0: itself, -1: it does not track.
 GETNAME
     The name of this connection.
 ID
@@ -63,6 +55,7 @@ KILL <option> <value> [<option> <value> ...]
     * LADDR <ip:port>, the server's side of the connection
     * TYPE (NORMAL|MASTER|REPLICA|PUBSUB)
     * USER <username>
+    * MAXAGE <seconds>, connected for that long or longer
     * SKIPME (YES|NO), spare this connection (default: yes)
 LIST [TYPE (NORMAL|MASTER|REPLICA|PUBSUB) | ID <id> ...]
     One line for each connection.
@@ -79,7 +72,15 @@ SETINFO (LIB-NAME|LIB-VER) <value>
 SETNAME <name>
     Name this connection; the log says who wrote what.
 TRACKING (ON|OFF) [<option> ...]
-    ON is refused: eventdb has no client side caching.
+    Be told when keys change that this connection has read. Options:
+    * REDIRECT <id>, tell that client
+    * BCAST, tell of every key, read or not
+    * PREFIX <prefix>, with BCAST: of the keys that begin so
+    * OPTIN, keys count only after CLIENT CACHING YES
+    * OPTOUT, keys do not count after CLIENT CACHING NO
+    * NOLOOP, say nothing of what this connection changes
+TRACKINGINFO
+    What tracking this connection has asked for.
 UNBLOCK <id> [TIMEOUT|ERROR]
     Let a blocked client go on.
 UNPAUSE
@@ -149,6 +150,7 @@ class _Filter:
         self.address = ""
         self.local_address = ""
         self.user = b""
+        self.seconds_min = 0  # that it is connected
         self.skip_me = True
 
     def matches(self, client: Client) -> bool:
@@ -158,6 +160,7 @@ class _Filter:
             and (not self.address or client.address == self.address)
             and (not self.local_address or client.local_address == self.local_address)
             and (not self.user or client.user.name == self.user)
+            and (client.store.now_ms - client.created_ms) // 1000 >= self.seconds_min
         )
 
 
@@ -181,6 +184,10 @@ def _filter(engine: Engine, argv: list[bytes]) -> _Filter:
             if value not in engine.permissions.users:
                 raise ReplyError(f"ERR No such user '{shown(value)}'")
             found.user = value
+        elif option == b"MAXAGE":
+            found.seconds_min = parse_int(value, "ERR maxage is not an integer or out of range")
+            if found.seconds_min < 1:
+                raise ReplyError("ERR maxage should be greater than 0")
         elif option == b"SKIPME" and value.lower() in (b"yes", b"no"):
             found.skip_me = value.lower() == b"yes"
         else:
@@ -339,53 +346,6 @@ def client_no_evict(client: Client, argv: list[bytes]) -> bytes:
 def client_no_touch(client: Client, argv: list[bytes]) -> bytes:
     client.no_touch = _on_or_off(argv)
     return OK
-
-
-@command(
-    "CLIENT TRACKING", arity=-3, flags="noscript loading stale", acl="connection", since="6.0.0",
-    group="connection", complexity="O(1) and a little for each prefix",
-    summary="Refused but for OFF: eventdb has no client side caching.",
-)  # fmt: skip
-def client_tracking(client: Client, argv: list[bytes]) -> bytes:
-    i = 3
-    while i < len(argv):
-        option = argv[i].upper()
-        if option in (b"REDIRECT", b"PREFIX") and i + 1 < len(argv):
-            i += 1
-        elif option not in (b"BCAST", b"OPTIN", b"OPTOUT", b"NOLOOP"):
-            raise syntax_error()
-        i += 1
-    if _on_or_off(argv):
-        raise ReplyError(NO_TRACKING)
-    return OK
-
-
-@command(
-    "CLIENT TRACKINGINFO", arity=2, flags="noscript loading stale", acl="connection", since="6.2.0",
-    group="connection", summary="Tells that there is no client side caching.",
-)  # fmt: skip
-def client_trackinginfo(client: Client, argv: list[bytes]) -> bytes:
-    resp3 = client.resp3
-    items = [
-        bulk(b"flags"), bulk_set([b"off"], resp3), bulk(b"redirect"), integer(-1), bulk(b"prefixes"), EMPTY_ARRAY,
-    ]  # fmt: skip
-    return mapping(items, resp3)
-
-
-@command(
-    "CLIENT GETREDIR", arity=2, flags="noscript loading stale", acl="connection", since="6.0.0",
-    group="connection", summary="Tells that there is no client side caching.",
-)  # fmt: skip
-def client_getredir(client: Client, argv: list[bytes]) -> bytes:
-    return integer(-1)
-
-
-@command(
-    "CLIENT CACHING", arity=3, flags="noscript loading stale", acl="connection", since="6.0.0",
-    group="connection", summary="Refused: eventdb has no client side caching.",
-)  # fmt: skip
-def client_caching(client: Client, argv: list[bytes]) -> bytes:
-    raise ReplyError(NOT_TRACKING)
 
 
 @command(

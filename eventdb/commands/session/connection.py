@@ -146,6 +146,7 @@ def reset(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     client.db = engine.store.keyspace.dbs[0]
     client.resp3 = client.embedded
     engine.pubsub.leave_all(client)
+    engine.gate = engine.news.leave(client, engine.gate)
     client.name = b""
     client.set_origin()
     client.readonly_mode = False

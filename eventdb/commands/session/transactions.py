@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from eventdb.engine.atomic import begin, text_of
-from eventdb.engine.client import FOLLOWING, IN_MULTI, LOADING, RESTRICTED, Client
+from eventdb.engine.client import CACHES, FOLLOWING, IN_MULTI, LOADING, OBSERVED, RESTRICTED, Client
 from eventdb.engine.engine import Engine
 from eventdb.engine.gates import refuses
 from eventdb.engine.registry import command, server_command
@@ -36,6 +36,14 @@ def multi(client: Client, argv: list[bytes]) -> bytes:
     summary="Runs the queued commands as one transaction",
 )  # fmt: skip
 def exec_(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    try:
+        return _exec(engine, client)
+    finally:
+        if engine.gate & OBSERVED:
+            engine.news.ended(client, argv)
+
+
+def _exec(engine: Engine, client: Client) -> bytes:
     if not client.gate & IN_MULTI:
         raise ReplyError("ERR EXEC without MULTI")
     queue = client.queue
@@ -55,6 +63,8 @@ def exec_(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     scope = begin(engine, client)
     try:
         for queued, args in queue:
+            if (client.gate & CACHES) | (engine.gate & OBSERVED):
+                engine.news.inside(client, queued, args, client.db)
             denied = engine.permissions.refusal_at_exec(client, queued, args) if client.gate & RESTRICTED else ""
             reply = error(denied) if denied else engine.run_queued(client, queued, args)
             if scope is not None and reply[:1] == b"-":
@@ -62,6 +72,8 @@ def exec_(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
                 where = f"command {len(replies) + 1} ('{queued.name}')"
                 raise ReplyError(f"EXECABORT Transaction undone because of an error in {where}: {text_of(reply)}")
             replies.append(reply)
+            if engine.store.heeded:
+                engine.news.gather(queued, args)
     finally:
         engine.store.in_exec = False
         if scope is not None:

@@ -196,7 +196,7 @@ def stale_percent(engine: Engine) -> float:
 
 
 def stats_lines(engine: Engine) -> Lines:
-    statistics, pubsub = engine.statistics, engine.pubsub
+    statistics, pubsub, tracking = engine.statistics, engine.pubsub, engine.news.tracking
     return [
         ("total_connections_received", engine.connections_received),
         ("total_commands_processed", engine.commands_run),
@@ -237,9 +237,9 @@ def stats_lines(engine: Engine) -> Lines:
         ("active_defrag_key_misses", 0),
         ("total_active_defrag_time", 0),
         ("current_active_defrag_time", 0),
-        ("tracking_total_keys", 0),
-        ("tracking_total_items", 0),
-        ("tracking_total_prefixes", 0),
+        ("tracking_total_keys", len(tracking.holders)),
+        ("tracking_total_items", tracking.items),
+        ("tracking_total_prefixes", len(tracking.prefixes)),
         ("unexpected_error_replies", 0),
         ("total_error_replies", statistics.errors_sent),
         ("dump_payload_sanitizations", 0),

@@ -170,7 +170,7 @@ def _clients(engine: Engine) -> Lines:
         ("client_recent_max_output_buffer", most_out),
         ("blocked_clients", blocked),
         ("pubsub_clients", pubsub),
-        ("tracking_clients", 0),
+        ("tracking_clients", len(engine.news.tracking.trackers)),
         ("clients_in_timeout_table", timed),
     ]
 

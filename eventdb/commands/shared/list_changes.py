@@ -6,6 +6,7 @@ from typing import Final
 
 from eventdb.commands.shared.lookups import list_to_write
 from eventdb.engine.client import Client
+from eventdb.engine.notifications import moves
 from eventdb.keyspace.types.list import ListValue, apply_lpop, apply_rpop
 from eventdb.protocol.errors import COUNT_NOT_POSITIVE, NUMKEYS_TOO_SMALL, syntax_error
 from eventdb.protocol.numbers import parse_at_least
@@ -63,7 +64,8 @@ def move(client: Client, source: bytes, destination: bytes, side: bytes, to_side
     if source != destination or (size > 1 and side != to_side):
         client.emit([b"LMOVE", source, destination, side, to_side])
     else:
-        client.store.touch_unchanged(client.db, source)
+        names = [name for _, name in moves(source, source, side, to_side)]
+        client.store.touch_unchanged(client.db, source, names)
     return bulk(element)
 
 
