@@ -1,7 +1,8 @@
-"""What every test may ask for: a real redis-server, eventdb as a process of its own; and two guards.
+"""What every test may ask for: a real redis-server, eventdb as a process of its own; and three guards.
 
 Stale compiled modules are removed before anything is imported, so that the sources under test are the ones edited.
 With EVENTDB_REQUIRE_ALL=1 (as in .ci/run) a test that is skipped because a component is missing fails instead.
+A run that is stopped by SIGTERM ends as one that Ctrl-C stops: with its fixtures, so that no server outlives it.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -68,12 +70,25 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_runtest_setup() -> None:
+    """Before each test: a server that ran in this process may have taken its handler, and this one, away."""
+    signal.signal(signal.SIGTERM, _end_as_by_ctrl_c)
+
+
+def _end_as_by_ctrl_c(_number: int, _frame: FrameType | None) -> None:
+    """Once: another SIGTERM must not keep the fixtures from ending what they have started."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt("SIGTERM")
+
+
 def pytest_report_header() -> str:
     return f"eventdb build: {BUILD}"
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Under EVENTDB_REQUIRE_ALL=1 a missing component is a failure, with the skip's reason as its text."""
     report = yield
     if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("EVENTDB_REQUIRE_ALL") == "1":

@@ -36,6 +36,7 @@ from eventdb.engine.expiry import Expiry
 from eventdb.engine.gates import FRESHEN, PASS, QUEUE, REDIRECT, REFUSE, STALL, Gates
 from eventdb.engine.host import NO_FAILOVER, Host, NoHost
 from eventdb.engine.pause import Pause
+from eventdb.engine.permissions import Permissions
 from eventdb.engine.pubsub import Messages, PubSub
 from eventdb.engine.registry import COMMANDS, find_subcommand, unknown_command
 from eventdb.engine.store import Store
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     from eventdb.engine.settings import Config
     from eventdb.pipeline.commit import Commit
 
-log: Final = logging.getLogger("eventdb")
+logger: Final = logging.getLogger("eventdb")
 
 MULTI_BYTES_MAX: Final = 256 << 20  # queued by one client; Redis closes at client-query-buffer-limit, 1 GB
 
@@ -76,8 +77,7 @@ class Engine:
             self.commands[name] = command
             self.commands[name.lower()] = command
         self.turn = Turn(commit.schedule)
-        # Published by this EXEC: channel, message, sharded, and who listened then.
-        self.deferred: list[tuple[bytes, bytes, bool, Messages]] = []
+        self.deferred: list[tuple[bytes, bytes, bool, Messages]] = []  # published by this EXEC, and who listened then
         self.blocking = Blocking(self.store)
         self.clients: dict[int, Client] = {}
         self.shared_reader = SharedReader()
@@ -94,7 +94,6 @@ class Engine:
         # The loop may be busy for so many seconds: with a command that waits for `run_stalled_later`, because that is
         # longer than the lease lasts (True), or soon (False).
         self.on_long: Callable[[float, bool], None] | None = None
-        # counters
         self.commands_run = 0
         self.connections_received = 0
         self.bytes_in = 0
@@ -105,6 +104,7 @@ class Engine:
         self.log_level = "notice"
         self.memory_at_start = used_bytes()
         self.expiry = Expiry(self.store, self.turn, self._expire_on)
+        self.permissions = Permissions(config, self.store.keyspace)
         self.reconfigure()
         self.multi_bytes_max = MULTI_BYTES_MAX
         self.host: Host = NoHost()
@@ -114,7 +114,7 @@ class Engine:
         self.topology = Topology(Member("local", "local"))
         self.topology.on_update = lambda before: self.pubsub.tell_changes(before, self.topology, config)
         self.slots = SlotMap(Shard(self.topology))
-        self.gates = Gates(self.slots, self.pause)
+        self.gates = Gates(self.slots, self.pause, self.permissions)
 
     def begin_commit(self, commit: Commit) -> None:
         """From now on transactions go this way: the node was fenced and has another pipeline."""
@@ -126,11 +126,13 @@ class Engine:
         config = self.config
         if config.log_level != self.log_level:
             self.log_level = config.log_level
-            log.setLevel(LOG_LEVELS[self.log_level])
+            logger.setLevel(LOG_LEVELS[self.log_level])
         self.accounting.reconfigure(config)
         self.slow_usec = self.accounting.limit_usec
         store = self.store
+        store.atomic_errors = config.atomic_errors == "yes"
         store.accesses = asked_for(config, store.accesses, store.keyspace, store.rng, store.now_ms)
+        self.permissions.reconfigure(self.clients)
         self._look_at_settings()
 
     def _look_at_settings(self) -> None:
@@ -150,8 +152,7 @@ class Engine:
         self.next_client_id += 1
         self.connections_received += 1
         self.clients[client.id] = client
-        if self.config.requirepass:
-            client.gate |= NEEDS_AUTH
+        self.permissions.welcome(client)
         if self.config.cluster_enabled == "yes":
             client.gate |= CLUSTERED
         return client
@@ -176,6 +177,18 @@ class Engine:
         client.drop_replies()
         self.disconnect(client)
         client.sink.close()
+
+    def follow_users(self, caller: Client | None = None) -> None:
+        """Take over users that the log has changed."""
+        self.lose(self.permissions.follow(self.clients), caller)
+
+    def lose(self, clients: list[Client], caller: Client | None) -> None:
+        """Close connections whose user is gone or may no longer hear what they hear; the caller is answered first."""
+        for client in clients:
+            if client is caller:
+                client.finish()
+            else:
+                self.kill(client)
 
     def reset_statistics(self) -> None:
         """CONFIG RESETSTAT."""
@@ -264,6 +277,7 @@ class Engine:
         elif verdict == FRESHEN and self.freshen is not None:
             self.freshen(client, argv)
         else:
+            command = self.gates.judged or command
             command.rejected_calls += 1
             if verdict == REDIRECT and command.name == "exec":  # it ends a MULTI, which others spoil
                 self.discard(client)
@@ -335,7 +349,7 @@ class Engine:
         except Exception:
             command.failed_calls += 1
             self.statistics.error("ERR")
-            log.exception("internal error in '%s'", command.name)
+            logger.exception("internal error in '%s'", command.name)
             reply = error(f"ERR internal error in '{command.name}'; please report it, the server's log has the details")
         command.calls += 1  # afterwards: CONFIG RESETSTAT counts itself
         self.commands_run += 1
@@ -378,7 +392,7 @@ class Engine:
 
     def turn_away(self, client: Client) -> None:
         """Close on what looks like HTTP: a web page may make a browser send it (redis securityWarningCommand)."""
-        log.warning("closed %s: it speaks HTTP; maybe a web page tries to reach this server", client.address)
+        logger.warning("closed %s: it speaks HTTP; maybe a web page tries to reach this server", client.address)
         client.drop_replies()
         client.finish()
 
@@ -567,6 +581,7 @@ class Engine:
     def reset_state(self) -> None:
         """Forget every key, to rebuild. What was on its way has no offset: in the log that may be another client's."""
         self.store.keyspace.clear()
+        self.follow_users()
         for client in self.clients.values():
             client.last_offset = min(client.last_offset, self.commit.durable_offset)
         self.step_aside()
@@ -584,6 +599,8 @@ class Engine:
     def apply(self, transactions: list[list[bytes | list[bytes]]]) -> int:
         """Apply transactions read from the log; return the number of events in them."""
         count = self.store.apply(transactions)
+        if self.store.keyspace.users_version != self.permissions.version:
+            self.follow_users()
         self.serve_blocked()  # a replica's clients may wait too (XREAD)
         return count
 

@@ -1,7 +1,8 @@
 """The gates: the rare checks between finding a command and running it. Most commands meet none of them.
 
-In this order: authentication, the node that owns the keys, memory, the node's role, subscriber mode, a pause, the
-lease, MULTI. Here is only the verdict: the engine acts on it. Source: redis src/server.c processCommand.
+In this order: authentication, what the user may do, the node that owns the keys, memory, the node's role, subscriber
+mode, a pause, the lease, MULTI. Here is only the verdict: the engine acts on it. Source: redis src/server.c
+processCommand.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ from eventdb.engine.client import (
     NEEDS_AUTH,
     OUT_OF_MEMORY,
     PAUSED,
+    RESTRICTED,
     SUBSCRIBED,
     Client,
 )
 from eventdb.engine.command import DENY_OOM, IMMEDIATE, LOADING_OK, NO_AUTH, NO_MULTI, WHOLE, WRITE, Command
 from eventdb.engine.pause import Pause, may_write
+from eventdb.engine.permissions import Permissions
 from eventdb.protocol.errors import ReplyError
 
 # Verdicts.
@@ -39,25 +42,33 @@ SUBSCRIBER_COMMANDS: Final = frozenset(  # what a RESP2 client with subscription
     ("ping", "quit", "reset", "subscribe", "unsubscribe", "psubscribe", "punsubscribe", "ssubscribe", "sunsubscribe")
 )
 NO_MEMORY: Final = "OOM command not allowed when used memory > 'maxmemory'."
+NOT_QUEUED: Final = "ERR EVENTDB.ONCE is not queued: to run a transaction once, end it by EVENTDB.ONCE token EXEC"
 SHARD_CHANNELS: Final = frozenset(("ssubscribe", "sunsubscribe", "spublish"))  # any node of the shard takes them
 
 
 class Gates:
     """Of one engine: what its role, a pause, the slots and a client's own state keep from running."""
 
-    def __init__(self, slots: SlotMap, pause: Pause) -> None:
+    def __init__(self, slots: SlotMap, pause: Pause, permissions: Permissions) -> None:
         self.slots = slots
         self.pause = pause
+        self.permissions = permissions
         self.text = ""  # why the last command was refused
+        self.judged: Command | None = None  # the last one judged: inside EVENTDB.ONCE, the one in it
 
     def judge(self, client: Client, command: Command, argv: list[bytes], node_gate: int, node_error: str) -> int:
         """PASS, REFUSE, REDIRECT, STALL, FRESHEN or QUEUE. node_gate, node_error: the engine's, for every client."""
+        self.judged = command
+        if command.inner is not None:
+            return self._judge_inner(client, command, command.inner(argv), argv, node_gate, node_error)
         gate = client.gate
         text = ""
         if gate & NEEDS_AUTH and not command.bits & NO_AUTH:
             text = "NOAUTH Authentication required."
         elif gate & IN_MULTI and command.bits & NO_MULTI and not command.bits & IMMEDIATE:
             text = "ERR Command not allowed inside a transaction"
+        elif gate & RESTRICTED and (denied := self.permissions.refusal(client, command, argv)):
+            text = denied
         elif gate & CLUSTERED and (elsewhere := self._elsewhere(client, command, argv)):
             self.text = elsewhere
             return REDIRECT
@@ -78,6 +89,24 @@ class Gates:
         if node_gate & FRESH and _must_be_fresh(client, command):
             return FRESHEN
         return QUEUE if gate & IN_MULTI and not command.bits & IMMEDIATE else PASS
+
+    def _judge_inner(
+        self, client: Client, command: Command, inner: Command | str, argv: list[bytes], node_gate: int, node_error: str
+    ) -> int:
+        """EVENTDB.ONCE: as the command in it is judged, on a node that may write; it is never queued."""
+        if isinstance(inner, str):
+            self.text = "NOAUTH Authentication required." if client.gate & NEEDS_AUTH else inner
+            return REFUSE
+        if argv[1] in client.store.keyspace.outcomes.kept:  # it has run: an answer needs no memory
+            node_gate &= ~OUT_OF_MEMORY
+        verdict = self.judge(client, inner, argv[2:], node_gate, node_error)
+        if verdict == QUEUE:
+            self.judged, self.text = command, NOT_QUEUED
+            return REFUSE
+        if verdict in (PASS, FRESHEN) and refuses(node_gate, command):
+            self.text = node_error
+            return REFUSE
+        return verdict
 
     def _elsewhere(self, client: Client, command: Command, argv: list[bytes]) -> str:
         """Why another node has to run the command, or ""; that of an EXEC is decided by all that is queued."""

@@ -43,8 +43,11 @@ if TYPE_CHECKING:
 
 ServerHandler = TypeVar("ServerHandler", bound=Callable[..., bytes])  # of the engine, the client and argv
 
+# A flag of the registry only: a write here, which Redis does not call one, because here it goes into the log.
+UNSHOWN: Final = "logged"
 _BITS: Final[dict[str, int]] = {
     "write": WRITE,
+    UNSHOWN: WRITE,
     "readonly": READONLY,
     "no_auth": NO_AUTH,
     "no_multi": NO_MULTI,
@@ -161,9 +164,10 @@ def add(
     """Register a command with all its facts."""
     words = name.split(" ")
     made = Command("|".join(words).lower(), handler, arity)
-    made.flags = flags.split()
-    for word in made.flags:
+    for word in flags.split():
         made.bits |= _BITS.get(word, 0)
+        if word != UNSHOWN:
+            made.flags.append(word)
     if whole:
         made.bits |= WHOLE
     if immediate:
@@ -213,6 +217,21 @@ def find_numkeys(argv: list[bytes], at: int, before: int = 0) -> list[bytes]:
     except (ValueError, IndexError):
         return leading
     return leading + argv[at + 1 : at + 1 + max(0, count)]
+
+
+def called(argv: list[bytes]) -> Command | str:
+    """The command or subcommand that argv calls, or the text of the error."""
+    if not argv:
+        return "ERR no command was given"
+    command = COMMANDS.get(argv[0].upper())
+    if command is None:
+        return unknown_command(argv)
+    n, arity = len(argv), command.arity
+    if n != arity if arity >= 0 else n < -arity:
+        return f"ERR wrong number of arguments for '{command.name}' command"
+    if command.handler is None or (command.subcommands and n > 1):
+        return find_subcommand(command, argv)
+    return command
 
 
 def find_subcommand(command: Command, argv: list[bytes]) -> Command | str:

@@ -34,6 +34,19 @@ def _compact(name: str, attribute: str, default: int, kind: int, what: str) -> l
 OWN: Final[tuple[Setting, ...]] = (
     # who may connect, and how much they may send
     Setting("requirepass", TEXT, "", "requirepass", note="password of the default user; empty: none is asked for"),
+    Setting(
+        "masteruser", TEXT, "", "node_user", note="the user as which this node speaks to the primary; empty: default"
+    ),
+    Setting("masterauth", TEXT, "", "node_password", note="its password; empty: requirepass"),
+    Setting(
+        "aclfile", TEXT, "", "acl_file", change=FIXED,
+        note="the file with the users, for ACL LOAD and SAVE; empty: they are in the log, and every node has them",
+    ),
+    Setting(
+        "acl-pubsub-default", ONE_OF, "resetchannels", "acl_pubsub_default", choices="allchannels resetchannels",
+        note="the channels of a new user: all or none",
+    ),
+    Setting("acllog-max-len", NUMBER, 128, "acl_log_entries_max", note="entries of ACL LOG"),
     Setting("maxclients", NUMBER, 10_000, "maxclients", 1, UINT_MAX, note="connections; further ones are refused"),
     Setting(
         "timeout", NUMBER, 0, "idle_seconds_max", 0, INT_MAX,
@@ -69,6 +82,24 @@ OWN: Final[tuple[Setting, ...]] = (
     Setting(
         "commit-timeout", NUMBER, 5000, "commit_timeout_ms", 1, INT_MAX,
         note="milliseconds after which a write that is not durable is answered with an error: its outcome is unknown",
+    ),
+    Setting(
+        "atomic-errors", YES_NO, "no", "atomic_errors",
+        note="yes: the first error of an EXEC or a script undoes all of it and nothing is logged; EVENTDB.ATOMIC says"
+        " so for one connection. Each key that changes is copied first",
+    ),
+    # commands with a token (EVENTDB.ONCE)
+    Setting(
+        "once-retention-ms", NUMBER, 600_000, "limits.once_retention_ms", 1,
+        note="milliseconds for which the outcome of a command with a token is kept; a repeat after that runs again",
+    ),
+    Setting(
+        "once-max-tokens", NUMBER, 1_000_000, "limits.once_tokens_max", 1,
+        note="outcomes that are kept; while none of them is old enough to be dropped, further tokens are refused",
+    ),
+    Setting(
+        "once-max-reply", MEMORY, 16 << 10, "limits.once_reply_bytes_max",
+        note="bytes of a reply that is kept; instead of a larger one a repeat gets an error that says that it ran",
     ),
     # who finds this node, and how
     Setting(

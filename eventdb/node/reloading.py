@@ -59,6 +59,9 @@ def put_in_place(loaded: Keyspace, keyspace: Keyspace) -> str:
         db.values, db.expires, db.timed, db.order = new.values, new.expires, new.timed, None
         if db.deadlines is not None:
             db.track_deadlines()
+    keyspace.outcomes = loaded.outcomes
+    keyspace.users = loaded.users
+    keyspace.users_version += 1
     return ""
 
 

@@ -32,7 +32,7 @@ from eventdb.node.node import Node
 from eventdb.replay.follower import Progress
 from eventdb.server.connection import Connection, Unread
 
-log: Final = logging.getLogger("eventdb")
+logger: Final = logging.getLogger("eventdb")
 
 LISTEN_BACKLOG: Final = 1024
 DRAIN_S: Final = 5.0
@@ -77,9 +77,11 @@ class Server:
             self.node.parting.on_parted = self._retire_clients
 
     async def start(self) -> None:
-        """Bind, then load. Raises OSError (the port), LogError (the log)."""
+        """Bind, then load. Raises OSError (the port, the ACL file), AclError (what that file says), LogError."""
         loop = asyncio.get_running_loop()
         engine = self.node.engine
+        if self.config.acl_file:
+            engine.permissions.load_file(engine.clients)
         self.listener = await loop.create_server(
             lambda: Connection(engine, self.connections, self.waiting),  # type: ignore[arg-type, return-value]
             self.hosts if self.port else self.host,
@@ -152,7 +154,9 @@ def announced(config: Config, host: str, port: int) -> str:
         with contextlib.suppress(OSError):
             host = socket.gethostbyname(host)
         if host.startswith("127."):
-            log.warning("this machine's name stands for %s, where no other finds it: give --advertise HOST:PORT", host)
+            logger.warning(
+                "this machine's name stands for %s, where no other finds it: give --advertise HOST:PORT", host
+            )
     port = config.announce_port or port
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
@@ -166,7 +170,7 @@ class LoadReport:
     def __call__(self, progress: Progress) -> None:
         if progress.seconds >= self.due_seconds:
             self.due_seconds = progress.seconds + LOAD_REPORT_S
-            log.info("replaying: %s", progress.describe())
+            logger.info("replaying: %s", progress.describe())
 
 
 async def _run(server: Server) -> None:
@@ -178,7 +182,7 @@ async def _run(server: Server) -> None:
         await server.start()
         print(f"ready on {server.host}:{server.port}", flush=True)
         await server.stopping.wait()
-        log.info("stopping")
+        logger.info("stopping")
     finally:
         await server.close()
 
@@ -202,7 +206,7 @@ def serve(
     """
     settings = Config()
     for note in load_file(config_file, settings) if config_file else []:
-        log.info("%s", note)
+        logger.info("%s", note)
     host = settings.bind if host is None else host
     port = settings.port if port is None else port
     if requirepass:

@@ -77,6 +77,9 @@ def bodies() -> list[tuple[bytes, int]]:
         assert not isinstance(reply, Exception), (command, reply)
     local("set", "large", random.Random(1).randbytes(9000))
     local("set", "words", b"compressible " * 900)
+    local("eventdb.once", "token", "incr", "five")
+    local.engine.store.now_ms += local.engine.config.limits.once_retention_ms
+    local("eventdb.once", "later", "incr", "five")
     known = {event[0] for event in local.events()} - {b"SELECT"}
     assert known == set(EVENTS), set(EVENTS) ^ known
     local.check_replay()
@@ -239,7 +242,17 @@ def single_frames(target: Path) -> None:
 def fields_of(raw: bytes) -> dict[str, object]:
     frame = decode(raw)
     assert frame is not None
-    names = ("kind", "fragment", "codec", "key_id", "epoch", "position", "first_offset", "time_ms", "count")
+    names: tuple[str, ...] = (
+        "kind",
+        "fragment",
+        "codec",
+        "key_id",
+        "epoch",
+        "position",
+        "first_offset",
+        "time_ms",
+        "count",
+    )
     names += ("raw_length", "in_flight", "size")
     names += ("version", "checksum", "link")
     return {**{name: getattr(frame, name) for name in names}, "payload": frame.payload.hex()}
