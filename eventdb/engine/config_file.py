@@ -42,7 +42,7 @@ SEVERAL_WORDS: Final = ("bind", "sentinel-service-name", "oom-score-adj-values",
 REFUSED: Final[dict[str, str]] = {
     "rename-command": "commands keep their names here",
     "loadmodule": "eventdb loads no modules: they are machine code for another server",
-    "user": "eventdb has one user, default; its password is requirepass",
+    "user": "users are in the log: ACL SETUSER",
     "sentinel": "every node answers as a Sentinel does: sentinel-service-name",
     "daemonize": "eventdb stays in the foreground: a service manager, or `&`, puts it into the background",
     "supervised": "eventdb does not speak to systemd or upstart: a service of type simple or exec runs it",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from eventdb.keyspace.databases import Db, Keyspace
 from eventdb.keyspace.events import KEY_COPY, KEY_MOVE, KEY_WHOLE, touched_keys
 from eventdb.keyspace.order import Order
-from eventdb.keyspace.value import Value
+from eventdb.keyspace.value import NEVER, Value
 
 if TYPE_CHECKING:
     from eventdb.engine.watching import DbKey, Watching
@@ -35,6 +35,8 @@ class Saved:
         self.expires: dict[bytes, int] = {}
         self.order: Order | None = None
         self.deadlines: list[tuple[int, bytes]] | None = None
+        self.timed: dict[bytes, int] = {}
+        self.element_deadlines: list[tuple[int, bytes]] | None = None
         self.key = b""
         self.value: object = None  # None: there was no such key
         self.at_ms = -1  # its deadline; -1: none
@@ -104,6 +106,7 @@ class Undo:
             saved.is_content = True
             saved.values, saved.expires, saved.order = each.values, each.expires, each.order
             saved.deadlines = each.deadlines
+            saved.timed, saved.element_deadlines = each.timed, each.element_deadlines
             self._journal.append(saved)
 
     def called(self, name: bytes, failure: bytes) -> None:
@@ -125,10 +128,13 @@ class Undo:
                     saved.order,
                     saved.deadlines,
                 )
+                db.timed, db.element_deadlines = saved.timed, saved.element_deadlines
             elif saved.value is None:
                 db.delete(saved.key)
             else:
                 db.put(saved.key, saved.value)
+                if isinstance(saved.value, Value) and saved.value.soonest() < NEVER:
+                    db.track(saved.key, saved.value)
                 if saved.at_ms < 0:
                     db.clear_deadline(saved.key)
                 elif db.expires.get(saved.key) != saved.at_ms:
