@@ -7,7 +7,6 @@ Knows bytes, positions and epochs; nothing of Redis, nothing of replay. `log.py`
 
 from eventdb.backends.log import (
     BadLogURL,
-    Batch,
     Corrupt,
     Fenced,
     Indeterminate,
@@ -16,6 +15,7 @@ from eventdb.backends.log import (
     LogInfo,
     Record,
     RecordKind,
+    Stretch,
     Trimmed,
     Unavailable,
     Writer,
@@ -26,7 +26,6 @@ from eventdb.backends.registry import open_log
 
 __all__ = [
     "BadLogURL",
-    "Batch",
     "Corrupt",
     "Fenced",
     "Indeterminate",
@@ -35,6 +34,7 @@ __all__ = [
     "LogInfo",
     "Record",
     "RecordKind",
+    "Stretch",
     "Trimmed",
     "Unavailable",
     "Writer",

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from eventdb.backends.log import (
-    Batch,
     Corrupt,
     Fenced,
     Indeterminate,
@@ -29,6 +28,7 @@ from eventdb.backends.log import (
     LogError,
     Record,
     RecordKind,
+    Stretch,
     Trimmed,
     Writer,
 )
@@ -38,7 +38,7 @@ Raised = TypeVar("Raised", bound=BaseException)
 
 
 async def read_all(log: Log, start: int = 0) -> list[Record]:
-    return [record async for batch in log.read(start) for record in batch.records]
+    return [record async for stretch in log.read(start) for record in stretch.records]
 
 
 async def fill(writer: Writer, bodies: list[bytes]) -> list[int]:
@@ -190,17 +190,17 @@ class LogConformance:
         writing, reading = opened(), opened()
         writer = await writing.claim("node")
         await fill(writer, [b"before"])
-        batches = reading.read(0, follow=True)
+        stretches = reading.read(0, follow=True)
         seen: list[Record] = []
-        await _until(batches, seen, 2)
+        await _until(stretches, seen, 2)
         for number in range(5):
             await fill(writer, [b"%d" % number])
-            await _until(batches, seen, 3 + number)
+            await _until(stretches, seen, 3 + number)
         assert data_of(seen) == [b"before", b"0", b"1", b"2", b"3", b"4"]
         new = await opened().claim("next")
-        await _until(batches, seen, 8)
+        await _until(stretches, seen, 8)
         assert seen[-1].epoch == new.epoch
-        await _close(batches)
+        await _close(stretches)
         await new.close()
         await writing.close()
         await reading.close()
@@ -214,13 +214,13 @@ class LogConformance:
         got: list[bytes] = []
         steps = 0
         while position <= positions[-1]:
-            batches = log.read(position)
-            batch = await anext(batches)
-            await _close(batches)
-            assert sum(len(record.body) for record in batch.records) <= (1 << 20) + 30_000
-            got += data_of(list(batch.records))
-            assert batch.next_position > position
-            position = batch.next_position
+            stretches = log.read(position)
+            stretch = await anext(stretches)
+            await _close(stretches)
+            assert sum(len(record.body) for record in stretch.records) <= (1 << 20) + 30_000
+            got += data_of(list(stretch.records))
+            assert stretch.next_position > position
+            position = stretch.next_position
             steps += 1
         assert got == bodies
         assert steps >= 3
@@ -238,9 +238,9 @@ class LogConformance:
             return  # none are kept
         assert len(checksums) == len(records)
         last, start = records[-2], records[-1].position
-        assert [record async for batch in log.read(start, after=last.checksum) for record in batch.records] == records[
-            -1:
-        ]
+        assert [
+            record async for stretch in log.read(start, after=last.checksum) for record in stretch.records
+        ] == records[-1:]
         found = await _corrupt(log.read(start, after=records[0].checksum))
         assert f"the frame at position {start} does not follow the one before" in found
         await log.close()
@@ -324,21 +324,21 @@ class LogConformance:
         await log.close()
 
 
-async def _until(batches: AsyncIterator[Batch], seen: list[Record], count: int) -> None:
+async def _until(stretches: AsyncIterator[Stretch], seen: list[Record], count: int) -> None:
     async with asyncio.timeout(WAIT_S):
         while len(seen) < count:
-            seen.extend((await anext(batches)).records)
+            seen.extend((await anext(stretches)).records)
 
 
-async def _close(batches: AsyncIterator[Batch]) -> None:
-    closing = getattr(batches, "aclose", None)
+async def _close(stretches: AsyncIterator[Stretch]) -> None:
+    closing = getattr(stretches, "aclose", None)
     if closing is not None:
         await closing()
 
 
-async def _corrupt(batches: AsyncIterator[Batch]) -> str:
+async def _corrupt(stretches: AsyncIterator[Stretch]) -> str:
     try:
-        [batch async for batch in batches]
+        [stretch async for stretch in stretches]
     except Corrupt as error:
         return f"{error}"
     raise AssertionError("reading went on after another record than the one that was read")

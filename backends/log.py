@@ -90,7 +90,7 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class Stretch:
     """What one step of a reader yields."""
 
     records: tuple[Record, ...]  # empty when only void records were passed over
@@ -178,7 +178,7 @@ class Log(Protocol):
         """
         ...
 
-    def read(self, start: int = 0, *, follow: bool = False, after: int = -1) -> AsyncIterator[Batch]:
+    def read(self, start: int = 0, *, follow: bool = False, after: int = -1) -> AsyncIterator[Stretch]:
         """Yield durable records from position `start` on, in order; then wait for more if `follow`, else end.
 
         What was yielded is never withdrawn. Batches are bounded in bytes (about 1 MiB of bodies, or one

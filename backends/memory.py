@@ -16,12 +16,12 @@ from typing import Final
 
 from eventdb.backends.log import (
     BadLogURL,
-    Batch,
     Fenced,
     Indeterminate,
     LogInfo,
     Record,
     RecordKind,
+    Stretch,
     Trimmed,
     WriterStats,
     ZoneInfo,
@@ -30,7 +30,7 @@ from eventdb.backends.log import (
 BATCH_BYTES: Final = 1 << 20
 
 
-class History:
+class SharedRecords:
     """The records of one log and the epoch that may add to them. Shared by threads: `lock` guards all of it."""
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class History:
         return event
 
 
-_named: Final[weakref.WeakValueDictionary[str, History]] = weakref.WeakValueDictionary()
+_named: Final[weakref.WeakValueDictionary[str, SharedRecords]] = weakref.WeakValueDictionary()
 _named_lock: Final = threading.Lock()
 
 
@@ -79,18 +79,18 @@ def open_memory(url: str) -> MemoryLog:
     if "?" in name or "/" in name:
         raise BadLogURL(f"{url!r}: memory: takes a plain name and no options")
     if not name:
-        return MemoryLog(url, History())
+        return MemoryLog(url, SharedRecords())
     with _named_lock:
         history = _named.get(name)
         if history is None:
-            history = _named[name] = History()
+            history = _named[name] = SharedRecords()
     return MemoryLog(url, history)
 
 
 class MemoryWriter:
     """The writer of one epoch. `hold()` and `release()` are for tests of what waits for durability."""
 
-    def __init__(self, history: History, epoch: int) -> None:
+    def __init__(self, history: SharedRecords, epoch: int) -> None:
         self.epoch = epoch
         self.next_offset = history.next_offset
         self.last_time_ms = history.last_time_ms
@@ -158,7 +158,7 @@ class MemoryWriter:
 
 
 class MemoryLog:
-    def __init__(self, url: str, history: History) -> None:
+    def __init__(self, url: str, history: SharedRecords) -> None:
         self.url = url
         self._history = history
         self._writers: list[MemoryWriter] = []
@@ -183,7 +183,7 @@ class MemoryLog:
         self._writers.append(writer)
         return writer
 
-    async def read(self, start: int = 0, *, follow: bool = False, after: int = -1) -> AsyncIterator[Batch]:
+    async def read(self, start: int = 0, *, follow: bool = False, after: int = -1) -> AsyncIterator[Stretch]:
         history = self._history
         position = start
         while True:
@@ -196,7 +196,7 @@ class MemoryLog:
                     event = history.wait()
             if records:
                 position = records[-1].position + 1
-                yield Batch(records, position)
+                yield Stretch(records, position)
             elif event is not None:
                 await event.wait()
             else:

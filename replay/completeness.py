@@ -59,10 +59,10 @@ async def check_complete(log: Log) -> None:
     info = await log.info()
     completeness = Completeness(log.url)
     position = info.first_position
-    async with reading(log, position) as batches:
-        async for batch in batches:
-            if batch.records:
-                first = batch.records[0]
+    async with reading(log, position) as stretches:
+        async for stretch in stretches:
+            if stretch.records:
+                first = stretch.records[0]
                 if first.kind is not RecordKind.CLAIM or claimant(first) != RESTORING:
                     return
                 completeness.claimed(first)
@@ -75,9 +75,9 @@ async def check_complete(log: Log) -> None:
 async def _next_claim(log: Log, info: LogInfo, after: Record) -> Record:
     """The claim that ended the epoch of `after`."""
     place = await search_start(log, info, lambda record: record.epoch <= after.epoch)
-    async with reading(log, place) as batches:
-        async for batch in batches:
-            for record in batch.records:
+    async with reading(log, place) as stretches:
+        async for stretch in stretches:
+            for record in stretch.records:
                 if record.kind is RecordKind.CLAIM and record.epoch > after.epoch:
                     return record
     raise incomplete(log.url)

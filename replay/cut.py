@@ -82,9 +82,9 @@ async def find_cut(log: Log, to: To) -> Cut:
 async def record_at(log: Log, offset: int) -> Record:
     """The record that holds transaction `offset`. Raises BeyondEnd, Trimmed."""
     last = 0
-    async with reading(log, await log.seek(offset)) as batches:
-        async for batch in batches:
-            for record in batch.records:
+    async with reading(log, await log.seek(offset)) as stretches:
+        async for stretch in stretches:
+            for record in stretch.records:
                 if record.kind is RecordKind.DATA and record.last_offset >= offset:
                     return record
                 last = record.last_offset
@@ -95,9 +95,9 @@ async def last_before(log: Log, info: LogInfo, time_ms: int) -> Record:
     """The last record with transactions whose time is at or before `time_ms`. Raises NothingThere."""
     position = await search_start(log, info, lambda record: record.time_ms <= time_ms)
     found: Record | None = None
-    async with reading(log, position) as batches:
-        async for batch in batches:
-            for record in batch.records:
+    async with reading(log, position) as stretches:
+        async for stretch in stretches:
+            for record in stretch.records:
                 if record.kind is not RecordKind.DATA or not record.count:
                     continue
                 if record.time_ms > time_ms:

@@ -2,7 +2,7 @@
 
     where to start --rebuild--> up to what was durable, or exactly to a stop offset --follow--> for ever
 
-A rebuild runs at full speed: a task reads (and, in the backend's threads, decompresses) the next batch while this one
+A rebuild runs at full speed: a task reads (and, in the backend's threads, decompresses) the next stretch while this one
 is applied, and the cyclic garbage collector is off, because it would walk millions of new objects that are no garbage.
 Following works in slices of SLICE_MS, so that an event loop that also answers clients never waits long.
 
@@ -19,7 +19,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from typing import Final
 
-from eventdb.backends.log import Batch, Corrupt, Log, LogError, Record, RecordKind
+from eventdb.backends.log import Corrupt, Log, LogError, Record, RecordKind, Stretch
 from eventdb.replay.completeness import Completeness, check_complete
 from eventdb.replay.machine import Machine, Transaction
 from eventdb.replay.reading import reading
@@ -27,7 +27,7 @@ from eventdb.replay.transaction import decode
 
 SLICE_MS: Final = 2.0  # of work in follow mode before the loop gets its turn
 SLICE_TRANSACTIONS: Final = 256  # between two looks at the clock
-READ_AHEAD_MAX: Final = 2  # batches (of about 1 MiB) read and not yet applied
+READ_AHEAD_MAX: Final = 2  # stretches (of about 1 MiB) read and not yet applied
 PROGRESS_S: Final = 0.1  # between two progress reports
 
 
@@ -114,7 +114,7 @@ class Follower:
     ) -> Progress:
         """Apply what is durable now, or exactly the transactions up to `stop_offset`, at full speed.
 
-        between: awaited after each batch, for one who must not be outrun (a restore waits for its target there).
+        between: awaited after each stretch, for one who must not be outrun (a restore waits for its target there).
         Raises: Trimmed, Corrupt (and its child NotApplied), Unavailable, Incomplete; BeyondEnd when the log ends
         before `stop_offset`.
         """
@@ -125,9 +125,9 @@ class Follower:
         before = (self.events, self.body_bytes)
         reported = progress.started
         with collector_paused():
-            async with contextlib.aclosing(self._read_ahead()) as batches:
-                async for batch in batches:
-                    if self._apply_batch(batch, stop_offset):
+            async with contextlib.aclosing(self._read_ahead()) as stretches:
+                async for stretch in stretches:
+                    if self._apply_stretch(stretch, stop_offset):
                         break
                     now = time.monotonic()
                     if on_progress is not None and now - reported >= PROGRESS_S:
@@ -157,21 +157,21 @@ class Follower:
 
         Raises what `rebuild` raises. A replica calls `rebuild` first.
         """
-        async with reading(self.log, self.next_position, follow=True, after=self._after()) as batches:
-            async for batch in batches:
-                for record in batch.records:
+        async with reading(self.log, self.next_position, follow=True, after=self._after()) as stretches:
+            async for stretch in stretches:
+                for record in stretch.records:
                     await self._apply_sliced(record)
-                self._reached(batch)
+                self._reached(stretch)
 
-    async def _read_ahead(self) -> AsyncGenerator[Batch, None]:
-        """The batches from `next_position` to the end of what is durable, the next ones read while one is used."""
-        queue: asyncio.Queue[Batch | None] = asyncio.Queue(READ_AHEAD_MAX)
+    async def _read_ahead(self) -> AsyncGenerator[Stretch, None]:
+        """The stretches from `next_position` to the end of what is durable, the next ones read while one is used."""
+        queue: asyncio.Queue[Stretch | None] = asyncio.Queue(READ_AHEAD_MAX)
 
         async def read() -> None:
             try:
-                async with reading(self.log, self.next_position, after=self._after()) as batches:
-                    async for batch in batches:
-                        await queue.put(batch)
+                async with reading(self.log, self.next_position, after=self._after()) as stretches:
+                    async for stretch in stretches:
+                        await queue.put(stretch)
             finally:
                 with contextlib.suppress(asyncio.QueueFull):
                     queue.put_nowait(None)
@@ -179,9 +179,9 @@ class Follower:
         reader = asyncio.create_task(read())
         try:
             while not (reader.done() and queue.empty()):
-                batch = await queue.get()
-                if batch is not None:
-                    yield batch
+                stretch = await queue.get()
+                if stretch is not None:
+                    yield stretch
             await reader
         finally:
             reader.cancel()
@@ -209,24 +209,24 @@ class Follower:
             del transactions[: self.offset - first + 1]
         return transactions
 
-    def _apply_batch(self, batch: Batch, stop_offset: int | None) -> bool:
-        """Apply a batch; True when the cut was reached."""
-        for record in batch.records:
+    def _apply_stretch(self, stretch: Stretch, stop_offset: int | None) -> bool:
+        """Apply a stretch; True when the cut was reached."""
+        for record in stretch.records:
             if stop_offset is not None and self.offset >= stop_offset:
                 return True
             transactions = self._due(record, stop_offset)
             if transactions:
                 self._run(record, transactions)
             self._passed(record)
-        if stop_offset is not None and batch.records and batch.records[-1].last_offset > stop_offset:
+        if stop_offset is not None and stretch.records and stretch.records[-1].last_offset > stop_offset:
             return True  # cut inside the last record: it will be read again
-        self._reached(batch)
+        self._reached(stretch)
         return stop_offset is not None and self.offset >= stop_offset
 
-    def _reached(self, batch: Batch) -> None:
-        self.next_position = batch.next_position
-        before = [record for record in batch.records if record.position < batch.next_position]
-        self._seen = (batch.next_position, before[-1].checksum if before else self._seen[1])
+    def _reached(self, stretch: Stretch) -> None:
+        self.next_position = stretch.next_position
+        before = [record for record in stretch.records if record.position < stretch.next_position]
+        self._seen = (stretch.next_position, before[-1].checksum if before else self._seen[1])
 
     def _after(self) -> int:
         """What the record at `next_position` must follow: reading goes on in the history that was read."""

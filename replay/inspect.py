@@ -42,9 +42,9 @@ async def tail(log: Log, from_offset: int = 1, *, follow: bool = False, claims: 
 
     Raises what `Log.seek` and `Log.read` raise.
     """
-    async with reading(log, await log.seek(from_offset), follow=follow) as batches:
-        async for batch in batches:
-            for record in batch.records:
+    async with reading(log, await log.seek(from_offset), follow=follow) as stretches:
+        async for stretch in stretches:
+            for record in stretch.records:
                 if record.kind is RecordKind.CLAIM and claims and record.first_offset >= from_offset:
                     yield Entry(
                         0, record.time_ms, record.epoch, record.position, record.body.decode("utf-8", "replace")
@@ -153,19 +153,19 @@ async def verify(log: Log) -> AsyncIterator[str]:
     """Check every copy in every zone, then history as a reader sees it; yield one line per finding."""
     async for finding in log.verify():
         yield finding
-    history = History()
+    rules = RecordRules()
     try:
-        async with reading(log, (await log.info()).first_position) as batches:
-            async for batch in batches:
-                for record in batch.records:
-                    for finding in history.check(record):
+        async with reading(log, (await log.info()).first_position) as stretches:
+            async for stretch in stretches:
+                for record in stretch.records:
+                    for finding in rules.check(record):
                         yield finding
         await check_complete(log)
     except (Corrupt, Incomplete) as error:
         yield str(error)
 
 
-class History:
+class RecordRules:
     """What must hold from record to record, whatever the backend."""
 
     def __init__(self) -> None:

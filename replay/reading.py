@@ -5,28 +5,28 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from eventdb.backends.log import Batch, Log, LogInfo, Record, RecordKind
+from eventdb.backends.log import Log, LogInfo, Record, RecordKind, Stretch
 
 
 @asynccontextmanager
 async def reading(
     log: Log, position: int, *, follow: bool = False, after: int = -1
-) -> AsyncIterator[AsyncIterator[Batch]]:
-    """`async with reading(log, p) as batches:` - files and waiters of the reader are released at the end of it."""
-    batches = log.read(position, follow=follow, after=after)
+) -> AsyncIterator[AsyncIterator[Stretch]]:
+    """`async with reading(log, p) as stretches:` - files and waiters of the reader are released at the end of it."""
+    stretches = log.read(position, follow=follow, after=after)
     try:
-        yield batches
+        yield stretches
     finally:
-        close = getattr(batches, "aclose", None)  # the contract promises an iterator; every backend has a generator
+        close = getattr(stretches, "aclose", None)  # the contract promises an iterator; every backend has a generator
         if close is not None:
             await close()
 
 
 async def first_data(log: Log, position: int) -> Record | None:
     """The first record with transactions at or after a position; None when only others follow."""
-    async with reading(log, position) as batches:
-        async for batch in batches:
-            for record in batch.records:
+    async with reading(log, position) as stretches:
+        async for stretch in stretches:
+            for record in stretch.records:
                 if record.kind is RecordKind.DATA and record.count:
                     return record
     return None

@@ -19,7 +19,7 @@ from eventdb.backends.kafka.reader import PATIENCE_S, batches, entries, history_
 from eventdb.backends.kafka.topic import ensure
 from eventdb.backends.kafka.verify import findings
 from eventdb.backends.kafka.writer import KafkaWriter
-from eventdb.backends.log import Batch, LogInfo, Trimmed
+from eventdb.backends.log import LogInfo, Stretch, Trimmed
 from eventdb.backends.record import FIRST, HEADER_BYTES, PAYLOAD_BYTES_MAX, UNKNOWN, WHOLE, Encoder
 
 BATCH_BYTES_MAX: Final = 2 << 20  # of records in one request, if the topic allows
@@ -71,7 +71,7 @@ class KafkaLog:
         self._writers.append(writer)
         return writer
 
-    async def read(self, start: int = 0, *, follow: bool = False, after: int = UNKNOWN) -> AsyncIterator[Batch]:
+    async def read(self, start: int = 0, *, follow: bool = False, after: int = UNKNOWN) -> AsyncIterator[Stretch]:
         link = self._link()
         try:
             if not await _exists(link, follow=follow):

@@ -8,7 +8,7 @@ from typing import Final
 from eventdb.backends.kafka.history import History, Replay
 from eventdb.backends.kafka.link import Link, NoAnswer, persist
 from eventdb.backends.kafka.page import READ_BYTES, Cursor, Entry, OutOfRange, bounds
-from eventdb.backends.log import Batch, Corrupt, Record, Trimmed
+from eventdb.backends.log import Corrupt, Record, Stretch, Trimmed
 from eventdb.backends.record import UNKNOWN, BadFrame, unlinked
 
 BATCH_BYTES: Final = 1 << 20
@@ -81,7 +81,7 @@ async def _page(link: Link, cursor: Cursor, wait_s: float) -> list[Entry]:
 
 async def batches(
     link: Link, start: int, *, follow: bool, known_end: int, after: int = UNKNOWN
-) -> AsyncGenerator[Batch, None]:
+) -> AsyncGenerator[Stretch, None]:
     """See `log.Log.read`."""
     first, end = await span(link, known_end)
     if start < first:
@@ -106,12 +106,12 @@ async def batches(
                 size += len(record.body)
                 if size >= BATCH_BYTES:
                     told = max(told, history.record_start if history.open else entry.position + 1)
-                    yield Batch(tuple(records), told)
+                    yield Stretch(tuple(records), told)
                     records, size = [], 0
             reached = history.record_start if history.open else cursor.position
             if records or reached > told:
                 told = max(told, reached)
-                yield Batch(tuple(records), told)
+                yield Stretch(tuple(records), told)
     finally:
         await cursor.close()
 

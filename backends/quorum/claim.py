@@ -46,7 +46,7 @@ class Place:
 
 
 @dataclass(slots=True)
-class Facts:
+class Survey:
     """What a claim learned of one zone."""
 
     place: Place
@@ -71,7 +71,7 @@ class Claimed:
     log_id: str
     source: int
     tail: Tail
-    facts: Sequence[Facts]
+    facts: Sequence[Survey]
 
 
 def ask_each(
@@ -111,9 +111,9 @@ def ask_each(
         return dict(answers)
 
 
-def survey(place: Place) -> Facts:
+def survey(place: Place) -> Survey:
     """Who is this zone? Raises OSError."""
-    facts = Facts(place)
+    facts = Survey(place)
     try:
         facts.identity = identities.load(place.ops, place.directory)
         facts.why = "" if facts.identity is not None else "blank"
@@ -130,23 +130,23 @@ def survey(place: Place) -> Facts:
     return facts
 
 
-def survey_all(places: Sequence[Place]) -> list[Facts]:
+def survey_all(places: Sequence[Place]) -> list[Survey]:
     """Every zone's facts, checked against each other. Raises BadLogURL when they do not belong together."""
-    found: list[Facts] = []
+    found: list[Survey] = []
     answers = ask_each(places, survey, len(places) // 2 + 1)
     for place in places:
         answer = answers.get(place.index)
-        if isinstance(answer, Facts):
+        if isinstance(answer, Survey):
             found.append(answer)
         elif isinstance(answer, OSError) or answer is None:
-            found.append(Facts(place, why=str(answer) if answer is not None else "no answer"))
+            found.append(Survey(place, why=str(answer) if answer is not None else "no answer"))
         else:
             raise answer
     refuse_mixture(found)
     return found
 
 
-def refuse_mixture(found: Sequence[Facts]) -> None:
+def refuse_mixture(found: Sequence[Survey]) -> None:
     """Raise BadLogURL if the directories are not the zones of one log, in this order."""
     ids = {facts.identity.log_id for facts in found if facts.identity is not None}
     if len(ids) > 1:
@@ -168,16 +168,16 @@ def refuse_mixture(found: Sequence[Facts]) -> None:
             )
 
 
-def log_id_of(found: Sequence[Facts]) -> str | None:
+def log_id_of(found: Sequence[Survey]) -> str | None:
     return next((facts.identity.log_id for facts in found if facts.identity is not None), None)
 
 
-def is_new(found: Sequence[Facts]) -> bool:
+def is_new(found: Sequence[Survey]) -> bool:
     """True when nothing was ever written: all blank, or a creation that did not come to its end."""
     return all(facts.presence is not Presence.UNREACHABLE and facts.empty for facts in found)
 
 
-def create(found: Sequence[Facts]) -> None:
+def create(found: Sequence[Survey]) -> None:
     """Give every zone its identity. The first zone decides between two that create at once.
 
     Who finds it made for another number of zones makes none of the others: they would belong to nobody's log. Raises
@@ -236,7 +236,7 @@ def claim_epoch(places: Sequence[Place]) -> Claimed:
     raise Fenced(f"lost {TRIES_MAX} races against other claims: {_describe(found)}")
 
 
-def _refuse_in_vain(found: Sequence[Facts]) -> None:
+def _refuse_in_vain(found: Sequence[Survey]) -> None:
     """Raise Unavailable where no majority can promise: a promise closes its zone to the writer that lives.
 
     It stays closed until somebody claims, so no promise is made that cannot lead to a claim.
@@ -249,7 +249,7 @@ def _refuse_in_vain(found: Sequence[Facts]) -> None:
     raise _refusal(Move.UNAVAILABLE, others, _floor(found))
 
 
-def _promise_all(found: Sequence[Facts], epoch: int) -> None:
+def _promise_all(found: Sequence[Survey], epoch: int) -> None:
     members = [facts for facts in found if facts.presence is Presence.MEMBER]
 
     def hold(place: Place) -> tuple[Promise, Tail, Hint | None]:
@@ -277,7 +277,7 @@ def _promise_all(found: Sequence[Facts], epoch: int) -> None:
             raise answer
 
 
-def _judge_memories(found: Sequence[Facts]) -> None:
+def _judge_memories(found: Sequence[Survey]) -> None:
     for facts in found:
         if facts.hold is not Hold.OWNED or facts.tail is None:
             continue
@@ -293,7 +293,7 @@ def _judge_memories(found: Sequence[Facts]) -> None:
             facts.memory = Memory.WHOLE
 
 
-def remembered(found: Sequence[Facts], zone: int, writer_epoch: int) -> int:
+def remembered(found: Sequence[Survey], zone: int, writer_epoch: int) -> int:
     """The highest end that a hint of the latest epoch says this zone had synced.
 
     0 when a later writer than that has begun a segment here: it may have cut what was never acknowledged.
@@ -311,8 +311,8 @@ def remembered(found: Sequence[Facts], zone: int, writer_epoch: int) -> int:
     )
 
 
-def _best(found: Sequence[Facts]) -> Facts | None:
-    best: Facts | None = None
+def _best(found: Sequence[Survey]) -> Survey | None:
+    best: Survey | None = None
     for facts in found:
         if facts.worth is Worth.COUNT and facts.tail is not None:
             if best is None or best.tail is None or facts.tail.rank > best.tail.rank:
@@ -320,7 +320,7 @@ def _best(found: Sequence[Facts]) -> Facts | None:
     return best
 
 
-def _delivers(source: Facts, found: Sequence[Facts]) -> bool:
+def _delivers(source: Survey, found: Sequence[Survey]) -> bool:
     """Whether the zone with the best tail can show what a majority needs of it; if not, its facts say why.
 
     A tail is judged by its end; what lies before may be gone where a disk forgot what it had synced. Nobody else can
@@ -357,7 +357,7 @@ def _delivers(source: Facts, found: Sequence[Facts]) -> bool:
     return answer is None
 
 
-def _floor(found: Sequence[Facts]) -> int:
+def _floor(found: Sequence[Survey]) -> int:
     """The highest end that anything proves durable; what a client may have made a zone say proves nothing."""
     floor = 0
     for facts in found:
@@ -368,17 +368,17 @@ def _floor(found: Sequence[Facts]) -> int:
     return floor
 
 
-def _count(found: Sequence[Facts], worth: Worth) -> int:
+def _count(found: Sequence[Survey], worth: Worth) -> int:
     return sum(1 for facts in found if facts.worth is worth)
 
 
-def _describe(found: Sequence[Facts]) -> str:
+def _describe(found: Sequence[Survey]) -> str:
     return "; ".join(
         f"{facts.place.name}: {facts.worth.value}{', ' + facts.why if facts.why else ''}" for facts in found
     )
 
 
-def _refusal(move: Move, found: Sequence[Facts], floor: int) -> LogError:
+def _refusal(move: Move, found: Sequence[Survey], floor: int) -> LogError:
     if move is Move.UNAVAILABLE:
         short = f"history is durable up to position {floor}, and " if floor else ""
         return Unavailable(f"{short}no majority of zones has all of it: {_describe(found)}")
@@ -391,7 +391,7 @@ def _refusal(move: Move, found: Sequence[Facts], floor: int) -> LogError:
     return Corrupt(f"durable history up to position {floor} cannot be read: {'; '.join(names)}")
 
 
-def _last_segment(facts: Facts) -> str:
+def _last_segment(facts: Survey) -> str:
     place = facts.place
     view = ZoneView(place.ops, place.directory, place.name)
     try:

@@ -12,7 +12,7 @@ from eventdb.backends.quorum.files import FileOps
 from eventdb.backends.quorum.segment_file import SegmentFile
 from eventdb.backends.quorum.window import Quorum
 
-LOGGER: Final = logging.getLogger("eventdb.backends.quorum")
+logger: Final = logging.getLogger("eventdb.backends.quorum")
 
 
 class HintFile:
@@ -48,7 +48,7 @@ class HintFile:
         try:
             self.ops.pwrite(self.fd, stated, 0)
         except OSError as error:  # if the disk is in earnest, the next frame will meet it
-            LOGGER.debug("%s: hint not written: %s", self.zone, error)
+            logger.debug("%s: hint not written: %s", self.zone, error)
         self.published = votes
         self.published_at = self.monotonic()
 

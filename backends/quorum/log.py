@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from eventdb.backends.log import (
-    Batch,
     LogError,
     LogInfo,
     RecordKind,
+    Stretch,
     Trimmed,
     Unavailable,
     ZoneInfo,
@@ -84,18 +84,18 @@ class QuorumLog:
         self._damaged.clear()
         return writer
 
-    async def read(self, start: int = 0, *, follow: bool = False, after: int = UNKNOWN) -> AsyncIterator[Batch]:
+    async def read(self, start: int = 0, *, follow: bool = False, after: int = UNKNOWN) -> AsyncIterator[Stretch]:
         loop = asyncio.get_running_loop()
         reader = Reader(self._places, self._progress, start, self._report, after)
         executor = self._runtime.executor("eventdb-read")
         told = start
         try:
             while True:
-                batch = await loop.run_in_executor(executor, reader.next)
-                if batch is not None:
-                    if batch.records or batch.next_position != told:  # else a part of a large record, and no more
-                        told = batch.next_position
-                        yield batch
+                stretch = await loop.run_in_executor(executor, reader.next)
+                if stretch is not None:
+                    if stretch.records or stretch.next_position != told:  # else a part of a large record, and no more
+                        told = stretch.next_position
+                        yield stretch
                 elif not follow:
                     return
                 else:

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from eventdb.backends.log import Batch, Corrupt, Record, Trimmed, Unavailable
+from eventdb.backends.log import Corrupt, Record, Stretch, Trimmed, Unavailable
 from eventdb.backends.quorum import hint as hints
 from eventdb.backends.quorum import identity as identities
 from eventdb.backends.quorum import promise as promises
@@ -118,7 +118,7 @@ def _synced_tail(place: Place) -> Tail | None:
 
 
 class Reader:
-    """Yields batches from `position` on. One thread at a time calls it."""
+    """Yields stretches from `position` on. One thread at a time calls it."""
 
     def __init__(
         self,
@@ -147,8 +147,8 @@ class Reader:
         self._ended = False
         self._started = False
 
-    def next(self) -> Batch | None:
-        """The next batch, or None when all that is durable was read. Raises Trimmed, Corrupt, Unavailable."""
+    def next(self) -> Stretch | None:
+        """The next stretch, or None when all that is durable was read. Raises Trimmed, Corrupt, Unavailable."""
         if not self._started:
             self.end.prove()
             self._check_start()
@@ -173,7 +173,7 @@ class Reader:
         if self.position == before:
             return None
         # A reader that goes on from there must meet a record that is half read from its beginning.
-        return Batch(tuple(records), self._record_start if self._assembler.pending else self.position)
+        return Stretch(tuple(records), self._record_start if self._assembler.pending else self.position)
 
     def close(self) -> None:
         for view in self._views:

@@ -17,7 +17,7 @@ from eventdb.backends.quorum.segment import CHUNK_BYTES, NO_STOP, Chunk, Segment
 from eventdb.backends.quorum.view import Damage, ZoneView
 from eventdb.backends.record import NOTHING, UNKNOWN, Frame, follows, unlinked
 
-LOGGER: Final = logging.getLogger("eventdb.backends.quorum")
+logger: Final = logging.getLogger("eventdb.backends.quorum")
 
 Bounded = tuple[ZoneView, int]  # and up to where (exclusive) it may be believed
 
@@ -26,9 +26,9 @@ def repair_segment(ops: FileOps, directory: str, zone: str, name: str, others: S
     """Rebuild the segment if it can be, and say so; closes the views. Raises OSError."""
     try:
         if _rebuild(ops, directory, zone, name, others):
-            LOGGER.warning("%s: segment %s was damaged and is rebuilt from the other zones", zone, name)
+            logger.warning("%s: segment %s was damaged and is rebuilt from the other zones", zone, name)
     except Damage as damage:
-        LOGGER.error("%s: segment %s cannot be rebuilt: %s", zone, name, damage)
+        logger.error("%s: segment %s cannot be rebuilt: %s", zone, name, damage)
     finally:
         for source in others:
             source.view.close()

@@ -9,7 +9,7 @@ import google_crc32c
 
 from eventdb.backends.log import BadLogURL
 from eventdb.backends.quorum import hint as hints
-from eventdb.backends.quorum.claim import Facts, Place, remembered, survey_all
+from eventdb.backends.quorum.claim import Place, Survey, remembered, survey_all
 from eventdb.backends.quorum.progress import Progress
 from eventdb.backends.quorum.reader import End
 from eventdb.backends.quorum.recovery import Presence
@@ -49,7 +49,7 @@ def findings(places: Sequence[Place], progress: Progress, report: Report) -> Ite
 
 
 def _zone(
-    facts: Facts, found: Sequence[Facts], durable_end: int, sums: dict[int, tuple[int, str]], report: Report
+    facts: Survey, found: Sequence[Survey], durable_end: int, sums: dict[int, tuple[int, str]], report: Report
 ) -> Iterator[str]:
     place = facts.place
     view = ZoneView(place.ops, place.directory, place.name)
@@ -72,7 +72,7 @@ def _zone(
         view.close()
 
 
-def _end(facts: Facts, found: Sequence[Facts], tail: Tail, durable_end: int) -> Iterator[str]:
+def _end(facts: Survey, found: Sequence[Survey], tail: Tail, durable_end: int) -> Iterator[str]:
     name = facts.place.name
     known = remembered(found, facts.place.index, tail.writer_epoch)
     if tail.alleged > tail.end:

@@ -41,7 +41,7 @@ from eventdb.backends.record import decode, follows, unlinked
 if TYPE_CHECKING:
     from eventdb.backends.quorum.zone_loop import Lanes
 
-LOGGER: Final = logging.getLogger("eventdb.backends.quorum")
+logger: Final = logging.getLogger("eventdb.backends.quorum")
 
 SEGMENT_BYTES: Final = 32 << 20
 # Frames that queued up while the zone was writing leave together; bounded, so that a vote is never far away.
@@ -187,7 +187,7 @@ class Zone:
         try:
             self._finish()
         except OSError as error:
-            LOGGER.warning("%s: not closed cleanly: %s", self.name, error)
+            logger.warning("%s: not closed cleanly: %s", self.name, error)
 
     def _serve(self) -> None:
         quorum = self._quorum
@@ -415,7 +415,7 @@ class Zone:
                 ops.unlink(segment.path)
             end = first
         elif end < tail.end or tail.torn:
-            LOGGER.warning(
+            logger.warning(
                 "%s: cut at position %d: %s, never acknowledged",
                 self.name, end, tail.torn or f"{tail.end - end} records of a fenced writer",
             )  # fmt: skip
@@ -437,7 +437,7 @@ class Zone:
             raise NotYet(f"rebuilt, but only {kept} other zones can vouch for its promises")
         identities.join(self.ops, self.directory, self._identity)
         self._member = self._trusted = True
-        LOGGER.warning("%s: rebuilt up to position %d", self.name, self.end)
+        logger.warning("%s: rebuilt up to position %d", self.name, self.end)
 
     def _source(self, position: int, tried: frozenset[int] = frozenset()) -> Zone:
         """Another zone that holds true history behind `position`. Raises NotYet."""
@@ -571,7 +571,7 @@ class Zone:
         if state != self.state:
             self._said.clear()
         if state != self.state or (state == DOWN and detail not in self._said and len(self._said) < REASONS_MAX):
-            LOGGER.log(logging.WARNING if state == DOWN else logging.INFO, "%s: %s %s", self.name, state, detail)
+            logger.log(logging.WARNING if state == DOWN else logging.INFO, "%s: %s %s", self.name, state, detail)
             self._said.add(detail)
         if state == UP and self.state != UP:
             self._up_at = self.monotonic()

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from eventdb.engine.settings import Config
     from eventdb.pipeline.commit import Commit
 
-log: Final = logging.getLogger("eventdb")
+logger: Final = logging.getLogger("eventdb")
 
 MULTI_BYTES_MAX: Final = 256 << 20  # queued by one client; Redis closes at client-query-buffer-limit, 1 GB
 
@@ -126,7 +126,7 @@ class Engine:
         config = self.config
         if config.log_level != self.log_level:
             self.log_level = config.log_level
-            log.setLevel(LOG_LEVELS[self.log_level])
+            logger.setLevel(LOG_LEVELS[self.log_level])
         self.accounting.reconfigure(config)
         self.slow_usec = self.accounting.limit_usec
         store = self.store
@@ -335,7 +335,7 @@ class Engine:
         except Exception:
             command.failed_calls += 1
             self.statistics.error("ERR")
-            log.exception("internal error in '%s'", command.name)
+            logger.exception("internal error in '%s'", command.name)
             reply = error(f"ERR internal error in '{command.name}'; please report it, the server's log has the details")
         command.calls += 1  # afterwards: CONFIG RESETSTAT counts itself
         self.commands_run += 1
@@ -378,7 +378,7 @@ class Engine:
 
     def turn_away(self, client: Client) -> None:
         """Close on what looks like HTTP: a web page may make a browser send it (redis securityWarningCommand)."""
-        log.warning("closed %s: it speaks HTTP; maybe a web page tries to reach this server", client.address)
+        logger.warning("closed %s: it speaks HTTP; maybe a web page tries to reach this server", client.address)
         client.drop_replies()
         client.finish()
 

@@ -20,7 +20,7 @@ FAILOVER_IN_PROGRESS: Final = "failover-in-progress"
 class Host(Protocol):
     """None of it is on the hot path."""
 
-    def facts(self) -> dict[str, str]:
+    def info_fields(self) -> dict[str, str]:
         """The node and its log for INFO: role, log_url, epoch, offset …"""
 
     def port(self) -> int:
@@ -45,7 +45,7 @@ class Host(Protocol):
 class NoHost:
     """An engine without a node: a view, or a test."""
 
-    def facts(self) -> dict[str, str]:
+    def info_fields(self) -> dict[str, str]:
         return {}
 
     def port(self) -> int:

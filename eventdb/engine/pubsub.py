@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from eventdb.engine.settings import Config
     from eventdb.pipeline.outbox import Batch
 
-log: Final = logging.getLogger("eventdb")
+logger: Final = logging.getLogger("eventdb")
 
 Listeners = dict[bytes, dict["Client", None]]
 Messages = list[tuple["Client", bytes]]
@@ -108,7 +108,7 @@ class PubSub:
         self.early.append((offset, channel, message, sharded))
         self.early_size += len(channel) + len(message)
         if self.early_size > EARLY_BYTES_MAX:
-            log.warning("%d messages dropped: this node is too far behind those who publish", len(self.early))
+            logger.warning("%d messages dropped: this node is too far behind those who publish", len(self.early))
             self.early.clear()
             self.early_size = 0
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from eventdb.cluster.topology import Member
     from eventdb.engine.engine import Engine
 
-log: Final = logging.getLogger("eventdb")
+logger: Final = logging.getLogger("eventdb")
 
 UNSENT_BYTES_MAX: Final = 32 << 20  # of messages for a primary that does not read; above it they are dropped
 
@@ -42,7 +42,7 @@ async def announce(engine: Engine) -> None:
             said = ""
         except Exception as error:
             reason = f"{primary.address} does not list this node: {error or type(error).__name__}"
-            log.log(logging.DEBUG if reason == said else logging.WARNING, "%s", reason)
+            logger.log(logging.DEBUG if reason == said else logging.WARNING, "%s", reason)
             said = reason
             await asyncio.sleep(ANNOUNCE_S)
 

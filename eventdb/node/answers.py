@@ -7,7 +7,7 @@ from eventdb.node.role import Role
 from eventdb.pipeline.commit import Commit
 
 
-def facts_of(
+def fields_of(
     role: Role, url: str, name: str, lease_ms: int, commit: Commit, events: int, load_s: float, writer: Writer | None
 ) -> dict[str, str]:
     """The fields of INFO's section eventdb by name; those of the writer only while this node has one."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from eventdb.engine.engine import Engine
     from eventdb.pipeline.turn import Timer
 
-log: Final = logging.getLogger("eventdb")
+logger: Final = logging.getLogger("eventdb")
 
 LOOK_S: Final = 0.02  # between two looks at who is the primary
 CONNECT_S: Final = 2.0
@@ -223,7 +223,7 @@ async def keep_asking(engine: Engine, freshness: Freshness) -> None:
             continue
         reason = await _ask_at(primary, engine, freshness)
         if reason and reason != said:
-            log.warning("%s cannot be asked how far it is: %s", primary.address, reason)
+            logger.warning("%s cannot be asked how far it is: %s", primary.address, reason)
         said = reason
         await asyncio.sleep(LOOK_S)
 

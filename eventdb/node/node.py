@@ -37,12 +37,12 @@ from eventdb.engine.client import FOLLOWING, FRESH, LOADING
 from eventdb.engine.engine import Engine
 from eventdb.engine.host import FAILOVER_IN_PROGRESS, NO_FAILOVER, WAITING_FOR_SYNC
 from eventdb.keyspace.types.zset import rank_large
-from eventdb.node.answers import facts_of
+from eventdb.node.answers import fields_of
 from eventdb.node.freshness import Freshness
 from eventdb.node.hand_over import drained
 from eventdb.node.parting import Parting
 from eventdb.node.reloading import Reloading
-from eventdb.node.role import Event, Role, after
+from eventdb.node.role import Happening, Role, after
 from eventdb.node.succession import Ground, Standing
 from eventdb.node.tenure import Tenure, all_durable
 from eventdb.node.unanswered import CLOSED_TEXT, FENCED_TEXT, fail_pending, time_out
@@ -55,7 +55,7 @@ from eventdb.replay.follower import Follower, OnProgress
 if TYPE_CHECKING:
     from eventdb.engine.settings import Config
 
-log: Final = logging.getLogger("eventdb")
+logger: Final = logging.getLogger("eventdb")
 
 LAG_KNOWN_MS_MAX: Final = 1 << 40
 
@@ -122,7 +122,7 @@ class Node:
     def _new_follower(self) -> None:
         self.follower = Follower(self.log, self.engine, on_record=self._followed, on_slice=self._applied)
 
-    def _happens(self, event: Event) -> None:
+    def _happens(self, event: Happening) -> None:
         self.role = after(self.role, event)
 
     @property
@@ -146,7 +146,7 @@ class Node:
         if self.config.cluster_enabled == "yes" and any(db.values for db in engine.store.keyspace.dbs[1:]):
             raise LogError("the log holds keys in other databases than 0, which cluster-enabled does not have")
         if not await self._claim_at_start():
-            self._become_replica(Event.REBUILT)
+            self._become_replica(Happening.REBUILT)
         self.load_seconds = time.perf_counter() - began
         self._tick()
 
@@ -159,7 +159,7 @@ class Node:
         try:
             await self._take_log(Ground.FREE)
         except Fenced as error:
-            log.info("another node was faster: %s", error)
+            logger.info("another node was faster: %s", error)
             return False
         return True
 
@@ -170,7 +170,7 @@ class Node:
         try:
             await self._replay()
             if (wait_s := self.standing.wait_s()) > 0:
-                log.info("waiting %.3f s, until the lease of the primary before has lapsed", wait_s)
+                logger.info("waiting %.3f s, until the lease of the primary before has lapsed", wait_s)
                 await asyncio.sleep(wait_s)
             if self.follower.offset >= writer.next_offset:
                 raise Fenced("another node has claimed the log since, and written to it")
@@ -192,11 +192,11 @@ class Node:
             db.track_deadlines()
         rank_large(engine.store.keyspace)
         engine.gate &= ~(LOADING | FOLLOWING | FRESH)
-        self._happens(Event.CLAIMED)
+        self._happens(Happening.CLAIMED)
         self._members_changed()
         self.parting.returned()
         self.freshness.all_fresh()
-        log.info("primary of epoch %d behind offset %d", writer.epoch, self.follower.offset)
+        logger.info("primary of epoch %d behind offset %d", writer.epoch, self.follower.offset)
 
     async def _claim(self, attempts: int) -> Writer:
         for attempt in range(attempts):
@@ -227,17 +227,17 @@ class Node:
         if self.tenure is None or self.role is Role.CLOSED:
             return
         if isinstance(failure, Fenced):
-            log.warning("fenced: another node has claimed the log (%s); stepping down", failure)
+            logger.warning("fenced: another node has claimed the log (%s); stepping down", failure)
             self._step_down()
         else:
             if not isinstance(failure, Indeterminate):
-                log.error("append failed: %r", failure)
+                logger.error("append failed: %r", failure)
             self._step_down(CLOSED_TEXT)
 
     def _step_down(self, text: str = FENCED_TEXT) -> None:
         """Fenced: answer nothing that was pending, forget the state, follow the log as a replica."""
         engine = self.engine
-        self._happens(Event.FENCED)
+        self._happens(Happening.FENCED)
         self._end_tenure()
         engine.unpause()
         engine.gate, engine.gate_error = LOADING, LOADING_TEXT
@@ -281,7 +281,7 @@ class Node:
         try:
             await self.hand_over(address, timeout_ms or HAND_OVER_MS)
         except ReplyError as error:
-            log.warning("the hand-over has failed: %s", error.text)
+            logger.warning("the hand-over has failed: %s", error.text)
         finally:
             self.engine.failover_state = NO_FAILOVER
 
@@ -306,8 +306,8 @@ class Node:
             engine.gate |= FOLLOWING
             self.parting.hold(timeout_ms / 1000)
             engine.gate_error = READONLY_TEXT
-            self._happens(Event.HANDS_OVER)
-            log.info("handing over to %s at %s", successor.name, successor.address)
+            self._happens(Happening.HANDS_OVER)
+            logger.info("handing over to %s at %s", successor.name, successor.address)
             self.tenure, self.standing.statement = None, None
             members = engine.topology.members.values()
             engine.topology.update(engine.topology.epoch, None, members, handing_over=True)
@@ -316,7 +316,7 @@ class Node:
             engine.step_aside()
             # It reads its own last word again, as every follower does.
             self.follower.offset, self.follower.next_position = engine.commit.durable_offset, position
-            self._become_replica(Event.RELEASED)
+            self._become_replica(Happening.RELEASED)
         except ReplyError:
             raise
         except Exception as error:
@@ -330,12 +330,12 @@ class Node:
 
     # -- following
 
-    def _become_replica(self, event: Event) -> None:
+    def _become_replica(self, event: Happening) -> None:
         """Serve reads of what is applied, refuse writes, and follow the log in a task of its own."""
         self._serve_reads(event)
         self._follow_task = asyncio.get_running_loop().create_task(self._follow(rebuilt=True))
 
-    def _serve_reads(self, event: Event) -> None:
+    def _serve_reads(self, event: Happening) -> None:
         self._happens(event)
         engine = self.engine
         engine.gate = engine.gate & ~LOADING | FOLLOWING
@@ -354,22 +354,22 @@ class Node:
             try:
                 if not rebuilt:
                     await self._replay()
-                    self._serve_reads(Event.REBUILT)
+                    self._serve_reads(Happening.REBUILT)
                     rebuilt = True
                 await self._follow_until_silence()
                 if await self._take_over():
                     return
             except Fenced as error:
-                log.info("another node was faster: %s", error)
+                logger.info("another node was faster: %s", error)
             except Unavailable as error:
-                log.warning("the log cannot be followed now: %s; trying again", error)
+                logger.warning("the log cannot be followed now: %s; trying again", error)
                 await asyncio.sleep(FOLLOW_RETRY_S)
             except Exception as error:
                 known = isinstance(error, LogError)
-                log.error(
+                logger.error(
                     "the log cannot be followed behind offset %d: %s", self.follower.offset, error, exc_info=not known
                 )
-                self._happens(Event.LOST_LOG)
+                self._happens(Happening.LOST_LOG)
                 text = f"MASTERDOWN this replica cannot follow its log behind offset {self.follower.offset}: {error}"
                 self.engine.gate, self.engine.gate_error = LOADING, " ".join(text.split())
                 return
@@ -395,13 +395,13 @@ class Node:
             return False
         ground = Ground.FREE if self.standing.is_free() else Ground.SILENCE
         why = "nobody holds the lease" if ground is Ground.FREE else "the primary's lease has lapsed"
-        log.warning("%s; claiming the log", why)
+        logger.warning("%s; claiming the log", why)
         try:
             await self._take_log(ground)
         except (Fenced, Unavailable):
             raise
         except LogError as error:
-            log.error("the log cannot be claimed: %s; trying again", error)
+            logger.error("the log cannot be claimed: %s; trying again", error)
             await asyncio.sleep(FOLLOW_RETRY_S)
             return False
         return True
@@ -424,7 +424,7 @@ class Node:
             topology.me.lag_ms = max(topology.me.lag_ms, min(int(silent_ms), LAG_KNOWN_MS_MAX))
         if not topology.is_down and silent_ms > self._silence_s() * 1000:
             whom = topology.primary.address if topology.primary is not None else "the primary's successor"
-            log.warning("nothing was heard from %s for %.1f s", whom, silent_ms / 1000)
+            logger.warning("nothing was heard from %s for %.1f s", whom, silent_ms / 1000)
             topology.update(topology.epoch, None, topology.members.values())
 
     def _silence_s(self) -> float:
@@ -464,7 +464,7 @@ class Node:
             if primary is not None:
                 self.parting.found(self._silence_s())
 
-    # -- timers, facts, closing
+    # -- timers, fields, closing
 
     def _tick(self) -> None:
         loop = asyncio.get_running_loop()
@@ -508,16 +508,16 @@ class Node:
     async def info(self) -> LogInfo:
         return await self.log.info()
 
-    def facts(self) -> dict[str, str]:
+    def info_fields(self) -> dict[str, str]:
         lease_ms = self.tenure.lease_ms if self.tenure is not None else self.standing.lease_ms
         commit, events = self.engine.commit, self.follower.events
-        return facts_of(self.role, self.url, self.name, lease_ms, commit, events, self.load_seconds, self.writer)
+        return fields_of(self.role, self.url, self.name, lease_ms, commit, events, self.load_seconds, self.writer)
 
     async def close(self) -> None:
         """Make what was accepted durable if the log allows, tell the clients otherwise, release everything."""
         if self.role is Role.CLOSED:
             return
-        self._happens(Event.CLOSED)
+        self._happens(Happening.CLOSED)
         # What is run from here on could be read off a state that somebody else already changes, or is not durable.
         self.engine.gate |= LOADING
         self.engine.gate_error = STOPPING_TEXT

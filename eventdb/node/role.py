@@ -22,7 +22,7 @@ class Role(StrEnum):
     CLOSED = "closed"
 
 
-class Event(StrEnum):
+class Happening(StrEnum):
     """What can happen to a node."""
 
     REBUILT = "rebuilt"  # its state is that of the log, and it follows from there
@@ -38,21 +38,21 @@ class RoleError(RuntimeError):
     """This cannot happen to a node of that role."""
 
 
-TRANSITIONS: Final[dict[tuple[Role, Event], Role]] = {
-    (Role.LOADING, Event.REBUILT): Role.REPLICA,
-    (Role.LOADING, Event.CLAIMED): Role.PRIMARY,
-    (Role.LOADING, Event.LOST_LOG): Role.STUCK,
-    (Role.LOADING, Event.CLOSED): Role.CLOSED,
-    (Role.REPLICA, Event.CLAIMED): Role.PRIMARY,
-    (Role.REPLICA, Event.LOST_LOG): Role.STUCK,
-    (Role.REPLICA, Event.CLOSED): Role.CLOSED,
-    (Role.PRIMARY, Event.HANDS_OVER): Role.HANDING_OVER,
-    (Role.PRIMARY, Event.FENCED): Role.LOADING,
-    (Role.PRIMARY, Event.CLOSED): Role.CLOSED,
-    (Role.HANDING_OVER, Event.RELEASED): Role.REPLICA,
-    (Role.HANDING_OVER, Event.FENCED): Role.LOADING,
-    (Role.HANDING_OVER, Event.CLOSED): Role.CLOSED,
-    (Role.STUCK, Event.CLOSED): Role.CLOSED,
+TRANSITIONS: Final[dict[tuple[Role, Happening], Role]] = {
+    (Role.LOADING, Happening.REBUILT): Role.REPLICA,
+    (Role.LOADING, Happening.CLAIMED): Role.PRIMARY,
+    (Role.LOADING, Happening.LOST_LOG): Role.STUCK,
+    (Role.LOADING, Happening.CLOSED): Role.CLOSED,
+    (Role.REPLICA, Happening.CLAIMED): Role.PRIMARY,
+    (Role.REPLICA, Happening.LOST_LOG): Role.STUCK,
+    (Role.REPLICA, Happening.CLOSED): Role.CLOSED,
+    (Role.PRIMARY, Happening.HANDS_OVER): Role.HANDING_OVER,
+    (Role.PRIMARY, Happening.FENCED): Role.LOADING,
+    (Role.PRIMARY, Happening.CLOSED): Role.CLOSED,
+    (Role.HANDING_OVER, Happening.RELEASED): Role.REPLICA,
+    (Role.HANDING_OVER, Happening.FENCED): Role.LOADING,
+    (Role.HANDING_OVER, Happening.CLOSED): Role.CLOSED,
+    (Role.STUCK, Happening.CLOSED): Role.CLOSED,
 }
 
 _NO_LEASE: Final = "it holds no lease"
@@ -60,33 +60,33 @@ _NO_WRITER: Final = "it appends nothing, so no append of its can fail"
 _WRITES: Final = "a primary reads its log no further: it is the only one that writes it"
 _ENDED: Final = "a closed node does nothing any more"
 
-IMPOSSIBLE: Final[dict[tuple[Role, Event], str]] = {
-    (Role.LOADING, Event.HANDS_OVER): _NO_LEASE,
-    (Role.LOADING, Event.RELEASED): _NO_LEASE,
-    (Role.LOADING, Event.FENCED): _NO_WRITER,
-    (Role.REPLICA, Event.REBUILT): "its state is that of the log already",
-    (Role.REPLICA, Event.HANDS_OVER): _NO_LEASE,
-    (Role.REPLICA, Event.RELEASED): _NO_LEASE,
-    (Role.REPLICA, Event.FENCED): _NO_WRITER,
-    (Role.PRIMARY, Event.REBUILT): _WRITES,
-    (Role.PRIMARY, Event.CLAIMED): "it has claimed the log already",
-    (Role.PRIMARY, Event.RELEASED): "it has not begun to hand over",
-    (Role.PRIMARY, Event.LOST_LOG): _WRITES,
-    (Role.HANDING_OVER, Event.REBUILT): "its state is that of the log already",
-    (Role.HANDING_OVER, Event.CLAIMED): "the lease is its successor's until it has followed again",
-    (Role.HANDING_OVER, Event.HANDS_OVER): "it is at it",
-    (Role.HANDING_OVER, Event.LOST_LOG): _WRITES,
-    (Role.STUCK, Event.REBUILT): "it does not read its log any more",
-    (Role.STUCK, Event.CLAIMED): "who cannot read the log to its end cannot claim it",
-    (Role.STUCK, Event.HANDS_OVER): _NO_LEASE,
-    (Role.STUCK, Event.RELEASED): _NO_LEASE,
-    (Role.STUCK, Event.FENCED): _NO_WRITER,
-    (Role.STUCK, Event.LOST_LOG): "it has lost it already",
-    **{(Role.CLOSED, event): _ENDED for event in Event},
+IMPOSSIBLE: Final[dict[tuple[Role, Happening], str]] = {
+    (Role.LOADING, Happening.HANDS_OVER): _NO_LEASE,
+    (Role.LOADING, Happening.RELEASED): _NO_LEASE,
+    (Role.LOADING, Happening.FENCED): _NO_WRITER,
+    (Role.REPLICA, Happening.REBUILT): "its state is that of the log already",
+    (Role.REPLICA, Happening.HANDS_OVER): _NO_LEASE,
+    (Role.REPLICA, Happening.RELEASED): _NO_LEASE,
+    (Role.REPLICA, Happening.FENCED): _NO_WRITER,
+    (Role.PRIMARY, Happening.REBUILT): _WRITES,
+    (Role.PRIMARY, Happening.CLAIMED): "it has claimed the log already",
+    (Role.PRIMARY, Happening.RELEASED): "it has not begun to hand over",
+    (Role.PRIMARY, Happening.LOST_LOG): _WRITES,
+    (Role.HANDING_OVER, Happening.REBUILT): "its state is that of the log already",
+    (Role.HANDING_OVER, Happening.CLAIMED): "the lease is its successor's until it has followed again",
+    (Role.HANDING_OVER, Happening.HANDS_OVER): "it is at it",
+    (Role.HANDING_OVER, Happening.LOST_LOG): _WRITES,
+    (Role.STUCK, Happening.REBUILT): "it does not read its log any more",
+    (Role.STUCK, Happening.CLAIMED): "who cannot read the log to its end cannot claim it",
+    (Role.STUCK, Happening.HANDS_OVER): _NO_LEASE,
+    (Role.STUCK, Happening.RELEASED): _NO_LEASE,
+    (Role.STUCK, Happening.FENCED): _NO_WRITER,
+    (Role.STUCK, Happening.LOST_LOG): "it has lost it already",
+    **{(Role.CLOSED, event): _ENDED for event in Happening},
 }
 
 
-def after(role: Role, event: Event) -> Role:
+def after(role: Role, event: Happening) -> Role:
     """What a node of that role is after the event. Raises RoleError."""
     found = TRANSITIONS.get((role, event))
     if found is None:

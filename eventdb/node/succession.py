@@ -19,7 +19,7 @@ from eventdb.cluster.timing import LONE_LEASE_MS, MARGIN, SPREAD_S, TURN_S
 from eventdb.cluster.topology import Member
 from eventdb.replay.completeness import RESTORED, RESTORING, claimant
 
-log: Final = logging.getLogger("eventdb")
+logger: Final = logging.getLogger("eventdb")
 
 
 class Ground(Enum):
@@ -70,7 +70,7 @@ class Standing:
         try:
             statement = Statement.decode(record.body)
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
-            log.error("the heartbeat at position %d makes no sense: %s", record.position, error)
+            logger.error("the heartbeat at position %d makes no sense: %s", record.position, error)
             return
         self._renewed = self._renewed or self.claimed or statement.resumed or record.epoch > self._decided[0]
         self.statement = statement

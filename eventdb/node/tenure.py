@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from eventdb.pipeline.commit import Commit
     from eventdb.pipeline.turn import Timer
 
-log: Final = logging.getLogger("eventdb")
+logger: Final = logging.getLogger("eventdb")
 
 MEMBERS_MAX: Final = 256
 
@@ -155,7 +155,7 @@ class Tenure:
         self.lapsed_at = self._monotonic()
         self.engine.lease_until = math.inf
         self.engine.gate |= LEASELESS
-        log.warning("the lease of %d ms has lapsed; answering waits until the log confirms it anew", self.lease_ms)
+        logger.warning("the lease of %d ms has lapsed; answering waits until the log confirms it anew", self.lease_ms)
         self._try_to_resume()
         self._alone = self.engine.turn.later(ALONE_S, self._look_alone)
 
@@ -170,7 +170,7 @@ class Tenure:
         if self._monotonic() > sent + self.lease_ms / 1000:
             self._try_to_resume()  # it took longer than a lease
             return
-        log.info("the lease is confirmed again, after %.1f s", self._monotonic() - self.lapsed_at)
+        logger.info("the lease is confirmed again, after %.1f s", self._monotonic() - self.lapsed_at)
         self._take_up(sent)
 
     def _take_up(self, sent: float) -> None:
@@ -185,7 +185,7 @@ class Tenure:
         """Whether to answer reads without a lease: asked for by a setting, which may be changed at any time."""
         if self.lone and self.engine.config.serve_stale_data == "yes":
             if self.engine.gate & LEASELESS:
-                log.warning("the log does not answer; reads of clean keys go on, and may be old")
+                logger.warning("the log does not answer; reads of clean keys go on, and may be old")
                 self._let_go()
         else:
             self.engine.gate |= LEASELESS
@@ -286,12 +286,12 @@ class Tenure:
         """A follower said who it is and how far it has come."""
         known = self.members.get(member.name)
         if known is None and len(self.members) >= MEMBERS_MAX:
-            log.warning("%s at %s is not listed: %d nodes are", member.name, member.address, MEMBERS_MAX)
+            logger.warning("%s at %s is not listed: %d nodes are", member.name, member.address, MEMBERS_MAX)
             return
         self.members[member.name] = member
         self._heard[member.name] = self._monotonic()
         if known is None or (known.address, known.candidate) != (member.address, member.candidate):
-            log.info("%s follows at %s", member.name, member.address)
+            logger.info("%s follows at %s", member.name, member.address)
             self.state(changed=True)
         elif self.on_members is not None:
             self.on_members()

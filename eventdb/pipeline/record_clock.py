@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-LOGGER: Final = logging.getLogger("eventdb")
+logger: Final = logging.getLogger("eventdb")
 
 STEP_S: Final = 2.0  # a smaller difference is drift, or a correction in small steps, and followed
 SETTLE_S: Final = 60.0
@@ -42,10 +42,10 @@ class RecordClock:
             self._base, self._base_at = wall, monotonic
             if self._stepped_at:
                 self._stepped_at = 0.0
-                LOGGER.warning("this machine's clock is back where it was; its step had no effect on records")
+                logger.warning("this machine's clock is back where it was; its step had no effect on records")
         elif not self._stepped_at:
             self._stepped_at = monotonic
-            LOGGER.warning(
+            logger.warning(
                 "this machine's clock has stepped by %+.1f s: records go on with the time from before, until the new"
                 " one has lasted for %.0f s", step, SETTLE_S,
             )  # fmt: skip
@@ -53,7 +53,7 @@ class RecordClock:
         elif monotonic - self._stepped_at < SETTLE_S:
             wall = expected
         else:
-            LOGGER.warning("this machine's clock has been %+.1f s off for %.0f s: records follow it", step, SETTLE_S)
+            logger.warning("this machine's clock has been %+.1f s off for %.0f s: records follow it", step, SETTLE_S)
             self._base, self._base_at, self._stepped_at = wall, monotonic, 0.0
         return self._not_before(newest_ms, int(wall * 1000))
 
@@ -63,7 +63,7 @@ class RecordClock:
             self._reported_behind = False
         elif not self._reported_behind:
             self._reported_behind = True
-            LOGGER.warning(
+            logger.warning(
                 "this machine's clock is %.1f s behind the newest record of the log: until it has caught up, records"
                 " bear that record's time, and a restore of what is written now needs --to-offset", behind_ms / 1000,
             )  # fmt: skip

@@ -27,7 +27,7 @@ from eventdb.protocol.requests import NOTHING, RequestParser
 if TYPE_CHECKING:
     from eventdb.engine.engine import Engine
 
-log: Final = logging.getLogger("eventdb")
+logger: Final = logging.getLogger("eventdb")
 
 OWED_BYTES_MAX: Final = 1 << 20  # replies not yet handed to the socket; above it no command is run
 UNSENT_BYTES_MAX: Final = 1 << 20  # replies in the socket's buffer; above it no command is run
@@ -59,7 +59,7 @@ class Unread:
         while self.total > limit and self.holders:
             greedy = [one for one in self.holders if one.held * GREEDY_PART > limit] or list(self.holders)
             newest = max(greedy, key=lambda one: one.number())
-            log.warning(
+            logger.warning(
                 "closed %s: it has sent %d bytes of commands that wait; all clients together are above"
                 " client-query-buffer-total-limit",
                 newest.transport.get_extra_info("peername") if newest.transport is not None else "a client",
@@ -189,7 +189,7 @@ class Connection:
             if self.engine.on_long is not None:
                 self.engine.on_long(needed_s, False)
         if size > config.query_buffer_bytes_max:
-            log.warning("closed %s: commands that wait are longer than client-query-buffer-limit", client.address)
+            logger.warning("closed %s: commands that wait are longer than client-query-buffer-limit", client.address)
             self.give_up()
             return
         if self.engine.commit.full and self.unread_size > FULL_BYTES_MAX:
@@ -306,7 +306,7 @@ class Connection:
         client = self.client
         if not self.writable and client is not None and client.listens():
             if self._too_far_behind(transport.get_write_buffer_size() + len(data)):
-                log.warning("closed subscriber %s: it leaves its messages unread", client.address)
+                logger.warning("closed subscriber %s: it leaves its messages unread", client.address)
                 client.closing = True
                 transport.abort()
                 return

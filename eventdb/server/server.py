@@ -30,7 +30,7 @@ from eventdb.node.node import Node
 from eventdb.replay.follower import Progress
 from eventdb.server.connection import Connection, Unread
 
-log: Final = logging.getLogger("eventdb")
+logger: Final = logging.getLogger("eventdb")
 
 LISTEN_BACKLOG: Final = 1024
 DRAIN_S: Final = 5.0
@@ -133,7 +133,9 @@ def announced(config: Config, host: str, port: int) -> str:
         with contextlib.suppress(OSError):
             host = socket.gethostbyname(host)
         if host.startswith("127."):
-            log.warning("this machine's name stands for %s, where no other finds it: give --advertise HOST:PORT", host)
+            logger.warning(
+                "this machine's name stands for %s, where no other finds it: give --advertise HOST:PORT", host
+            )
     port = config.announce_port or port
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
@@ -147,7 +149,7 @@ class LoadReport:
     def __call__(self, progress: Progress) -> None:
         if progress.seconds >= self.due_seconds:
             self.due_seconds = progress.seconds + LOAD_REPORT_S
-            log.info("replaying: %s", progress.describe())
+            logger.info("replaying: %s", progress.describe())
 
 
 async def _run(server: Server) -> None:
@@ -159,7 +161,7 @@ async def _run(server: Server) -> None:
         await server.start()
         print(f"ready on {server.host}:{server.port}", flush=True)
         await server.stopping.wait()
-        log.info("stopping")
+        logger.info("stopping")
     finally:
         await server.close()
 

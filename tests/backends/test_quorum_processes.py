@@ -153,17 +153,17 @@ async def test_a_reader_in_another_process_follows_a_live_writer(tmp_path: Path,
     child, listening = await start(children, url)
     await child.wait_for(1)
     seen: list[int] = []
-    batches = open_log(url).read(0, follow=True)
+    stretches = open_log(url).read(0, follow=True)
     async with asyncio.timeout(20):
         while len(seen) < 300:
-            batch = await anext(batches)
-            seen += numbers([record.body for record in batch.records if record.kind is RecordKind.DATA])
+            stretch = await anext(stretches)
+            seen += numbers([record.body for record in stretch.records if record.kind is RecordKind.DATA])
     assert seen == list(range(1, len(seen) + 1))
     child.process.kill()
     await listening
     last = child.acknowledged[-1]
     async with asyncio.timeout(20):
         while seen[-1] < last:
-            batch = await anext(batches)
-            seen += numbers([record.body for record in batch.records if record.kind is RecordKind.DATA])
+            stretch = await anext(stretches)
+            seen += numbers([record.body for record in stretch.records if record.kind is RecordKind.DATA])
     assert seen == list(range(1, len(seen) + 1))

@@ -36,9 +36,9 @@ async def test_turning_to_another_zone_does_not_read_its_segment_from_the_beginn
     reader._zone = lost
     bench.ops[lost].fail(errno.EIO, frozenset({"pread", "open_read"}))
     await bench.append(writer, b"behind the loss")
-    batch = reader.next()
-    assert batch is not None
-    assert [record.body for record in batch.records] == [b"behind the loss"]
+    stretch = reader.next()
+    assert stretch is not None
+    assert [record.body for record in stretch.records] == [b"behind the loss"]
     assert sum(read_bytes) < 6 * CHUNK_BYTES < RECORDS * RECORD_BYTES  # some tries: a zone may linger
     reader.close()
     await bench.close()

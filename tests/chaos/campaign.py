@@ -16,7 +16,7 @@ from tests.chaos.checks import all_checks
 from tests.chaos.clients import (
     AsyncClient,
     Client,
-    History,
+    ClientHistory,
     Loyal,
     ReplicaReader,
     SyncClient,
@@ -44,7 +44,7 @@ class Campaign:
         self.cluster = cluster
         self.stage = stage
         self.rng = random.Random(seed)
-        self.history = History()
+        self.history = ClientHistory()
         self.began = time.monotonic()
         self.rounds = 0
         self._storage = stage.faults(cluster)

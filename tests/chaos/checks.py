@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from eventdb.history.view import View
 from eventdb.keyspace.types.list import ListValue
-from tests.chaos.clients import TOKEN_BYTES, History, kind_of, result_of
+from tests.chaos.clients import TOKEN_BYTES, ClientHistory, kind_of, result_of
 from tests.simulation.linearizable import INFINITY, Operation, TooHard, is_linearizable
 
 Events = list[list[bytes]]
@@ -42,7 +42,7 @@ async def read_log(url: str) -> Transactions:
     return found
 
 
-def all_checks(history: History, url: str, digests: set[object], offset: int) -> list[str]:
+def all_checks(history: ClientHistory, url: str, digests: set[object], offset: int) -> list[str]:
     """Every one of them, after all nodes have come to rest at `offset`."""
     transactions = asyncio.run(read_log(url))
     return [
@@ -88,7 +88,7 @@ def digests_agree(url: str, digests: set[object], offset: int) -> list[str]:
     return [] if digests == {found} else [f"the nodes have the digests {digests}, the log {found!r} at {offset}"]
 
 
-def every_write_once(history: History, transactions: Transactions) -> list[str]:
+def every_write_once(history: ClientHistory, transactions: Transactions) -> list[str]:
     """An acknowledged value is in the log once, one of unknown outcome at most once, a refused one never."""
     found = Counter(event[-1] for events in transactions.events for event in events if _has_token(event))
     wrong: list[str] = []
@@ -113,7 +113,7 @@ def _tokens(operation: Operation) -> Iterable[bytes]:
     return (value for name, value in operation.steps if name in ("set", "append"))
 
 
-def _counters(history: History, transactions: Transactions) -> list[str]:
+def _counters(history: ClientHistory, transactions: Transactions) -> list[str]:
     """A counter ends between the number of acknowledged increments and that of all that were not refused."""
     least: Counter[bytes] = Counter()
     most: Counter[bytes] = Counter()
@@ -218,7 +218,7 @@ def linearizable(operations: list[Operation], transactions: Transactions) -> lis
     return wrong
 
 
-def replicas_tell_history(history: History, transactions: Transactions) -> list[str]:
+def replicas_tell_history(history: ClientHistory, transactions: Transactions) -> list[str]:
     """No connection to a replica sees it go back, and what it answers is the log's state at the offset it states."""
     wrong: list[str] = []
     latest: dict[str, int] = {}

@@ -58,7 +58,7 @@ class ReplicaRead:
 
 
 @dataclass(slots=True)
-class History:
+class ClientHistory:
     """What all clients were told. Lists take appends from several threads."""
 
     operations: list[Operation] = field(default_factory=list)
@@ -136,7 +136,7 @@ class Plan:
         own = [command_of(key, step) for key, step in self.steps]
         return [("ROLE",), *own] if self.block else own
 
-    def answered(self, told: list[Any], history: History) -> bool:
+    def answered(self, told: list[Any], history: ClientHistory) -> bool:
         """Take down what each step was told; False when it was no primary that answered."""
         returned = time.monotonic()
         if self.block:
@@ -152,7 +152,7 @@ class Plan:
         history.operations.extend(self.operations)
         return True
 
-    def failed(self, error: Exception, history: History) -> None:
+    def failed(self, error: Exception, history: ClientHistory) -> None:
         """No answer, or an error: not run, or nobody knows."""
         text = str(error)
         history.errors[f"{type(error).__name__}: {text:.60}"] += 1
@@ -167,7 +167,7 @@ class Plan:
 class Client:
     """What both kinds have in common. `routes`: one route finds the primary by itself, several are tried in turn."""
 
-    def __init__(self, name: str, history: History, seed: int) -> None:
+    def __init__(self, name: str, history: ClientHistory, seed: int) -> None:
         self.label = name
         self.history = history
         self.rng = random.Random(seed)
@@ -204,7 +204,7 @@ def by_sentinel(addresses: list[Address], timeout_s: float) -> redis.Redis:
 class SyncClient(Client, threading.Thread):
     """A thread with a synchronous client."""
 
-    def __init__(self, name: str, history: History, seed: int, routes: list[Any]) -> None:
+    def __init__(self, name: str, history: ClientHistory, seed: int, routes: list[Any]) -> None:
         Client.__init__(self, name, history, seed)
         threading.Thread.__init__(self, name=name, daemon=True)
         self.routes = routes
@@ -239,7 +239,9 @@ class SyncClient(Client, threading.Thread):
 class AsyncClient(Client):
     """A task with an asyncio client; `run` is its coroutine. Its routes belong to that loop."""
 
-    def __init__(self, name: str, history: History, seed: int, addresses: list[Address], timeout_s: float) -> None:
+    def __init__(
+        self, name: str, history: ClientHistory, seed: int, addresses: list[Address], timeout_s: float
+    ) -> None:
         super().__init__(name, history, seed)
         self.addresses = addresses
         self.timeout_s = timeout_s
@@ -296,7 +298,7 @@ class Loyal(Client, threading.Thread):
     Reads alone: one that is never answered is forgotten.
     """
 
-    def __init__(self, name: str, history: History, seed: int, address: Address) -> None:
+    def __init__(self, name: str, history: ClientHistory, seed: int, address: Address) -> None:
         Client.__init__(self, name, history, seed)
         threading.Thread.__init__(self, name=name, daemon=True)
         self.address = address
@@ -338,7 +340,7 @@ class ReplicaReader(Client, threading.Thread):
     Over a plain connection: redis-py's pool may reconnect unseen, and then reads may go back.
     """
 
-    def __init__(self, name: str, history: History, seed: int, address: Address) -> None:
+    def __init__(self, name: str, history: ClientHistory, seed: int, address: Address) -> None:
         Client.__init__(self, name, history, seed)
         threading.Thread.__init__(self, name=name, daemon=True)
         self.address = address

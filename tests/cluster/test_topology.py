@@ -156,8 +156,8 @@ def test_role_and_info_of_a_replica_name_the_primary_and_the_lag() -> None:
 
 def test_the_history_has_the_same_id_on_every_node() -> None:
     one, two = Local(), Local()
-    one.engine.host = StandIn(facts=lambda: {"log_url": "quorum:./x", "log_id": "7"})
-    two.engine.host = StandIn(facts=lambda: {"log_url": "quorum:/there/x", "log_id": "7"})
+    one.engine.host = StandIn(info_fields=lambda: {"log_url": "quorum:./x", "log_id": "7"})
+    two.engine.host = StandIn(info_fields=lambda: {"log_url": "quorum:/there/x", "log_id": "7"})
     assert info(one, "replication")["master_replid"] == info(two, "replication")["master_replid"]
 
 

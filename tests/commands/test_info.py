@@ -82,7 +82,7 @@ def test_what_is_not_durable_yet_shows_in_persistence_and_offsets() -> None:
 
 def test_the_node_adds_what_it_knows() -> None:
     local = Local()
-    local.engine.host = StandIn(facts=lambda: {"epoch": "7", "log_url": "quorum:x", "durable_offset": "ignored"})
+    local.engine.host = StandIn(info_fields=lambda: {"epoch": "7", "log_url": "quorum:x", "durable_offset": "ignored"})
     found = info(local)
     assert found["epoch"] == "7" and found["durable_offset"] == "0"
 

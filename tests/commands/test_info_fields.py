@@ -95,7 +95,7 @@ def test_no_field_of_one_section_hides_one_of_another(role: str) -> None:
     local.raw("SET", "k", "v")
     roles()[role](local)
     facts = dict.fromkeys(NODE_FACTS, "1")
-    local.engine.host = StandIn(facts=lambda: facts)
+    local.engine.host = StandIn(info_fields=lambda: facts)
     seen: dict[str, str] = {}
     for title in SECTIONS:
         for name, _ in section(local.engine, title, facts):

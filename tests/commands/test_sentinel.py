@@ -215,7 +215,7 @@ def test_a_primary_without_a_lease_is_down() -> None:
     local = Local()
     topology = local.engine.topology
     topology.introduce("me", "h:1", candidate=False)
-    local.engine.host = StandIn(facts=lambda: {"lease_ms": "500"})
+    local.engine.host = StandIn(info_fields=lambda: {"lease_ms": "500"})
     topology.update(6, Member("a", "[::1]:2"), [Member("b", "h:3")])
     found = asked(local, "MASTER", SERVICE)
     assert (found["flags"], found["ip"], found["port"], found["config-epoch"]) == ("master", "::1", "2", "6")

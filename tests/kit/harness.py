@@ -32,13 +32,13 @@ class Collector:
 
 
 class StandIn:
-    """A host that answers as a test says: StandIn(facts=lambda: {...}, fail_over=..., announced=..., shut_down=...)."""
+    """A host that answers as a test says: StandIn(info_fields=lambda: {…}, fail_over=…, announced=…, shut_down=…)."""
 
     def __init__(self, **answers: Callable[..., object]) -> None:
         self.answers = answers
 
-    def facts(self) -> dict[str, str]:
-        return self.answers["facts"]() if "facts" in self.answers else {}  # type: ignore[return-value]
+    def info_fields(self) -> dict[str, str]:
+        return self.answers["info_fields"]() if "info_fields" in self.answers else {}  # type: ignore[return-value]
 
     def port(self) -> int:
         return 0

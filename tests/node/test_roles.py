@@ -11,10 +11,10 @@ from eventdb.cluster.lease import AskedRole
 from eventdb.cluster.topology import Member
 from eventdb.engine.settings import Config
 from eventdb.node.node import Node
-from eventdb.node.role import IMPOSSIBLE, TRANSITIONS, Event, Role, RoleError, after
+from eventdb.node.role import IMPOSSIBLE, TRANSITIONS, Happening, Role, RoleError, after
 from tests.kit.faults import until
 
-EVERY = list(itertools.product(Role, Event))
+EVERY = list(itertools.product(Role, Happening))
 
 
 def test_every_role_has_one_entry_for_every_event() -> None:
@@ -24,7 +24,7 @@ def test_every_role_has_one_entry_for_every_event() -> None:
 
 
 @pytest.mark.parametrize(("role", "event"), EVERY)
-def test_what_is_not_in_the_table_is_refused_with_its_reason(role: Role, event: Event) -> None:
+def test_what_is_not_in_the_table_is_refused_with_its_reason(role: Role, event: Happening) -> None:
     if (role, event) in TRANSITIONS:
         assert after(role, event) is TRANSITIONS[role, event]
         return
@@ -39,7 +39,7 @@ def test_every_role_can_be_reached_and_left_but_the_last() -> None:
         reached |= {target for (role, _), target in TRANSITIONS.items() if role in reached}
     assert reached == set(Role)
     assert {role for role, _ in TRANSITIONS} == set(Role) - {Role.CLOSED}
-    assert all(after(role, Event.CLOSED) is Role.CLOSED for role in Role if role is not Role.CLOSED)
+    assert all(after(role, Happening.CLOSED) is Role.CLOSED for role in Role if role is not Role.CLOSED)
 
 
 class Watched(Node):
@@ -50,7 +50,7 @@ class Watched(Node):
         super().__init__(url, Config(), name, f"127.0.0.1:{7000 + ord(name)}", asked=asked)
         self.roles = [self.role]
 
-    def _happens(self, event: Event) -> None:
+    def _happens(self, event: Happening) -> None:
         super()._happens(event)
         self.roles.append(self.role)
 
@@ -63,14 +63,14 @@ async def test_a_node_refuses_what_is_not_in_the_table(tmp_path: Path) -> None:
     node = Watched(f"quorum:{tmp_path / 'data'}", "p", AskedRole.PRIMARY)
     await node.start()
     assert node.roles == [Role.LOADING, Role.PRIMARY]
-    for event in (Event.REBUILT, Event.CLAIMED, Event.RELEASED, Event.LOST_LOG):
+    for event in (Happening.REBUILT, Happening.CLAIMED, Happening.RELEASED, Happening.LOST_LOG):
         with pytest.raises(RoleError):
             node._happens(event)
     assert node.role is Role.PRIMARY
     await node.close()
     assert node.role is Role.CLOSED
     with pytest.raises(RoleError):
-        node._happens(Event.FENCED)
+        node._happens(Happening.FENCED)
 
 
 async def test_a_hand_over_is_a_role_of_its_own_in_which_no_silence_is_noticed(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ async def test_a_hand_over_is_a_role_of_its_own_in_which_no_silence_is_noticed(t
     release = tenure.release
 
     async def slow(successor: str) -> int:
-        assert old.role is Role.HANDING_OVER and old.facts()["role"] == "handing-over"
+        assert old.role is Role.HANDING_OVER and old.info_fields()["role"] == "handing-over"
         before = old.ticks
         await until(lambda: old.ticks > before + 2)
         assert old.engine.topology.handing_over and not old.engine.topology.is_down

@@ -14,7 +14,7 @@ from eventdb.backends import Corrupt, Log, Record, RecordKind, Trimmed, open_log
 from eventdb.protocol.requests import split_arguments
 from eventdb.replay.cut import HistoryTrimmed, NothingThere, ToLatest, ToOffset, ToTime, find_cut
 from eventdb.replay.follower import SLICE_TRANSACTIONS, BeyondEnd, Follower, NotApplied, Progress
-from eventdb.replay.inspect import History, quote, verify
+from eventdb.replay.inspect import RecordRules, quote, verify
 from eventdb.replay.machine import Transaction
 from eventdb.replay.transaction import decode, encode
 from tests.kit.machines import START_MS, Notebook, Scribe, keys_up_to, set_transaction
@@ -317,13 +317,13 @@ def test_history_that_jumps_or_goes_back_is_a_finding() -> None:
     def at(position: int, epoch: int, first_offset: int, time_ms: int) -> Record:
         return Record(position, epoch, RecordKind.DATA, first_offset, 1, time_ms, ONE)
 
-    history = History()
-    assert history.check(at(0, 2, 1, START_MS)) == []
-    assert history.check(at(1, 2, 3, START_MS)) == ["position 1: starts with offset 3 where 2 is due"]
-    assert history.check(at(2, 2, 4, START_MS - 1)) == [
+    rules = RecordRules()
+    assert rules.check(at(0, 2, 1, START_MS)) == []
+    assert rules.check(at(1, 2, 3, START_MS)) == ["position 1: starts with offset 3 where 2 is due"]
+    assert rules.check(at(2, 2, 4, START_MS - 1)) == [
         "position 2: its time 2023-11-14T22:13:19.999Z lies before 2023-11-14T22:13:20.000Z"
     ]
-    assert history.check(at(3, 1, 5, START_MS)) == ["position 3: epoch 1 comes after epoch 2"]
+    assert rules.check(at(3, 1, 5, START_MS)) == ["position 3: epoch 1 comes after epoch 2"]
 
 
 @given(st.binary(min_size=1, max_size=30))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from eventdb.backends import Batch, Fenced, Log, Record, RecordKind, open_log
+from eventdb.backends import Fenced, Log, Record, RecordKind, Stretch, open_log
 from eventdb.replay.completeness import RESTORED, RESTORING, Incomplete, check_complete, claimant
 from eventdb.replay.cut import NothingThere, ToLatest, ToOffset, ToTime, find_cut
 from eventdb.replay.follower import BeyondEnd, Follower, Progress
@@ -36,7 +36,7 @@ async def opened(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
 
 
 async def records_of(log: Log) -> list[Record]:
-    return [record async for batch in log.read(0) for record in batch.records]
+    return [record async for stretch in log.read(0) for record in stretch.records]
 
 
 async def data_of(log: Log) -> list[tuple[int, int, int, bytes]]:
@@ -236,10 +236,10 @@ class ClaimedMeanwhile:
     def __getattr__(self, name: str) -> object:
         return getattr(self._log, name)
 
-    async def read(self, start: int = 0, *, follow: bool = False, after: int = -1) -> AsyncIterator[Batch]:
+    async def read(self, start: int = 0, *, follow: bool = False, after: int = -1) -> AsyncIterator[Stretch]:
         await self._claim()
-        async for batch in self._log.read(start, follow=follow, after=after):
-            yield batch
+        async for stretch in self._log.read(start, follow=follow, after=after):
+            yield stretch
 
 
 @pytest.mark.parametrize("phase", ["copy", "verify"])

@@ -9,18 +9,18 @@ from __future__ import annotations
 import bisect
 from collections.abc import Iterable
 
-from eventdb.backends import Batch, Record, RecordKind
+from eventdb.backends import Record, RecordKind, Stretch
 from eventdb.history.view import View
 from eventdb.replay.transaction import decode
-from tests.simulation.clients import History, ReplicaRead
+from tests.simulation.clients import ClientHistory, ReplicaRead
 from tests.simulation.cluster import Seen, fingerprint
 from tests.simulation.linearizable import Operation, TooHard, is_linearizable
 
 
-def one_history(seen: Seen, batches: list[Batch]) -> list[str]:
+def one_history(seen: Seen, stretches: list[Stretch]) -> list[str]:
     """Every reader saw the same records at the same positions, each a part of history without a gap."""
     wrong = list(seen.wrong)
-    history = {record.position: fingerprint(record) for batch in batches for record in batch.records}
+    history = {record.position: fingerprint(record) for stretch in stretches for record in stretch.records}
     positions = sorted(history)
     for who, start, stop, got in seen.reads:
         due = tuple(_between(positions, start, stop))
@@ -30,17 +30,17 @@ def one_history(seen: Seen, batches: list[Batch]) -> list[str]:
         if history.get(position, found) != found:
             wrong.append(f"two histories: {seen.by[position]} read {found} at {position}, history: {history[position]}")
     expected = 1
-    for batch in batches:
-        for record in batch.records:
+    for stretch in stretches:
+        for record in stretch.records:
             if record.first_offset != expected:
                 wrong.append(f"offset {expected} is missing at position {record.position}")
             expected = record.first_offset + record.count
     return wrong
 
 
-def nothing_lost(seen: Seen, batches: list[Batch]) -> list[str]:
+def nothing_lost(seen: Seen, stretches: list[Stretch]) -> list[str]:
     """Every append that was acknowledged is in history where it was said to be."""
-    history = {record.position: fingerprint(record) for batch in batches for record in batch.records}
+    history = {record.position: fingerprint(record) for stretch in stretches for record in stretch.records}
     return [
         f"acknowledged to {who} and lost: {found} at position {position}, where history has {history.get(position)}"
         for who, position, found in seen.durable
@@ -48,12 +48,12 @@ def nothing_lost(seen: Seen, batches: list[Batch]) -> list[str]:
     ]
 
 
-def digests_agree(seen: Seen, batches: list[Batch]) -> list[str]:
+def digests_agree(seen: Seen, stretches: list[Stretch]) -> list[str]:
     """Each node's state at an offset is the replay of history up to it."""
     view = View()
     at = {0: view.digest()}
     wanted = {offset for _who, offset, _digest in seen.digests}
-    for offset, transaction in _transactions(batches):
+    for offset, transaction in _transactions(stretches):
         view.apply([transaction])  # type: ignore[list-item]
         if offset in wanted:
             at[offset] = view.digest()
@@ -80,10 +80,10 @@ def linearizable(operations: list[Operation], *, reads: bool) -> list[str]:
     return wrong
 
 
-def acknowledged_values(operations: list[Operation], batches: list[Batch]) -> list[str]:
+def acknowledged_values(operations: list[Operation], stretches: list[Stretch]) -> list[str]:
     """Every token that a client was told is written stands in history, once."""
     found: dict[bytes, int] = {}
-    for _offset, transaction in _transactions(batches):
+    for _offset, transaction in _transactions(stretches):
         for event in transaction[1:]:
             for word in event[2:]:
                 if isinstance(word, bytes):
@@ -99,7 +99,7 @@ def acknowledged_values(operations: list[Operation], batches: list[Batch]) -> li
     return wrong
 
 
-def replicas_monotone(reads: Iterable[ReplicaRead], batches: list[Batch]) -> list[str]:
+def replicas_monotone(reads: Iterable[ReplicaRead], stretches: list[Stretch]) -> list[str]:
     """No client sees a replica go back, and what a replica answers is history at the offset it states."""
     reads = list(reads)
     wrong: list[str] = []
@@ -123,22 +123,22 @@ def replicas_monotone(reads: Iterable[ReplicaRead], batches: list[Batch]) -> lis
                 wrong.append(f"{read.connection} at offset {offset}: {read.key!r} is {read.value!r}, history: {true!r}")
 
     compare(0)
-    for offset, transaction in _transactions(batches):
+    for offset, transaction in _transactions(stretches):
         view.apply([transaction])  # type: ignore[list-item]
         compare(offset)
     wrong.extend(f"a replica has offset {offset}, which history does not have" for offset in sorted(wanted))
     return wrong
 
 
-def history_checks(history: History, seen: Seen, batches: list[Batch], *, reads: bool) -> list[str]:
+def history_checks(history: ClientHistory, seen: Seen, stretches: list[Stretch], *, reads: bool) -> list[str]:
     """All of them. `reads`: reads at primaries are never stale (not so when clocks run wild)."""
     return [
         *history.wrong,
-        *one_history(seen, batches),
-        *nothing_lost(seen, batches),
-        *acknowledged_values(history.operations, batches),
-        *digests_agree(seen, batches),
-        *replicas_monotone(history.replica_reads, batches),
+        *one_history(seen, stretches),
+        *nothing_lost(seen, stretches),
+        *acknowledged_values(history.operations, stretches),
+        *digests_agree(seen, stretches),
+        *replicas_monotone(history.replica_reads, stretches),
         *linearizable(history.operations, reads=reads),
     ]
 
@@ -147,9 +147,9 @@ def _between(positions: list[int], start: int, stop: int) -> list[int]:
     return positions[bisect.bisect_left(positions, start) : bisect.bisect_left(positions, stop)]
 
 
-def _transactions(batches: list[Batch]) -> Iterable[tuple[int, list[object]]]:
-    for batch in batches:
-        for record in batch.records:
+def _transactions(stretches: list[Stretch]) -> Iterable[tuple[int, list[object]]]:
+    for stretch in stretches:
+        for record in stretch.records:
             yield from _of_record(record)
 
 

@@ -34,7 +34,7 @@ class ReplicaRead:
 
 
 @dataclass(slots=True)
-class History:
+class ClientHistory:
     operations: list[Operation] = field(default_factory=list)
     replica_reads: list[ReplicaRead] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
@@ -90,7 +90,7 @@ class Client:
     """One client. `reads`: the share of its steps that only read."""
 
     def __init__(
-        self, cluster: Cluster, history: History, number: int, rng: random.Random, pace_s: float, reads: float
+        self, cluster: Cluster, history: ClientHistory, number: int, rng: random.Random, pace_s: float, reads: float
     ) -> None:
         self.cluster = cluster
         self.history = history

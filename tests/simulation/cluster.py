@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from eventdb.backends import Batch, Log, LogError, Record, RecordKind, Writer
+from eventdb.backends import Log, LogError, Record, RecordKind, Stretch, Writer
 from eventdb.backends.quorum import QuorumLog
 from eventdb.cluster.lease import AskedRole
 from eventdb.engine.settings import Config
@@ -41,17 +41,17 @@ class Seen:
     wrong: list[str] = field(default_factory=list)
     complete: bool = False  # what comes from here on lies behind what is checked
 
-    def read(self, who: str, start: int, batch: Batch) -> None:
+    def read(self, who: str, start: int, stretch: Stretch) -> None:
         if self.complete:
             return
-        for record in batch.records:
+        for record in stretch.records:
             found = fingerprint(record)
             known = self.records.setdefault(record.position, found)
             self.by.setdefault(record.position, who)
             if known != found:
                 other = self.by[record.position]
                 self.wrong.append(f"two histories: at position {record.position} {who} read {found}, {other} {known}")
-        self.reads.append((who, start, batch.next_position, tuple(record.position for record in batch.records)))
+        self.reads.append((who, start, stretch.next_position, tuple(record.position for record in stretch.records)))
 
 
 class WatchedLog:
@@ -66,13 +66,13 @@ class WatchedLog:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._log, name)
 
-    async def read(self, start: int = 0, *, follow: bool = False, after: int = -1) -> AsyncIterator[Batch]:
+    async def read(self, start: int = 0, *, follow: bool = False, after: int = -1) -> AsyncIterator[Stretch]:
         position = start
-        async with contextlib.aclosing(self._log.read(start, follow=follow, after=after)) as batches:  # type: ignore[type-var]
-            async for batch in batches:
-                self._seen.read(self._who, position, batch)
-                position = batch.next_position
-                yield batch
+        async with contextlib.aclosing(self._log.read(start, follow=follow, after=after)) as stretches:  # type: ignore[type-var]
+            async for stretch in stretches:
+                self._seen.read(self._who, position, stretch)
+                position = stretch.next_position
+                yield stretch
 
     async def claim(self, node: str, address: str = "") -> Writer:
         writer = await self._log.claim(node, address)

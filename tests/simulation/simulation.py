@@ -12,11 +12,11 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from eventdb.backends import Batch, LogError
+from eventdb.backends import LogError, Stretch
 from tests.simulation import seams
 from tests.simulation.broker import Partition
 from tests.simulation.checks import history_checks
-from tests.simulation.clients import Client, History
+from tests.simulation.clients import Client, ClientHistory
 from tests.simulation.cluster import Cluster
 from tests.simulation.nemesis import Nemesis, Profile, draw_profile
 from tests.simulation.world import Stuck, World
@@ -102,7 +102,7 @@ class Run:
         rng = world.rng
         self.world = world
         self.seconds = seconds
-        self.history = History()
+        self.history = ClientHistory()
         self.wrong: list[str] = []
         self.cluster = Cluster(
             world,
@@ -114,7 +114,7 @@ class Run:
         )
         self.profile: Profile = draw_profile(rng, self.cluster)
         self.nemesis = Nemesis(self.cluster, self.profile, rng, long_commands=long_commands)
-        self.batches: list[Batch] = []
+        self.stretches: list[Stretch] = []
         pace_s = rng.choice((0.02, 0.05, 0.1))
         self.clients = [
             Client(self.cluster, self.history, number, rng, pace_s, reads)
@@ -140,7 +140,9 @@ class Run:
         cluster.seen.complete = True
         process = cluster.visitor("reader")
         await process.spawn(self._read())
-        self.wrong.extend(history_checks(self.history, cluster.seen, self.batches, reads=not self.profile.stale_reads))
+        self.wrong.extend(
+            history_checks(self.history, cluster.seen, self.stretches, reads=not self.profile.stale_reads)
+        )
 
     async def _sample(self) -> None:
         while True:
@@ -159,14 +161,14 @@ class Run:
     async def _read(self) -> None:
         log = self.cluster.open_log()
         try:
-            self.batches = [batch async for batch in log.read(0)]
+            self.stretches = [stretch async for stretch in log.read(0)]
         except LogError as error:
             self.wrong.append(f"the log cannot be read: {error!r}")
         await log.close()
 
     def result(self, seed: int) -> Result:
         world, history = self.world, self.history
-        records = [record for batch in self.batches for record in batch.records]
+        records = [record for stretch in self.stretches for record in stretch.records]
         return Result(
             seed,
             self.wrong,

@@ -65,7 +65,7 @@ def _pairs(client: Client, fields: Fields) -> bytes:
 
 
 def _instance(engine: Engine, client: Client, name: str, member: Member, flags: str) -> Fields:
-    facts = engine.host.facts()
+    fields = engine.host.info_fields()
     return [
         ("name", name),
         ("ip", member.host),
@@ -77,7 +77,7 @@ def _instance(engine: Engine, client: Client, name: str, member: Member, flags: 
         ("last-ping-sent", 0),
         ("last-ok-ping-reply", 0),
         ("last-ping-reply", 0),
-        ("down-after-milliseconds", facts.get("lease_ms", "0")),
+        ("down-after-milliseconds", fields.get("lease_ms", "0")),
     ]
 
 

@@ -140,7 +140,7 @@ def _script_memory(engine: Engine) -> Lines:
     ]
 
 
-def persistence_lines(engine: Engine, facts: dict[str, str]) -> Lines:
+def persistence_lines(engine: Engine, fields: dict[str, str]) -> Lines:
     commit = engine.commit
     loading = engine.gate & LOADING != 0
     found: Lines = [
@@ -180,8 +180,8 @@ def persistence_lines(engine: Engine, facts: dict[str, str]) -> Lines:
     ]
     if loading:
         found.append(("loading_start_time", engine.started_ms // 1000))
-    if "load_seconds" in facts:
-        found.append(("load_seconds", facts["load_seconds"]))
+    if "load_seconds" in fields:
+        found.append(("load_seconds", fields["load_seconds"]))
     return found
 
 

@@ -52,17 +52,17 @@ def report(engine: Engine, asked: list[bytes]) -> str:
             wanted.update([name for name in SECTIONS if name not in NOT_BY_DEFAULT and name != ONLY_WHEN_NAMED])
         else:
             wanted.add(word)
-    facts = engine.host.facts()
+    fields = engine.host.info_fields()
     parts: list[str] = []
     for name in SECTIONS:
         if name in wanted:
             title = "CPU" if name == "cpu" else name.capitalize()
-            body = "".join([f"{key}:{value}\r\n" for key, value in section(engine, name, facts)])
+            body = "".join([f"{key}:{value}\r\n" for key, value in section(engine, name, fields)])
             parts.append(f"# {title}\r\n{body}")
     return "\r\n".join(parts)
 
 
-def section(engine: Engine, name: str, facts: dict[str, str]) -> Lines:
+def section(engine: Engine, name: str, fields: dict[str, str]) -> Lines:
     if name == "server":
         return _server(engine)
     if name == "clients":
@@ -70,7 +70,7 @@ def section(engine: Engine, name: str, facts: dict[str, str]) -> Lines:
     if name == "memory":
         return memory_lines(engine)
     if name == "persistence":
-        return persistence_lines(engine, facts)
+        return persistence_lines(engine, fields)
     if name == "stats":
         return stats_lines(engine)
     if name == "replication":
@@ -91,7 +91,7 @@ def section(engine: Engine, name: str, facts: dict[str, str]) -> Lines:
     if name == "sentinel":
         return sentinel_lines(engine)
     if name == "eventdb":
-        return _eventdb(engine, facts)
+        return _eventdb(engine, fields)
     return []  # modules: there are none
 
 
@@ -201,11 +201,11 @@ def _keyspace(engine: Engine) -> Lines:
     return found
 
 
-def _eventdb(engine: Engine, facts: dict[str, str]) -> Lines:
+def _eventdb(engine: Engine, fields: dict[str, str]) -> Lines:
     """No name of another section: clients keep INFO as one flat mapping."""
     commit = engine.commit
     found: Lines = [("offset", commit.offset), ("durable_offset", commit.durable_offset)]
-    for name, value in facts.items():
+    for name, value in fields.items():
         if name not in ("offset", "durable_offset", "load_seconds"):
             found.append(("node_role" if name == "role" else name, value))
     return found

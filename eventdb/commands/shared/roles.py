@@ -14,8 +14,8 @@ def log_id(engine: Engine) -> str:
 
     Made from the log's own id where the node tells it, else from the URL, which may be spelled differently elsewhere.
     """
-    facts = engine.host.facts()
-    text = facts.get("log_id") or facts.get("log_url", "")
+    fields = engine.host.info_fields()
+    text = fields.get("log_id") or fields.get("log_url", "")
     return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
