@@ -1,7 +1,8 @@
-"""What every test may ask for: a real redis-server, eventdb as a process of its own; and two guards.
+"""What every test may ask for: a real redis-server, eventdb as a process of its own; and three guards.
 
 Stale compiled modules are removed before anything is imported, so that the sources under test are the ones edited.
 With EVENTDB_REQUIRE_ALL=1 (as in .ci/run) a test that is skipped because a component is missing fails instead.
+A run that is stopped by SIGTERM ends as one that Ctrl-C stops: with its fixtures, so that no server outlives it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -66,6 +68,17 @@ def pytest_configure() -> None:
     """A shell that starts us in the background has SIGINT ignored; the programs under test would inherit that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_runtest_setup() -> None:
+    """Before each test: a server that ran in this process may have taken its handler, and this one, away."""
+    signal.signal(signal.SIGTERM, _end_as_by_ctrl_c)
+
+
+def _end_as_by_ctrl_c(_number: int, _frame: FrameType | None) -> None:
+    """Once: another SIGTERM must not keep the fixtures from ending what they have started."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt("SIGTERM")
 
 
 def pytest_report_header() -> str:

@@ -47,7 +47,6 @@ class Standing:
         self._decided: tuple[int, float, int, int] = (0, 0.0, 0, 0)
         self._renewed = False  # behind that, somebody has taken a lease up
         self._monotonic = monotonic
-        self._rng = rng
         self._chance_s = rng.uniform(0, SPREAD_S)
         self._timer: asyncio.TimerHandle | None = None
         self._silent: asyncio.Future[None] | None = None
