@@ -83,7 +83,7 @@ format: $(VENV)/.dev ## let ruff repair what it can
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-types: $(VENV)/.dev ## mypy, strict
+types: $(VENV)/.dev ## mypy: strict, and every function of the tests annotated
 	$(VENV)/bin/mypy
 
 bench: $(VENV)/.dev redis build ## compare with a real redis-server: BENCH_ARGS="--quick --only set"

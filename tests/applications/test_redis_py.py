@@ -81,7 +81,7 @@ def test_scan_iter_sees_every_key_of_many(client: redis.Redis) -> None:
 def test_a_pipeline_answers_in_order_with_errors_in_place(client: redis.Redis, transaction: bool) -> None:
     client.set("text", "not a number")
     with client.pipeline(transaction=transaction) as pipe:
-        pipe.set("a", 1).incr("a").incr("text").get("a").lpush("l", "x").blpop(["l"], 1)
+        pipe.set("a", 1).incr("a").incr("text").get("a").lpush("l", "x").blpop(["l"], 1)  # type: ignore[union-attr]
         replies = pipe.execute(raise_on_error=False)
     assert replies[:2] == [True, 2] and replies[3:5] == ["2", 1]
     assert isinstance(replies[2], redis.ResponseError) and "not an integer" in str(replies[2])
@@ -141,9 +141,9 @@ def test_a_blocking_pop_waits_for_another_client_or_for_its_timeout(client: redi
         other.rpush("two", "x")
         other.rpush("from", "y")
         other.zadd("board", {"ann": 3, "bob": 1})
-        assert list(popped.result(5)) == ["two", "x"]
+        assert list(popped.result(5)) == ["two", "x"]  # type: ignore[arg-type]
         assert moved.result(5) == "y" and other.lrange("to", 0, -1) == ["y"]
-        assert list(lowest.result(5)) == ["board", "bob", 1.0]
+        assert list(lowest.result(5)) == ["board", "bob", 1.0]  # type: ignore[arg-type]
 
 
 def test_what_operators_ask_is_parsed(client: redis.Redis) -> None:
@@ -157,7 +157,7 @@ def test_what_operators_ask_is_parsed(client: redis.Redis) -> None:
     wait_until(lambda: client.info("stats")["instantaneous_ops_per_sec"] > 0, what="the rate is counted")
     assert client.info("keyspace")["db0"]["keys"] == 1
     assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
-    assert client.memory_usage("k") > 0 and client.object("encoding", "k") == "embstr"
+    assert client.memory_usage("k") > 0 and client.object("encoding", "k") == "embstr"  # type: ignore[operator]
     assert client.wait(0, 0) >= 0
     offset, durable = client.execute_command("EVENTDB.OFFSET")
     assert 1 <= offset <= durable
@@ -197,7 +197,7 @@ def test_a_registered_script_counts_within_a_limit(client: redis.Redis) -> None:
 
 async def test_asyncio_pipelines_and_watch(aclient: redis.asyncio.Redis) -> None:
     async with aclient.pipeline(transaction=True) as pipe:
-        assert await pipe.set("a", 1).incr("a").get("a").execute() == [True, 2, "2"]
+        assert await pipe.set("a", 1).incr("a").get("a").execute() == [True, 2, "2"]  # type: ignore[attr-defined]
 
     async def increment() -> None:
         async def add(pipe: Any) -> None:
@@ -220,7 +220,7 @@ async def test_asyncio_pubsub_and_blocking(aclient: redis.asyncio.Redis) -> None
         assert await aclient.publish("news", "hello") == 1
         message = await pubsub.get_message(timeout=5)
         assert (message["channel"], message["data"]) == ("news", "hello")
-    waiting = [asyncio.create_task(aclient.brpop(["queue"], 10)) for _ in range(3)]
+    waiting = [asyncio.create_task(aclient.brpop(["queue"], 10)) for _ in range(3)]  # type: ignore[arg-type, var-annotated]
     while (await aclient.info("clients"))["blocked_clients"] < 3:
         await asyncio.sleep(0.01)
     await aclient.lpush("queue", "1", "2", "3")
@@ -267,7 +267,7 @@ def test_no_acknowledged_increment_is_lost_when_the_server_is_killed(eventdb_ser
     for _ in range(4):
         reached = [counter.acknowledged + 20 for counter in counters]
         wait_until(
-            lambda reached=reached: all(c.acknowledged >= n or c.failure for c, n in zip(counters, reached)),
+            lambda reached=reached: all(c.acknowledged >= n or c.failure for c, n in zip(counters, reached)),  # type: ignore[misc]
             seconds=30,
             what="increments",
         )

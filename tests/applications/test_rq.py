@@ -179,7 +179,7 @@ def test_no_job_is_lost_when_workers_and_the_server_are_killed(eventdb_server: S
         producer.start()
         for step in range(1, KILLS + 1):
             goal = JOBS * step // (KILLS + 1)
-            wait_until(lambda goal=goal: workers.fill() or len(begun(notes)) >= goal, 90, f"{goal} jobs have begun")
+            wait_until(lambda goal=goal: workers.fill() or len(begun(notes)) >= goal, 90, f"{goal} jobs have begun")  # type: ignore[func-returns-value, misc]
             if step % 2:
                 server_kills.append(time.time())
                 server.kill()
@@ -192,7 +192,7 @@ def test_no_job_is_lost_when_workers_and_the_server_are_killed(eventdb_server: S
             raise producer.failure
         with redis.Redis(port=server.port) as client:
             queue = Queue("jobs", connection=client)
-            wait_until(lambda: workers.fill() or queue.count == 0, 90, "the queue is empty")
+            wait_until(lambda: workers.fill() or queue.count == 0, 90, "the queue is empty")  # type: ignore[func-returns-value]
             workers.finish()
             wait_until(lambda: not list(horses(notes)), 60, "the last job has ended")
             recovered = 0

@@ -70,7 +70,7 @@ def check_chain(frames: list[Frame]) -> None:
 
 
 def encode(body: bytes, position: int = 7, *, before: int = UNKNOWN, limit: int = 1000, **facts: int) -> list[bytes]:
-    known = {"kind": 0, "epoch": 3, "durable_end": 5, "first_offset": 1, "count": 1, "time_ms": 0}
+    known: dict[str, Any] = {"kind": 0, "epoch": 3, "durable_end": 5, "first_offset": 1, "count": 1, "time_ms": 0}
     return Encoder(limit).encode(body, position=position, before=before, **{**known, **facts})
 
 

@@ -240,7 +240,12 @@ async def test_an_older_copy_put_back_under_a_running_writer(bench: Bench, zone:
     old.rename(bench.zones[zone])
     for number in range(10):
         await bench.append(writer, b"after-%d" % number)
-    await until(lambda: writer.zones[zone].promise is not None and writer.zones[zone].promise.holds(bench.ops[zone]))
+
+    def is_promised() -> bool:
+        promise = writer.zones[zone].promise
+        return promise is not None and promise.holds(bench.ops[zone])
+
+    await until(is_promised)
     await until_up(log, writer)
     assert await findings(log) == []
     await bench.check()

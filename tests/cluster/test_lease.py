@@ -127,7 +127,7 @@ async def test_a_lease_runs_from_when_its_append_was_sent() -> None:
     site = Site()
     site.writer = await site.log.claim("me")
     site.tenure = Tenure(site.engine, site.writer, LEASE_MS, site.clock, site.failures.append)
-    appending = Appending(site.failures.append, site.clock)
+    appending = Appending(site.failures.append, site.clock)  # type: ignore[arg-type]
     appending.commit, appending.writer, appending.on_durable = site.engine.commit, site.writer, site.tenure.durable
 
     async def lease_after(send: Callable[[], object]) -> float:

@@ -28,7 +28,7 @@ def three() -> tuple[Topology, list[tuple[str | None, str]]]:
     def compare(before: View) -> None:
         new = topology.primary
         if new is not None and (before.primary is None or before.primary.address != new.address):
-            switches.append((before.primary and before.primary.address, new.address))
+            switches.append((before.primary and before.primary.address, new.address))  # type: ignore[arg-type]
 
     topology.on_update = compare
     return topology, switches

@@ -68,7 +68,7 @@ def test_kill_timeout_and_quit_close_the_socket(client: redis.Redis, server: Ser
         with Wire(server.port) as wire:
             number = wire("CLIENT", "ID")
             if end == "kill":
-                assert client.client_kill_filter(_id=number) == 1
+                assert client.client_kill_filter(_id=number) == 1  # type: ignore[arg-type]
             elif end == "quit":
                 assert wire("QUIT") == b"OK"
             else:

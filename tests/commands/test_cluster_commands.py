@@ -232,7 +232,7 @@ def test_keys_in_a_slot_are_counted_and_listed() -> None:
         local.raw("SET", key, "v")
     slot = key_slot(b"a")
     assert local("CLUSTER", "COUNTKEYSINSLOT", slot) == 2
-    assert sorted(local("CLUSTER", "GETKEYSINSLOT", slot, 10)) == [b"{a}1", b"{a}2"]  # type: ignore[type-var, arg-type]
+    assert sorted(local("CLUSTER", "GETKEYSINSLOT", slot, 10)) == [b"{a}1", b"{a}2"]  # type: ignore[arg-type, call-overload, type-var]
     assert len(local("CLUSTER", "GETKEYSINSLOT", slot, 1)) == 1  # type: ignore[arg-type]
     assert local("CLUSTER", "LINKS") == [] and len(local("CLUSTER", "MYSHARDID")) == 40  # type: ignore[arg-type]
 

@@ -206,7 +206,7 @@ def test_list_filters_by_category_and_pattern() -> None:
     local = Local()
     everything = local("COMMAND", "LIST")
     assert b"get" in everything and b"config|get" in everything  # type: ignore[operator]
-    assert sorted(local("COMMAND", "LIST", "FILTERBY", "PATTERN", "CONFIG|re*")) == [  # type: ignore[type-var, arg-type]
+    assert sorted(local("COMMAND", "LIST", "FILTERBY", "PATTERN", "CONFIG|re*")) == [  # type: ignore[arg-type, call-overload, type-var]
         b"config|resetstat", b"config|rewrite",
     ]  # fmt: skip
     assert b"multi" in local("COMMAND", "LIST", "FILTERBY", "ACLCAT", "transaction")  # type: ignore[operator]

@@ -177,18 +177,18 @@ def test_settings_are_checked_as_redis_checks_them(
         defaults += [name, local.engine.config.get(name)]
     with socket.create_connection(redis_server, timeout=10) as connection, connection.makefile("rwb") as stream:
         try:
-            assert ask(stream, defaults) == b"+OK\r\n"
+            assert ask(stream, defaults) == b"+OK\r\n"  # type: ignore[arg-type]
             for wanted in sets:
                 words = ["CONFIG", "SET"]
                 for name, value in wanted:
                     words += [name.upper() if upper else name, value]
-                theirs, ours = ask(stream, words), local.raw(*words)
+                theirs, ours = ask(stream, words), local.raw(*words)  # type: ignore[arg-type]
                 assert theirs.lower() == ours.lower() or "maxmemory-policy" in words, (words, theirs, ours)
             for name in names:
                 words = ["CONFIG", "GET", name]
-                assert ask(stream, words) == local.raw(*words), words
+                assert ask(stream, words) == local.raw(*words), words  # type: ignore[arg-type]
         finally:
-            ask(stream, defaults)  # other tests use this server too
+            ask(stream, defaults)  # type: ignore[arg-type]  # other tests use this server too
 
 
 def ask(stream: IO[bytes], words: list[str]) -> bytes:

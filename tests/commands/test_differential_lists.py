@@ -58,7 +58,7 @@ MANY = st.one_of(
     st.tuples(KEYS, KEYS, SIDES).map(lambda drawn: [b"2", *drawn]),
     st.tuples(NUMBERS, KEYS, SIDES).map(list),
 )
-COUNT = st.one_of(st.just([]), st.tuples(st.sampled_from([b"COUNT", b"count", b"x"]), NUMBERS).map(list), some(NUMBERS))
+COUNT = st.one_of(st.just([]), st.tuples(st.sampled_from([b"COUNT", b"count", b"x"]), NUMBERS).map(list), some(NUMBERS))  # type: ignore[var-annotated]
 
 PUSHES = st.one_of(
     call("LPUSH", KEYS, some(ELEMENTS)),

@@ -29,7 +29,7 @@ TRIMS = st.one_of(
     st.tuples(st.sampled_from(["MAXLEN", "MINID"]), st.sampled_from(["=", "~"]), ANY_ID, st.just("LIMIT"), COUNTS),
     maybe("MAXLEN", "MINID", "LIMIT", "~", "=", "1", "0", "NOMKSTREAM", "x", "-1", "1-1"),
 ).map(lambda words: [word for word in words if word != ""])  # fmt: skip
-COUNT = st.one_of(st.just([]), st.tuples(st.sampled_from(["COUNT", "count"]), COUNTS), maybe("COUNT", "x", "1"))
+COUNT = st.one_of(st.just([]), st.tuples(st.sampled_from(["COUNT", "count"]), COUNTS), maybe("COUNT", "x", "1"))  # type: ignore[var-annotated]
 
 APPENDS = call("XADD", KEYS, st.integers(1, 9).map(lambda ms: f"{ms}-*"), "f", st.integers(0, 9))
 CHANGES = st.one_of(

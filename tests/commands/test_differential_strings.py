@@ -66,8 +66,8 @@ def flat(parts: tuple[object, ...]) -> Step:
     """Nested tuples and lists to one command."""
     found: list[object] = []
     for part in parts:
-        found += flat(tuple(part)) if isinstance(part, (tuple, list)) else [part]
-    return tuple(found)  # type: ignore[return-value]
+        found += flat(tuple(part)) if isinstance(part, (tuple, list)) else [part]  # type: ignore[arg-type]
+    return tuple(found)  # type: ignore[arg-type, return-value]
 
 
 def cmd(*parts: object) -> st.SearchStrategy[Step]:

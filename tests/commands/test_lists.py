@@ -154,7 +154,7 @@ def change(value: ListValue, model: list[bytes], name: str, argument: list[bytes
 def test_a_list_value_does_what_a_python_list_does(
     steps: list[tuple[str, list[bytes] | int]], start: int, length: int
 ) -> None:
-    value, model = ListValue(), []
+    value, model = ListValue(), []  # type: ignore[var-annotated]
     for name, argument in steps:
         change(value, model, name, argument)
         assert value.slice(0, value.size()) == model

@@ -206,7 +206,7 @@ def test_a_timeout_does_not_tell_of_a_pop_that_could_still_be_lost() -> None:
     sealed: list[Batch] = []
     timers = []
     engine = Engine(Config(), Commit(sealed.append, lambda action: action()))
-    engine.turn.call_later = lambda seconds, action: timers.append(action)
+    engine.turn.call_later = lambda seconds, action: timers.append(action)  # type: ignore[assignment, return-value]
     waiter, other = engine.connect(Collector()), engine.connect(Collector())
     engine.call(other, [b"RPUSH", b"k", b"1"])
     engine.call(other, [b"LPOP", b"k"])

@@ -168,7 +168,7 @@ def test_numbers_and_names_of_what_is_listened_to() -> None:
     local.raw("SUBSCRIBE", "x", client=b)
     local.raw("PSUBSCRIBE", "p*", client=b)
     local.raw("SSUBSCRIBE", "s", client=b)
-    assert sorted(local("PUBSUB", "CHANNELS")) == [b"x", b"y"]  # type: ignore[type-var, arg-type]
+    assert sorted(local("PUBSUB", "CHANNELS")) == [b"x", b"y"]  # type: ignore[arg-type, call-overload, type-var]
     assert local("PUBSUB", "CHANNELS", "X") == [] and local("PUBSUB", "CHANNELS", "[x]") == [b"x"]
     assert local("PUBSUB", "NUMSUB", "x", "nobody") == [b"x", 2, b"nobody", 0]
     assert local("PUBSUB", "NUMPAT") == 1

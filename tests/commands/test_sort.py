@@ -48,7 +48,7 @@ def order_counts(step: Step) -> bool:
 
 @pytest.mark.redis
 @examples(150)
-@given(sequences(st.one_of(writes, sorts.filter(order_counts)), 30), st.booleans())
+@given(sequences(st.one_of(writes, sorts.filter(order_counts)), 30), st.booleans())  # type: ignore[arg-type]
 def test_sort_answers_as_redis_does(redis_server: Address, steps: list[Step], resp3: bool) -> None:
     start: list[Step] = [
         ("RPUSH", "list", 3, 1, 2, 10),

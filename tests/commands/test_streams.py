@@ -95,7 +95,7 @@ def test_times_are_those_of_the_command_and_not_of_the_replay(local: Local) -> N
     rows = local("XPENDING", "x", "g", "-", "+", 10)
     assert [row[2] for row in rows] == [7000, 7000, 7000, 2000]  # type: ignore[attr-defined, index]
     c, d = local("XINFO", "CONSUMERS", "x", "g")  # type: ignore[misc]
-    assert (c[5], c[7], d[5], d[7]) == (7000, 7000, 2000, 2000)
+    assert (c[5], c[7], d[5], d[7]) == (7000, 7000, 2000, 2000)  # type: ignore[has-type]
     local.check_replay()
 
 

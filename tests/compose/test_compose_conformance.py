@@ -47,7 +47,7 @@ def broker(engine: Engine, images: dict[str, str]) -> Iterator[str]:
 
         port = free_port()
         container = DockerContainer(images.get("KAFKA_IMAGE") or variables_of_compose()["KAFKA_IMAGE"])
-        container.ports["9092/tcp"] = ("127.0.0.1", port)  # with_bind_ports would publish it to the world
+        container.ports["9092/tcp"] = ("127.0.0.1", port)  # type: ignore[assignment]  # with_bind_ports would publish it to the world
         for name, value in {**SETTINGS, "KAFKA_ADVERTISED_LISTENERS": f"PLAINTEXT://127.0.0.1:{port}"}.items():
             container.with_env(name, value)
         ready = LogMessageWaitStrategy("Kafka Server started").with_startup_timeout(60)

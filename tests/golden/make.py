@@ -237,7 +237,17 @@ def single_frames(target: Path) -> None:
 def fields_of(raw: bytes) -> dict[str, object]:
     frame = decode(raw)
     assert frame is not None
-    names = ("kind", "fragment", "codec", "key_id", "epoch", "position", "first_offset", "time_ms", "count")
+    names: tuple[str, ...] = (
+        "kind",
+        "fragment",
+        "codec",
+        "key_id",
+        "epoch",
+        "position",
+        "first_offset",
+        "time_ms",
+        "count",
+    )
     names += ("raw_length", "in_flight", "size")
     names += ("version", "checksum", "link")
     return {**{name: getattr(frame, name) for name in names}, "payload": frame.payload.hex()}

@@ -74,7 +74,12 @@ class Local:
 
     def _durable(self, batch: Batch) -> None:
         self.log.append(batch.body())
-        self.scheduled.append(lambda: [c.flush() for c in self.engine.commit.completed(batch)] and None)
+
+        def answer() -> None:
+            for client in self.engine.commit.completed(batch):
+                client.flush()
+
+        self.scheduled.append(answer)
 
     def _call_later(self, seconds: float, action: Callable[[], None]) -> _Timer:
         self.timers.append((seconds, action))

@@ -113,7 +113,7 @@ class SimulatedLink:
         assert isinstance(request, FetchRequest)
         ((_partition, position, _size),) = request._topics[0][1]
         if not 0 <= position <= partition.end:
-            found = (0, 1, -1, -1, -1, [], -1, b"")
+            found: tuple[object, ...] = (0, 1, -1, -1, -1, [], -1, b"")
         else:
             wanted = [batch for first, count, batch in partition.stored if position < first + count <= partition.shown]
             data = b"".join(wanted[: rng.randrange(1, 4)])

@@ -68,7 +68,7 @@ async def test_a_node_refuses_what_is_not_in_the_table(tmp_path: Path) -> None:
             node._happens(event)
     assert node.role is Role.PRIMARY
     await node.close()
-    assert node.role is Role.CLOSED
+    assert node.role is Role.CLOSED  # type: ignore[comparison-overlap]
     with pytest.raises(RoleError):
         node._happens(Happening.FENCED)
 
@@ -86,7 +86,7 @@ async def test_a_hand_over_is_a_role_of_its_own_in_which_no_silence_is_noticed(t
     old.standing.heard_at -= 60  # it has been the primary for a minute
     release = tenure.release
 
-    async def slow(successor: str) -> int:
+    async def slow(successor: str = "") -> int:
         assert old.role is Role.HANDING_OVER and old.info_fields()["role"] == "handing-over"
         before = old.ticks
         await until(lambda: old.ticks > before + 2)

@@ -101,7 +101,7 @@ def test_a_script_that_may_only_read_writes_nothing(command: str) -> None:
     local = Local()
     script = "return redis.call('SET','k','v')"
     first = local("SCRIPT", "LOAD", script) if command == "EVALSHA_RO" else script
-    assert local.raw(command, first, 0).startswith(b"-ERR Write commands are not allowed from read-only scripts.")
+    assert local.raw(command, first, 0).startswith(b"-ERR Write commands are not allowed from read-only scripts.")  # type: ignore[arg-type]
     assert local.events() == []
 
 

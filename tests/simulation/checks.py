@@ -85,6 +85,7 @@ def acknowledged_values(operations: list[Operation], stretches: list[Stretch]) -
     found: dict[bytes, int] = {}
     for _offset, transaction in _transactions(stretches):
         for event in transaction[1:]:
+            assert isinstance(event, list)
             for word in event[2:]:
                 if isinstance(word, bytes):
                     for token in word.split(b";")[-2:-1]:

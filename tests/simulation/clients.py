@@ -112,6 +112,7 @@ class Client:
             loop = asyncio.get_running_loop()
             connecting = loop.create_connection(Wire, machine.host, machine.port)
             _transport, self.wire = await asyncio.wait_for(connecting, 0.3)
+        assert self.wire is not None
         return self.wire
 
     def _leave(self) -> None:
@@ -156,7 +157,9 @@ class Client:
         if self.reads < 1 and rng.random() < 0.15:
             several = rng.choice((b"MSET", b"MSET", b"DEL", b"UNLINK"))
             keys = rng.sample(STRINGS, 2)
-            plan = {key: (("set", self._token()) if several == b"MSET" else ("del", b""),) for key in keys}
+            plan: dict[bytes, tuple[tuple[str, bytes], ...]] = {
+                key: (("set", self._token()) if several == b"MSET" else ("del", b""),) for key in keys
+            }
         elif block < 0.8:
             key = rng.choice(STRINGS + COUNTERS)
             plan = {key: (self._step(key),)}

@@ -233,8 +233,8 @@ class Cluster:
         for zone in getattr(writer, "zones", ()):  # type: ignore[attr-defined]
             if zone.detail.startswith("promised to epoch"):
                 continue  # by a claim that came to nothing: the next one brings it back
-            if zone.state != "up" or zone.end < writer.durable_end:  # type: ignore[attr-defined]
-                return f"{zone.name} is {zone.health()}, at {zone.end} of {writer.durable_end}"  # type: ignore[attr-defined]
+            if zone.state != "up" or zone.end < writer.durable_end:  # type: ignore[attr-defined, union-attr]
+                return f"{zone.name} is {zone.health()}, at {zone.end} of {writer.durable_end}"  # type: ignore[attr-defined, union-attr]
         return ""
 
 

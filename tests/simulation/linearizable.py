@@ -139,7 +139,7 @@ def is_linearizable(operations: Sequence[Operation], first: State = None) -> boo
                     following.append((choice, (operation.returned, operation.number)))  # type: ignore[arg-type]
                 if reads:
                     break
-        following.sort(key=lambda found: found[1], reverse=True)  # type: ignore[operator, arg-type]
+        following.sort(key=lambda found: found[1], reverse=True)  # type: ignore[operator, arg-type, return-value]
         stack.extend(found[0] for found in following)  # type: ignore[misc]
     return False
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from unittest.mock import patch
 
 from eventdb.backends.quorum import claim, hint, promise, reader, view, zone
-from eventdb.backends.quorum.claim import Facts
+from eventdb.backends.quorum.claim import Survey
 from eventdb.backends.quorum.files import FileOps
 from eventdb.backends.quorum.promise import LostPromise, Promise
 from eventdb.backends.quorum.recovery import Tally, Worth
@@ -195,7 +195,7 @@ def read_before_the_promise() -> Iterator[None]:
     with patch.object(claim, "promises", SimpleNamespace(make=made, epochs=promise.epochs)):
         ask = claim._promise_all
 
-        def promised(found: Sequence[Facts], epoch: int) -> None:
+        def promised(found: Sequence[Survey], epoch: int) -> None:
             with patch.object(claim, "ZoneView", Early):
                 ask(found, epoch)
 
@@ -207,7 +207,7 @@ def read_before_the_promise() -> Iterator[None]:
 def skip_adoption() -> Iterator[None]:
     """A claim goes on behind any tail, not behind the best one, and does not look at what is known to be durable."""
 
-    def worst(found: Sequence[Facts]) -> Facts | None:
+    def worst(found: Sequence[Survey]) -> Survey | None:
         counting = [facts for facts in found if facts.worth is Worth.COUNT and facts.tail is not None]
         return min(counting, key=lambda facts: facts.tail.rank if facts.tail is not None else (0, 0), default=None)
 

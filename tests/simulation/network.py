@@ -73,7 +73,7 @@ class Network:
 
 async def _sleep(world: World, process: Process, seconds: float) -> None:
     future = world.create_future()
-    world.after(seconds, lambda: future.done() or future.set_result(None), process=process)
+    world.after(seconds, lambda: None if future.done() else future.set_result(None), process=process)
     await future
 
 

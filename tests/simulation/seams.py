@@ -17,6 +17,7 @@ from unittest.mock import patch
 import eventdb.server.server
 from eventdb.backends import Log
 from eventdb.cluster.lease import Holder
+from eventdb.node.node import Node
 from eventdb.replay import follower
 from tests.simulation.broker import ensure
 from tests.simulation.world import Clock, Process, World
@@ -62,14 +63,14 @@ def installed(world: World, open_log: Callable[[str], Log]) -> Iterator[None]:
         yield
 
 
-_Node = eventdb.server.server.Node
+_Node = Node
 
 
 async def _known(host: str) -> None:
     """Names are addresses here; the real look-up runs in a thread of the real machine."""
 
 
-def _node(world: World, *args: object, **options: object) -> eventdb.server.server.Node:
+def _node(world: World, *args: object, **options: object) -> Node:
     process = world.current
     assert process is not None
     options.setdefault("monotonic", process.monotonic)

@@ -168,7 +168,9 @@ class World(asyncio.BaseEventLoop):
     ) -> events.Handle:
         return self.call_soon(callback, *args, context=context)
 
-    def run_in_executor(self, executor: Any, function: Callable[..., Any], *args: Any) -> Any:
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Any, function: Callable[..., Any], *args: Any
+    ) -> Any:
         process = self.current
         assert process is not None and process.executor is not None
         submitted: Future[Any] = (executor or process.executor).submit(function, *args)
@@ -199,7 +201,7 @@ class World(asyncio.BaseEventLoop):
         self.failures.append(error if error is not None else RuntimeError(found.get("message", "?")))
 
     def _run_once(self) -> None:
-        ready = self._ready
+        ready = self._ready  # type: ignore[attr-defined]
         if ready:
             due: events.Handle | Event = ready.popleft()
         else:
@@ -239,7 +241,7 @@ class World(asyncio.BaseEventLoop):
     # -- what the simulation calls
 
     def ready_again(self, held_up: list[events.Handle | Event]) -> None:
-        self._ready.extendleft(reversed(held_up))
+        self._ready.extendleft(reversed(held_up))  # type: ignore[attr-defined]
 
     def at(self, when: float, callback: Callable[..., Any], *args: Any, process: Process | None = None) -> None:
         """Call at the world's time `when`, in a process or (None) in none."""
@@ -277,7 +279,7 @@ class World(asyncio.BaseEventLoop):
         self.ended = True
         for process in self.processes:
             process.dead = True
-        self._ready.clear()
+        self._ready.clear()  # type: ignore[attr-defined]
         self._heap.clear()
         for process in self.processes:
             for thread in list(process.threads):  # a stack that is kept keeps all it knows
