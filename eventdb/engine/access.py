@@ -63,7 +63,7 @@ class Accesses:
         self, db: Db, command: Command, argv: list[bytes], queue: list[tuple[Command, list[bytes]]], now_ms: int
     ) -> None:
         """A command is about to run; queue: what an EXEC will run."""
-        if command.name != "exec":
+        if command.name != "exec" and (command.inner is None or argv[2].upper() != b"EXEC"):
             self._note(db, command, argv, now_ms)
             return
         for queued, args in queue:

@@ -85,6 +85,7 @@ class Client(Outbox):
         self.channels: dict[bytes, None] = {}
         self.patterns: dict[bytes, None] = {}
         self.shards: dict[bytes, None] = {}
+        self.atomic: bool | None = None  # EVENTDB.ATOMIC; None: as the setting says
         self.is_node = False  # another node, to which messages are passed on
         self.embedded = False  # inside this process: RESP3 and a reply to every command, no password, never idle
         self.no_evict = False
@@ -153,6 +154,10 @@ class Client(Outbox):
         """The keys a blocking handler looks at: all it was given; on a further run the one that became ready."""
         blocked = self.blocked
         return keys if blocked is None else [blocked.ready]
+
+    def is_atomic(self) -> bool:
+        """The first error of its EXECs and scripts undoes them."""
+        return self.store.atomic_errors if self.atomic is None else self.atomic
 
     def listens(self) -> bool:
         """It may be sent what it did not ask for, and is never idle: a subscriber, a node, a session of a program."""

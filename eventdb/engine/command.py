@@ -46,6 +46,8 @@ class Command:
         self.rejected_calls = 0
         self.usec = 0.0
         self.element_usec = 0.0  # of what it reads, if that may take long (effort.py)
+        # Of a command that runs the one which its arguments name: that one, or why it may not.
+        self.inner: Callable[[list[bytes]], Command | str] | None = None
         self.checked = handler is None  # it passes the gates although nothing else asks for that
 
     @property

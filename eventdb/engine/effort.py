@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from eventdb.cluster.timing import EFFORT_S_MAX
 from eventdb.engine.client import LARGE, Client
-from eventdb.engine.command import Command
+from eventdb.engine.command import WRITE, Command
 from eventdb.keyspace.types.hash import HashValue
 from eventdb.keyspace.types.set import SetValue
 from eventdb.keyspace.types.zset import ZSetValue
@@ -31,12 +31,13 @@ CELL_USEC: Final = 0.015  # of LCS's table
 PATTERN_USEC: Final = 20.0  # of SORT, for each element and each BY or GET
 STRING_BYTES: Final = 512  # of a string, as much as one element
 QUEUED_USEC: Final = 10.0
+COPIED_USEC: Final = 1.0  # for each element of a key that an EXEC changes and may have to bring back
 TOUCHED_USEC: Final = 0.001  # it reads few elements, but may be the first to ask for their order
 MAKING_USEC: Final = 12.0  # for each element, of the order that a value keeps once somebody asked for it
 
 # Microseconds for each element of what a command reads. Every command whose time grows with a value is here.
 ELEMENT_USEC: Final[dict[str, float]] = {
-    "exec": QUEUED_USEC,
+    "exec": QUEUED_USEC, "eventdb.once": QUEUED_USEC,
     "eventdb.digest": 6.0,
     "keys": 2.0, "scan": 4.0, "hscan": 4.0, "sscan": 4.0, "zscan": 4.0,
     "flushall": 0.4, "flushdb": 0.4, "del": 0.4, "unlink": 0.4, "copy": 1.0,
@@ -90,12 +91,20 @@ def expected(client: Client, size: int) -> float:
 
 def seconds(client: Client, command: Command, argv: list[bytes]) -> float:
     """What the command may take at most, for all that is known before it runs."""
+    if command.inner is not None:
+        inner = command.inner(argv)
+        if isinstance(inner, str):
+            return 0.0
+        command, argv = inner, argv[2:]
     usec = 0.0
     if client.gate & LARGE:
         usec = ARGUMENT_USEC * len(argv) + BYTE_USEC * size_of(argv)
     if command.name == "exec":
         usec += BYTE_USEC * client.queue_bytes
+        copied = client.is_atomic()
         for queued, args in client.queue:
+            if copied and queued.bits & WRITE and queued.has_keys:
+                usec += COPIED_USEC * sum([_elements(client.db.values.get(key)) for key in queued.keys(args)])
             usec += QUEUED_USEC + ARGUMENT_USEC * (len(args) - 1) + _reading(client, queued, args)
     else:
         usec += _reading(client, command, argv)
@@ -117,7 +126,8 @@ def _reading(client: Client, command: Command, argv: list[bytes]) -> float:
     if name in _ALL_KEYS:
         return usec * _taken(name, argv, len(db.values))
     if name in _EVERYTHING:
-        return usec * sum([_all(other) for other in client.store.keyspace.dbs])
+        keyspace = client.store.keyspace
+        return usec * (sum([_all(other) for other in keyspace.dbs]) + len(keyspace.outcomes.kept))
     keys = command.keys(argv)
     sizes = [_elements(db.values.get(key)) for key in keys]
     making = sum([_making(name, db.values.get(key)) for key in keys])

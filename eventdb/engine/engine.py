@@ -76,8 +76,7 @@ class Engine:
             self.commands[name] = command
             self.commands[name.lower()] = command
         self.turn = Turn(commit.schedule)
-        # Published by this EXEC: channel, message, sharded, and who listened then.
-        self.deferred: list[tuple[bytes, bytes, bool, Messages]] = []
+        self.deferred: list[tuple[bytes, bytes, bool, Messages]] = []  # published by this EXEC, and who listened then
         self.blocking = Blocking(self.store)
         self.clients: dict[int, Client] = {}
         self.shared_reader = SharedReader()
@@ -94,7 +93,6 @@ class Engine:
         # The loop may be busy for so many seconds: with a command that waits for `run_stalled_later`, because that is
         # longer than the lease lasts (True), or soon (False).
         self.on_long: Callable[[float, bool], None] | None = None
-        # counters
         self.commands_run = 0
         self.connections_received = 0
         self.bytes_in = 0
@@ -130,6 +128,7 @@ class Engine:
         self.accounting.reconfigure(config)
         self.slow_usec = self.accounting.limit_usec
         store = self.store
+        store.atomic_errors = config.atomic_errors == "yes"
         store.accesses = asked_for(config, store.accesses, store.keyspace, store.rng, store.now_ms)
         self._look_at_settings()
 
@@ -264,6 +263,7 @@ class Engine:
         elif verdict == FRESHEN and self.freshen is not None:
             self.freshen(client, argv)
         else:
+            command = self.gates.judged or command
             command.rejected_calls += 1
             if verdict == REDIRECT and command.name == "exec":  # it ends a MULTI, which others spoil
                 self.discard(client)

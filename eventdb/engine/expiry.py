@@ -42,6 +42,12 @@ class Expiry:
             return
         store = self._store
         begin = perf_counter()
+        outcomes = store.keyspace.outcomes
+        if outcomes.kept:
+            due = outcomes.due(store.now_ms, store.keyspace.limits.once_retention_ms)
+            if due:
+                store.emit(store.keyspace.dbs[0], [b"EVENTDB.FORGET", b"%d" % due])
+                self._commit(commit)
         overdue_ms = store.keyspace.overdue_ms(store.now_ms)
         while overdue_ms >= 0 and not commit.full:
             self._delete_some(commit)
@@ -73,5 +79,8 @@ class Expiry:
                 break
             self._db = (self._db + 1) % len(dbs)
         if store.events:
-            size = store.event_size
-            commit.add(b"$6\r\nexpiry\r\n", store.taken(), size)
+            self._commit(commit)
+
+    def _commit(self, commit: Commit) -> None:
+        size = self._store.event_size
+        commit.add(b"$6\r\nexpiry\r\n", self._store.taken(), size)

@@ -39,6 +39,7 @@ SUBSCRIBER_COMMANDS: Final = frozenset(  # what a RESP2 client with subscription
     ("ping", "quit", "reset", "subscribe", "unsubscribe", "psubscribe", "punsubscribe", "ssubscribe", "sunsubscribe")
 )
 NO_MEMORY: Final = "OOM command not allowed when used memory > 'maxmemory'."
+NOT_QUEUED: Final = "ERR EVENTDB.ONCE is not queued: to run a transaction once, end it by EVENTDB.ONCE token EXEC"
 SHARD_CHANNELS: Final = frozenset(("ssubscribe", "sunsubscribe", "spublish"))  # any node of the shard takes them
 
 
@@ -49,9 +50,13 @@ class Gates:
         self.slots = slots
         self.pause = pause
         self.text = ""  # why the last command was refused
+        self.judged: Command | None = None  # the last one judged: inside EVENTDB.ONCE, the one in it
 
     def judge(self, client: Client, command: Command, argv: list[bytes], node_gate: int, node_error: str) -> int:
         """PASS, REFUSE, REDIRECT, STALL, FRESHEN or QUEUE. node_gate, node_error: the engine's, for every client."""
+        self.judged = command
+        if command.inner is not None:
+            return self._judge_inner(client, command, command.inner(argv), argv, node_gate, node_error)
         gate = client.gate
         text = ""
         if gate & NEEDS_AUTH and not command.bits & NO_AUTH:
@@ -78,6 +83,24 @@ class Gates:
         if node_gate & FRESH and _must_be_fresh(client, command):
             return FRESHEN
         return QUEUE if gate & IN_MULTI and not command.bits & IMMEDIATE else PASS
+
+    def _judge_inner(
+        self, client: Client, command: Command, inner: Command | str, argv: list[bytes], node_gate: int, node_error: str
+    ) -> int:
+        """EVENTDB.ONCE: as the command in it is judged, on a node that may write; it is never queued."""
+        if isinstance(inner, str):
+            self.text = "NOAUTH Authentication required." if client.gate & NEEDS_AUTH else inner
+            return REFUSE
+        if argv[1] in client.store.keyspace.outcomes.kept:  # it has run: an answer needs no memory
+            node_gate &= ~OUT_OF_MEMORY
+        verdict = self.judge(client, inner, argv[2:], node_gate, node_error)
+        if verdict == QUEUE:
+            self.judged, self.text = command, NOT_QUEUED
+            return REFUSE
+        if verdict in (PASS, FRESHEN) and refuses(node_gate, command):
+            self.text = node_error
+            return REFUSE
+        return verdict
 
     def _elsewhere(self, client: Client, command: Command, argv: list[bytes]) -> str:
         """Why another node has to run the command, or ""; that of an EXEC is decided by all that is queued."""

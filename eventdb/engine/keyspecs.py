@@ -82,6 +82,7 @@ _FACTS: Final = (
     ("2:n0,1,1 RW access delete", "blmpop bzmpop"),
     ("2:n0,1,1 RW access update", "eval evalsha fcall"),
     ("3:0 RW access delete; KEYS@-2:-1 RW access delete incomplete", "migrate"),
+    ("?:? RW access update", "eventdb.once"),
     ("STREAMS@1:-1/1/2 RO access", "xread"),
     ("STREAMS@4:-1/1/2 RO access", "xreadgroup"),
 )  # fmt: skip
@@ -100,6 +101,7 @@ _NOTES: Final[dict[str, dict[int, str]]] = {
         2: "the key after STORE, which may stand anywhere among the options",
     },
     "sort_ro": {1: "keys named by BY and GET patterns depend on the elements that are sorted"},
+    "eventdb.once": {0: "the keys of the command after the token"},
     **{name: {0: _UNSEEN} for name in ("eval", "eval_ro", "fcall", "fcall_ro")},
 }
 
@@ -181,6 +183,9 @@ def specs_of(command: Command) -> list[KeySpec]:
 
 def keys_with_flags(command: Command, argv: list[bytes]) -> list[tuple[bytes, list[str]]] | None:
     """Every key that the call names and how it is used; None when the arguments make no sense."""
+    if command.inner is not None:
+        inner = command.inner(argv)
+        return None if isinstance(inner, str) else keys_with_flags(inner, argv[2:])
     found: list[tuple[bytes, list[str]]] = []
     for spec in specs_of(command):
         if "not_key" in spec.flags:

@@ -215,6 +215,21 @@ def find_numkeys(argv: list[bytes], at: int, before: int = 0) -> list[bytes]:
     return leading + argv[at + 1 : at + 1 + max(0, count)]
 
 
+def called(argv: list[bytes]) -> Command | str:
+    """The command or subcommand that argv calls, or the text of the error."""
+    if not argv:
+        return "ERR no command was given"
+    command = COMMANDS.get(argv[0].upper())
+    if command is None:
+        return unknown_command(argv)
+    n, arity = len(argv), command.arity
+    if n != arity if arity >= 0 else n < -arity:
+        return f"ERR wrong number of arguments for '{command.name}' command"
+    if command.handler is None or (command.subcommands and n > 1):
+        return find_subcommand(command, argv)
+    return command
+
+
 def find_subcommand(command: Command, argv: list[bytes]) -> Command | str:
     """The subcommand that argv names, or the text of the error."""
     found = command.subcommands.get(argv[1].upper())

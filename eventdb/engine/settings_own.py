@@ -70,6 +70,24 @@ OWN: Final[tuple[Setting, ...]] = (
         "commit-timeout", NUMBER, 5000, "commit_timeout_ms", 1, INT_MAX,
         note="milliseconds after which a write that is not durable is answered with an error: its outcome is unknown",
     ),
+    Setting(
+        "atomic-errors", YES_NO, "no", "atomic_errors",
+        note="yes: the first error of an EXEC or a script undoes all of it and nothing is logged; EVENTDB.ATOMIC says"
+        " so for one connection. Each key that changes is copied first",
+    ),
+    # commands with a token (EVENTDB.ONCE)
+    Setting(
+        "once-retention-ms", NUMBER, 600_000, "limits.once_retention_ms", 1,
+        note="milliseconds for which the outcome of a command with a token is kept; a repeat after that runs again",
+    ),
+    Setting(
+        "once-max-tokens", NUMBER, 1_000_000, "limits.once_tokens_max", 1,
+        note="outcomes that are kept; while none of them is old enough to be dropped, further tokens are refused",
+    ),
+    Setting(
+        "once-max-reply", MEMORY, 16 << 10, "limits.once_reply_bytes_max",
+        note="bytes of a reply that is kept; instead of a larger one a repeat gets an error that says that it ran",
+    ),
     # who finds this node, and how
     Setting(
         "cluster-enabled", YES_NO, "no", "cluster_enabled", change=FIXED,

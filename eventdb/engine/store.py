@@ -25,6 +25,7 @@ from eventdb.keyspace.events import (
 
 if TYPE_CHECKING:
     from eventdb.engine.access import Accesses
+    from eventdb.engine.undo import Undo
     from eventdb.keyspace.value import Limits
     from eventdb.pipeline.commit import Commit
 
@@ -46,6 +47,8 @@ class Store:
         self.event_db = 0
         self.event_size = 0
         self.in_exec = False
+        self.undo: Undo | None = None  # while an error takes all of it back (atomic.py)
+        self.atomic_errors = False  # the setting
         # who is told of a change
         self.watching = Watching(self.keyspace)
         self.awaited: dict[DbKey, None] = {}  # keys that blocked clients wait for
@@ -56,6 +59,8 @@ class Store:
         """Apply one event and record it in the open transaction."""
         event = EVENTS[argv[0]]
         keys = event.keys
+        if self.undo is not None:
+            self.undo.before(db, argv, keys)
         if keys == KEY_FIRST:
             event.apply(db, argv)
             self.record(db, argv[1], encode_event(argv))
@@ -66,7 +71,10 @@ class Store:
         self._record_many(db, argv, keys)
 
     def record(self, db: Db, key: bytes, data: bytes) -> None:
-        """Record an event on one key that the caller has applied and encoded, as the hottest commands do."""
+        """Record an event on one key that the caller has applied and encoded, as the hottest commands do.
+
+        While there is an `undo`, the caller has let it keep the key before.
+        """
         if db.index != self.event_db:
             self._select(db)
         self.events.append(data)

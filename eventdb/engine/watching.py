@@ -39,6 +39,9 @@ class Watching:
     def __init__(self, keyspace: Keyspace) -> None:
         self.keyspace = keyspace
         self.watches: dict[DbKey, dict[Watch, None]] = {}
+        # While a transaction may be undone: the watchers that it has broken with what they watched, and the watches it
+        # has found expired or no longer so, each as it was.
+        self.journal: list[tuple[Watcher, list[Watch]] | tuple[Watch, bool]] | None = None
 
     def watch(self, watcher: Watcher, db: Db, key: bytes, now_ms: int) -> None:
         """A key that has expired already and is only not yet deleted counts as absent: its deletion is no change."""
@@ -75,8 +78,26 @@ class Watching:
     def _break(self, watch: Watch) -> None:
         """Nothing of the watcher needs watching any more."""
         watcher = watch.watcher
+        if self.journal is not None:
+            self.journal.append((watcher, watcher.watches))
         self.unwatch(watcher)
         watcher.broken = True
+
+    def _mark(self, watch: Watch, expired: bool) -> None:
+        if self.journal is not None:
+            self.journal.append((watch, watch.expired))
+        watch.expired = expired
+
+    def play_back(self) -> None:
+        """Undo what the journal holds."""
+        for what, before in reversed(self.journal or []):
+            if isinstance(what, Watcher) and isinstance(before, list):
+                what.broken = False
+                what.watches = before
+                for watch in before:
+                    self.watches.setdefault((watch.db.index, watch.key), {})[watch] = None
+            elif isinstance(what, Watch) and isinstance(before, bool):
+                what.expired = before
 
     def touch(self, db: Db, key: bytes) -> None:
         """The key has changed."""
@@ -84,7 +105,7 @@ class Watching:
         if watches is not None:
             for watch in list(watches):
                 if watch.expired and key not in db.values:
-                    watch.expired = False  # it was gone when it was watched; now it is deleted too
+                    self._mark(watch, False)  # it was gone when it was watched; now it is deleted too
                 else:
                     self._break(watch)
 
@@ -96,7 +117,7 @@ class Watching:
             if (db is None or index == db.index) and key in dbs[index].values:
                 for watch in list(self.watches.get(place, ())):
                     if watch.expired:
-                        watch.expired = False
+                        self._mark(watch, False)
                     else:
                         self._break(watch)
 
@@ -119,9 +140,9 @@ class Watching:
         will_be_expired = will_be_there and is_expired(by, key, now_ms)
         for watch in list(self.watches.get(place, ())):
             if watch.expired and not will_be_there:
-                watch.expired = False
+                self._mark(watch, False)
             elif will_be_expired and (watch.expired or not was_there):
-                watch.expired = True  # absent before, absent afterwards
+                self._mark(watch, True)  # absent before, absent afterwards
             else:
                 self._break(watch)
 

@@ -12,6 +12,7 @@ from hashlib import blake2b
 from typing import Final
 
 from eventdb.keyspace.order import Order
+from eventdb.keyspace.outcomes import Outcomes
 from eventdb.keyspace.value import DIGEST_BYTES, DIGEST_MODULUS, Limits, Value, digest_of
 
 DATABASES: Final = 16
@@ -118,6 +119,7 @@ class Keyspace:
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits = limits if limits is not None else Limits()
         self.dbs: list[Db] = [Db(i, self) for i in range(DATABASES)]
+        self.outcomes = Outcomes()  # of commands with a token
 
     def swap(self, a: int, b: int) -> None:
         """Exchange the content of two databases (SWAPDB); clients keep their Db object, so contents move."""
@@ -136,12 +138,15 @@ class Keyspace:
         return now_ms - oldest
 
     def clear(self) -> None:
+        """As before the first event."""
         for db in self.dbs:
             db.clear()
+        self.outcomes = Outcomes()
 
     def key_count(self) -> int:
         return sum(len(db.values) for db in self.dbs)
 
     def digest(self) -> str:
         """32 hexadecimal digits that depend on the whole state and on nothing else."""
-        return f"{sum(db.digest() for db in self.dbs) % DIGEST_MODULUS:032x}"
+        total = sum(db.digest() for db in self.dbs) + self.outcomes.digest()
+        return f"{total % DIGEST_MODULUS:032x}"

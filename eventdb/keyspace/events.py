@@ -13,11 +13,13 @@ from collections.abc import Callable
 from typing import Final, cast
 
 from eventdb.keyspace.databases import Db, Keyspace
+from eventdb.keyspace.outcomes import Outcome
 from eventdb.keyspace.value import Value
 from eventdb.protocol.replies import bulks
 
 Apply = Callable[[Db, list[bytes]], None]
 
+KEY_NONE: Final = 0
 KEY_FIRST: Final = 1  # argv[1] is the key
 KEY_FIRST_TWO: Final = 2  # argv[1] and argv[2]
 KEY_ALL: Final = 3  # every argument
@@ -58,6 +60,8 @@ def touched_keys(argv: list[bytes], keys: int) -> list[bytes] | None:
     """The keys that an event touches, of one kind of KEY_…; None: it may be any."""
     if keys in (KEY_FIRST, KEY_MOVE):
         return argv[1:2]
+    if keys == KEY_NONE:
+        return []
     if keys == KEY_ALL:
         return argv[1:]
     if keys == KEY_FIRST_TWO:
@@ -205,4 +209,20 @@ def apply_flushdb(db: Db, argv: list[bytes]) -> None:
 
 @event(b"FLUSHALL", KEY_WHOLE)
 def apply_flushall(db: Db, argv: list[bytes]) -> None:
-    db.keyspace.clear()
+    for each in db.keyspace.dbs:
+        each.clear()
+
+
+@event(b"EVENTDB.RAN", KEY_NONE)
+def apply_ran(db: Db, argv: list[bytes]) -> None:
+    """EVENTDB.RAN token ms offset fingerprint reply [reply in RESP2, where it differs]."""
+    reply = argv[5]
+    db.keyspace.outcomes.add(
+        Outcome(argv[1], int(argv[2]), int(argv[3]), argv[4], reply, argv[6] if len(argv) > 6 else reply)
+    )
+
+
+@event(b"EVENTDB.FORGET", KEY_NONE)
+def apply_forget(db: Db, argv: list[bytes]) -> None:
+    """EVENTDB.FORGET n: the n oldest outcomes."""
+    db.keyspace.outcomes.forget(int(argv[1]))

@@ -34,7 +34,8 @@ class Value:
 
 
 class Limits:
-    """Sizes up to which Redis keeps the compact encodings (CONFIG *-max-listpack-*). Shown, not stored."""
+    """Sizes up to which Redis keeps the compact encodings (CONFIG *-max-listpack-*): shown, not stored. And bounds that
+    decide what the primary writes from now on."""
 
     def __init__(self) -> None:
         self.hash_entries = 512
@@ -42,7 +43,10 @@ class Limits:
         self.set_intset_entries = 512
         self.zset_entries = 128
         self.zset_value = 64
-        self.hll_sparse_bytes = 3000  # stored: it decides how a HyperLogLog is written from now on
+        self.hll_sparse_bytes = 3000  # how a HyperLogLog is written
+        self.once_retention_ms = 600_000  # outcomes of commands with a token are kept for so long
+        self.once_tokens_max = 1_000_000
+        self.once_reply_bytes_max = 16 << 10
 
 
 def digest_of(parts: list[bytes]) -> int:

@@ -59,6 +59,7 @@ def put_in_place(loaded: Keyspace, keyspace: Keyspace) -> str:
         db.values, db.expires, db.order = new.values, new.expires, None
         if db.deadlines is not None:
             db.track_deadlines()
+    keyspace.outcomes = loaded.outcomes
     return ""
 
 

@@ -231,6 +231,13 @@ class Lua:
 
     def _call(self, *args: Any) -> tuple[int, Any]:
         """redis.call and redis.pcall: (0, value), (1, error) or (2, status)."""
+        found = self._called(args)
+        undo = self.engine.store.undo
+        if undo is not None:
+            undo.called(args[0] if args and type(args[0]) is bytes else b"", found[1] if found[0] == 1 else b"")
+        return found
+
+    def _called(self, args: tuple[Any, ...]) -> tuple[int, Any]:
         try:
             return self._run_command(args)
         except ReplyError as failure:

@@ -140,3 +140,26 @@ def test_what_a_client_sends_counts_once_it_is_large() -> None:
     assert judged(local, b"SET", b"k", bytes(100 << 20)) > 0.9
     assert judged(local, b"SADD", b"k", *NAMES) > 0.2
     assert judged(local, b"SET", b"k", bytes(10 << 20)) <= EFFORT_S_MAX
+
+
+def test_a_command_with_a_token_takes_as_long_as_without_and_an_undo_copies() -> None:
+    local = Local()
+    local("SADD", "s", *NAMES)
+
+    def judged(*argv: str) -> float:
+        return effort.seconds(local.client, COMMANDS[argv[0].encode()], [word.encode() for word in argv])
+
+    plain = judged("SUNIONSTORE", "out", "s")
+    assert judged("EVENTDB.ONCE", "t", "SUNIONSTORE", "out", "s") == plain > 0.05
+    assert judged("EVENTDB.ONCE", "t", "NOPE") == 0.0
+    local("MULTI")
+    local("SADD", "s", "one more")
+    quick = judged("EXEC")
+    assert judged("EVENTDB.ONCE", "t", "EXEC") == quick
+    local.client.atomic = True
+    assert judged("EXEC") > quick + 0.5e-6 * MEMBERS
+    digest = judged("EVENTDB.DIGEST")
+    local("DISCARD")
+    for n in range(100):
+        local("EVENTDB.ONCE", n, "SET", "k", "v")
+    assert judged("EVENTDB.DIGEST") > digest + 100e-6

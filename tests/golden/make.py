@@ -75,6 +75,9 @@ def bodies() -> list[tuple[bytes, int]]:
         assert not isinstance(reply, Exception), (command, reply)
     local("set", "large", random.Random(1).randbytes(9000))
     local("set", "words", b"compressible " * 900)
+    local("eventdb.once", "token", "incr", "five")
+    local.engine.store.now_ms += local.engine.config.limits.once_retention_ms
+    local("eventdb.once", "later", "incr", "five")
     known = {event[0] for event in local.events()} - {b"SELECT"}
     assert known == set(EVENTS), set(EVENTS) ^ known
     local.check_replay()

@@ -66,9 +66,12 @@ DECRBY n 2
 DEL s gone t
 DISCARD
 ECHO hello
+EVENTDB.ATOMIC OFF
 EVENTDB.DIGEST
 EVENTDB.DURABLE
 EVENTDB.OFFSET
+EVENTDB.ONCE token INCR n
+EVENTDB.OUTCOME token
 EVENTDB.WAITFOR 0
 EVAL return{redis.call('get',KEYS[1])} 1 s
 EVAL_RO return{redis.call('lrange','l',0,-1)} 1 s

@@ -258,3 +258,25 @@ async def info(wire: AsyncWire) -> bytes:
     found = await wire("INFO", "replication")
     assert isinstance(found, bytes) and b"role:master" in found
     return found
+
+
+@pytest.mark.parametrize("site", [300], indirect=True)
+async def test_a_write_of_unknown_outcome_may_be_asked_about(site: Site) -> None:
+    first, second, asking = [await site.wire() for _ in range(3)]
+    assert await first("EVENTDB.ONCE", "before", "INCR", "n") == 1
+    for ops in site.bench.ops[:2]:
+        ops.stall(frozenset({"pwrite"}))
+    for wire in (first, second):
+        assert str(await wire("EVENTDB.ONCE", "t", "INCR", "n")).startswith("UNKNOWN"), "nobody hears of it yet"
+    assert str(await asking("EVENTDB.OUTCOME", "t")).startswith("UNKNOWN")
+    assert str(await asking("EVENTDB.OUTCOME", "never used")).startswith("UNKNOWN"), "what is pending is not settled"
+    for ops in site.bench.ops:
+        ops.heal()
+    async with asyncio.timeout(SOON_S):
+        while isinstance(found := await second("EVENTDB.ONCE", "t", "INCR", "n"), hiredis.ReplyError):
+            assert str(found).startswith(("UNKNOWN", "MASTERDOWN")), found
+    assert found == 2
+    outcome, absent = await asking("EVENTDB.OUTCOME", "t"), await asking("EVENTDB.OUTCOME", "never used")
+    assert isinstance(outcome, list) and outcome[:2] == [b"applied", 2] and outcome[3] == 2
+    assert absent == [b"absent", 2, 0]
+    assert await first("GET", "n") == b"2"

@@ -41,6 +41,8 @@ def push(client: Client, argv: list[bytes], left: bool, value: ListValue | None)
     db = client.db
     if len(argv) == 3:  # the hottest event of a queue: encoded in one go
         element = argv[2]
+        if client.store.undo is not None:
+            client.store.undo.keep(db, key)
         if left:
             apply_lpush(db, argv)
             data = b"*3\r\n$5\r\nLPUSH\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(key), key, len(element), element)

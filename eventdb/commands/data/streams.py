@@ -143,6 +143,8 @@ def xadd(client: Client, argv: list[bytes]) -> bytes:
         fields = bulks(argv[at:])
     if len(fields) > ENTRY_BYTES_MAX:
         raise ReplyError("ERR Elements are too large to be stored")
+    if client.store.undo is not None:
+        client.store.undo.keep(client.db, key)
     if made:
         client.db.put(key, value)
     # Applied here as apply_xadd does, so that the fields are encoded once, for the entry and for the event.

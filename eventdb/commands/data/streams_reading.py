@@ -158,6 +158,8 @@ def deliver(
     """Give new entries to the consumer; returns how many, and the entries."""
     ids, data = value.after(group.last_id, count)
     now_ms = client.store.now_ms
+    if client.store.undo is not None:
+        client.store.undo.keep(client.db, key)
     # Applied here as apply_xreadgroup does, so that the entries are looked for once.
     value.give(group, asked.consumer, ids, now_ms, asked.waits_for_ack)
     name, consumer, n = asked.group, asked.consumer, len(ids)

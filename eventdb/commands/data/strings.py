@@ -100,6 +100,8 @@ def get(client: Client, argv: list[bytes]) -> bytes:
 def set_(client: Client, argv: list[bytes]) -> bytes:
     if len(argv) == 3:
         key, value, db = argv[1], argv[2], client.db
+        if client.store.undo is not None:
+            client.store.undo.keep(db, key, False)
         apply_set(db, argv)
         client.store.record(db, key, encode_set(key, value))
         return OK

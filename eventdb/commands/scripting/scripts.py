@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from eventdb.engine.atomic import run_script
 from eventdb.engine.client import Client
 from eventdb.engine.engine import Engine
 from eventdb.engine.registry import command, container, find_numkeys, server_command
@@ -61,7 +62,8 @@ def keys_of(argv: list[bytes]) -> list[bytes]:
 def _eval(engine: Engine, client: Client, argv: list[bytes], read_only: bool) -> bytes:
     keys, rest = split_keys(argv)
     lua = lua_of(engine)
-    return lua.run(client, lua.load(argv[1]), keys, rest, read_only)
+    script = lua.load(argv[1])
+    return run_script(engine, client, lambda: lua.run(client, script, keys, rest, read_only))
 
 
 def _evalsha(engine: Engine, client: Client, argv: list[bytes], read_only: bool) -> bytes:
@@ -70,7 +72,8 @@ def _evalsha(engine: Engine, client: Client, argv: list[bytes], read_only: bool)
     script = lua.scripts.get(argv[1]) or lua.scripts.get(argv[1].lower())
     if script is None:
         raise ReplyError("NOSCRIPT No matching script. Please use EVAL.")
-    return lua.run(client, script, keys, rest, read_only)
+    found = script
+    return run_script(engine, client, lambda: lua.run(client, found, keys, rest, read_only))
 
 
 @server_command(

@@ -154,6 +154,7 @@ def reset(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     client.name = b""
     client.set_origin()
     client.readonly_mode = False
+    client.atomic = None
     if client.reply_mode == REPLY_OFF:
         client.reply_mode = REPLY_ON
     client.user = b"default"

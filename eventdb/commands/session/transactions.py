@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from eventdb.engine.atomic import begin, text_of
 from eventdb.engine.client import FOLLOWING, IN_MULTI, LOADING, Client
 from eventdb.engine.engine import Engine
 from eventdb.engine.gates import refuses
@@ -51,11 +52,19 @@ def exec_(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
         return null_array(client.resp3)
     engine.store.in_exec = True
     replies: list[bytes] = []
+    scope = begin(engine, client)
     try:
         for queued, args in queue:
-            replies.append(engine.run_queued(client, queued, args))
+            reply = engine.run_queued(client, queued, args)
+            if scope is not None and reply[:1] == b"-":
+                scope.undo_all()
+                where = f"command {len(replies) + 1} ('{queued.name}')"
+                raise ReplyError(f"EXECABORT Transaction undone because of an error in {where}: {text_of(reply)}")
+            replies.append(reply)
     finally:
         engine.store.in_exec = False
+        if scope is not None:
+            scope.end()
     return array(replies)
 
 
@@ -92,4 +101,17 @@ def watch(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
 )  # fmt: skip
 def unwatch(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     engine.unwatch(client)
+    return OK
+
+
+@command(
+    "EVENTDB.ATOMIC", arity=2, flags="noscript loading stale fast", acl="connection", since="7.0.0",
+    group="transactions", summary="Chooses whether the first error of this connection's EXECs and scripts undoes them.",
+)  # fmt: skip
+def eventdb_atomic(client: Client, argv: list[bytes]) -> bytes:
+    """EVENTDB.ATOMIC ON|OFF; RESET goes back to the setting atomic-errors."""
+    choice = argv[1].upper()
+    if choice not in (b"ON", b"OFF"):
+        raise ReplyError("ERR Use EVENTDB.ATOMIC ON|OFF")
+    client.atomic = choice == b"ON"
     return OK

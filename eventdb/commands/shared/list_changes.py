@@ -27,6 +27,8 @@ def parse_side(text: bytes) -> bytes:
 def pop_one(client: Client, key: bytes, value: ListValue, left: bool) -> bytes:
     """Take the first or last element off; `value` is the list at `key`."""
     db = client.db
+    if client.store.undo is not None:
+        client.store.undo.keep(db, key)
     if left:
         element = value.get(0)
         apply_lpop(db, [LPOP, key])

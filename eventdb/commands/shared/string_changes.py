@@ -17,6 +17,8 @@ def encode_set(key: bytes, value: bytes) -> bytes:
 def put(client: Client, key: bytes, value: bytes) -> None:
     """Emit SET key value, which also ends the deadline: the hottest event, so it takes the shortest way."""
     db = client.db
+    if client.store.undo is not None:
+        client.store.undo.keep(db, key, False)
     apply_set(db, [b"SET", key, value])
     client.store.record(db, key, encode_set(key, value))
 
