@@ -99,7 +99,7 @@ def test_the_same_with_asyncio(eventdb_server: StartServer) -> None:
     proxy = Lossy(server.port, 2)
 
     async def run() -> None:
-        client = redis.asyncio.Redis(port=proxy.port, retry=None, socket_timeout=5)
+        client = redis.asyncio.Redis(port=proxy.port, retry=None, socket_timeout=5)  # type: ignore[arg-type]
         async with client:
             await client.ping()
             once = AsyncOnce(client)
