@@ -29,12 +29,12 @@ HELP
     Print this help.
 """
 
-container("CONFIG", since="2.0.0", summary="Tells and changes settings.")
+container("CONFIG", since="2.0.0", summary="Reports and changes settings.")
 
 
 @server_command(
     "CONFIG GET", arity=-3, flags=ADMIN, since="2.0.0", group="server",
-    complexity="O(N) when N is the number of patterns", summary="Tells the values of settings.",
+    complexity="O(N) when N is the number of patterns", summary="Reports the values of settings.",
 )  # fmt: skip
 def config_get(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     config = engine.config

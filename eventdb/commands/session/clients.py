@@ -88,7 +88,7 @@ HELP
     Print this help.
 """
 
-container("CLIENT", since="2.4.0", group="connection", summary="Tells and changes what connections are.")
+container("CLIENT", since="2.4.0", group="connection", summary="Reports and changes what connections are.")
 
 
 def _type(client: Client) -> str:
@@ -151,7 +151,7 @@ def describe(engine: Engine, client: Client) -> bytes:
 
 @command(
     "CLIENT ID", arity=2, flags="noscript loading stale", acl="connection", since="5.0.0", group="connection",
-    summary="Tells the connection's id.",
+    summary="Reports the connection's id.",
 )  # fmt: skip
 def client_id(client: Client, argv: list[bytes]) -> bytes:
     return integer(client.id)
@@ -260,7 +260,7 @@ def client_kill(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "CLIENT GETNAME", arity=2, flags="noscript loading stale", acl="connection", since="2.6.9", group="connection",
-    summary="Tells the connection's name.",
+    summary="Reports the connection's name.",
 )  # fmt: skip
 def client_getname(client: Client, argv: list[bytes]) -> bytes:
     return bulk_or_null(client.name or None, client.resp3)
@@ -405,7 +405,7 @@ def client_tracking(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "CLIENT TRACKINGINFO", arity=2, flags="noscript loading stale", acl="connection", since="6.2.0",
-    group="connection", summary="Tells that there is no client side caching.",
+    group="connection", summary="Reports that there is no client side caching.",
 )  # fmt: skip
 def client_trackinginfo(client: Client, argv: list[bytes]) -> bytes:
     resp3 = client.resp3
@@ -417,7 +417,7 @@ def client_trackinginfo(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "CLIENT GETREDIR", arity=2, flags="noscript loading stale", acl="connection", since="6.0.0",
-    group="connection", summary="Tells that there is no client side caching.",
+    group="connection", summary="Reports that there is no client side caching.",
 )  # fmt: skip
 def client_getredir(client: Client, argv: list[bytes]) -> bytes:
     return integer(-1)
