@@ -20,7 +20,6 @@ REDIS: Final = DOCS / "redis-commands.txt"  # one name a line: COMMAND LIST of a
 
 # Reasons by the beginning of a name, the longest first that fits.
 MISSING: Final = {
-    "acl": "there are no users yet, but for `requirepass`",
     "dump": "Redis's encoding of values comes with the snapshots",
     "fcall": "functions are not there yet",
     "function": "functions are not there yet",

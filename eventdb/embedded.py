@@ -24,7 +24,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 import hiredis
 
 from eventdb import commands
-from eventdb.engine.client import IN_MULTI, NEEDS_AUTH
+from eventdb.engine.client import IN_MULTI
 from eventdb.engine.settings import Config
 from eventdb.node.node import Node
 from eventdb.protocol.errors import ReplyError
@@ -91,7 +91,7 @@ class Session:
         self._closed = ""  # why, once it is
         self._client = node.engine.connect(self)
         self._client.embedded = True
-        self._client.gate &= ~NEEDS_AUTH  # who can open the log needs no password
+        node.engine.permissions.embed(self._client)  # a program that can open the log needs no password
         self._client.resp3 = True
 
     async def execute(self, *args: Argument) -> Any:

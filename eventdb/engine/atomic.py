@@ -31,6 +31,7 @@ class Scope:
         self._ready = len(store.ready)
         self._deferred = len(engine.deferred)
         self._expired_keys = store.expired_keys
+        self._users, self._users_version = dict(store.keyspace.users), store.keyspace.users_version
         self.undo = store.undo = Undo(store.keyspace, store.watching, store.commit.open)
 
     def changed(self) -> bool:
@@ -45,6 +46,10 @@ class Scope:
         del store.ready[self._ready :]
         del self._engine.deferred[self._deferred :]
         store.expired_keys = self._expired_keys
+        if store.keyspace.users_version != self._users_version:
+            store.keyspace.users = self._users
+            store.keyspace.users_version += 1
+            self._engine.follow_users(self._client)
         self._client.db = self._db
 
     def end(self) -> None:

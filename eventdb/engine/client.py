@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from eventdb.engine.watching import Watcher
 from eventdb.pipeline.outbox import Outbox, Sink
 from eventdb.protocol.replies import NO_REPLY
+from eventdb.security.acl import EVERYONE, User
 
 if TYPE_CHECKING:
     from eventdb.engine.command import Command
@@ -32,6 +33,7 @@ HANDING: Final = 256  # the lease was given to a successor that is not there yet
 OUT_OF_MEMORY: Final = 1024  # above maxmemory: commands that need memory are refused on a primary
 TRACKED: Final = 2048  # keys that commands name are noted, for OBJECT IDLETIME and FREQ
 WATCHES: Final = OUT_OF_MEMORY | TRACKED  # bits of settings, which keep a state from changing no more than usual
+RESTRICTED: Final = 8192  # its user may not do everything
 LARGE: Final = 4096  # a command of megabytes is coming: it is asked how long it may take (effort.py)
 
 
@@ -75,7 +77,7 @@ class Client(Outbox):
         self.name = b""
         self.library_name = b""
         self.library_version = b""
-        self.user = b"default"
+        self.user: User = EVERYONE
         self.created_ms = store.now_ms
         self.resp3 = False
         self.queue: list[tuple[Command, list[bytes]]] = []  # inside MULTI

@@ -18,7 +18,7 @@ from eventdb.cluster.slots import Shard, SlotMap
 from eventdb.cluster.topology import Member, Topology
 from eventdb.engine import effort
 from eventdb.engine.access import asked_for
-from eventdb.engine.accounting import Accounting
+from eventdb.engine.accounting import LOG_LEVELS, Accounting
 from eventdb.engine.blocking import Blocking
 from eventdb.engine.client import (
     CLUSTERED,
@@ -36,6 +36,7 @@ from eventdb.engine.expiry import Expiry
 from eventdb.engine.gates import FRESHEN, PASS, QUEUE, REDIRECT, REFUSE, STALL, Gates
 from eventdb.engine.host import NO_FAILOVER, Host, NoHost
 from eventdb.engine.pause import Pause
+from eventdb.engine.permissions import Permissions
 from eventdb.engine.pubsub import Messages, PubSub
 from eventdb.engine.registry import COMMANDS, find_subcommand, unknown_command
 from eventdb.engine.store import Store
@@ -55,9 +56,6 @@ logger: Final = logging.getLogger("eventdb")
 
 MULTI_BYTES_MAX: Final = 256 << 20  # queued by one client; Redis closes at client-query-buffer-limit, 1 GB
 
-LOG_LEVELS: Final[dict[str, int]] = {
-    "debug": logging.DEBUG, "verbose": logging.DEBUG, "notice": logging.INFO, "warning": logging.WARNING,
-}  # fmt: skip
 HTTP: Final = (b"POST", b"HOST:")  # how its requests begin, or go on behind a line that no command is
 UNBLOCKED: Final = "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)"
 
@@ -103,6 +101,7 @@ class Engine:
         self.log_level = "notice"
         self.memory_at_start = used_bytes()
         self.expiry = Expiry(self.store, self.turn, self._expire_on)
+        self.permissions = Permissions(config, self.store.keyspace)
         self.reconfigure()
         self.multi_bytes_max = MULTI_BYTES_MAX
         self.host: Host = NoHost()
@@ -112,7 +111,7 @@ class Engine:
         self.topology = Topology(Member("local", "local"))
         self.topology.on_update = lambda before: self.pubsub.tell_changes(before, self.topology, config)
         self.slots = SlotMap(Shard(self.topology))
-        self.gates = Gates(self.slots, self.pause)
+        self.gates = Gates(self.slots, self.pause, self.permissions)
 
     def begin_commit(self, commit: Commit) -> None:
         """From now on transactions go this way: the node was fenced and has another pipeline."""
@@ -130,6 +129,7 @@ class Engine:
         store = self.store
         store.atomic_errors = config.atomic_errors == "yes"
         store.accesses = asked_for(config, store.accesses, store.keyspace, store.rng, store.now_ms)
+        self.permissions.reconfigure(self.clients)
         self._look_at_settings()
 
     def _look_at_settings(self) -> None:
@@ -149,8 +149,7 @@ class Engine:
         self.next_client_id += 1
         self.connections_received += 1
         self.clients[client.id] = client
-        if self.config.requirepass:
-            client.gate |= NEEDS_AUTH
+        self.permissions.welcome(client)
         if self.config.cluster_enabled == "yes":
             client.gate |= CLUSTERED
         return client
@@ -176,13 +175,17 @@ class Engine:
         self.disconnect(client)
         client.sink.close()
 
-    def reset_statistics(self) -> None:
-        """CONFIG RESETSTAT."""
-        store = self.store
-        store.hits = store.misses = store.expired_keys = self.commands_run = self.connections_received = 0
-        self.bytes_in = self.turn.bytes_out = self.reads = self.turn.writes = 0
-        self.statistics = Statistics()
-        self.accounting.latencies.histograms = {}
+    def follow_users(self, caller: Client | None = None) -> None:
+        """Take over users that the log has changed."""
+        self.lose(self.permissions.follow(self.clients), caller)
+
+    def lose(self, clients: list[Client], caller: Client | None) -> None:
+        """Close connections whose user is gone or may no longer hear what they hear; the caller is answered first."""
+        for client in clients:
+            if client is caller:
+                client.finish()
+            else:
+                self.kill(client)
 
     def cron(self) -> None:
         """What happens on a clock and not by a command: the driver calls it ten times a second, in any role."""
@@ -567,6 +570,7 @@ class Engine:
     def reset_state(self) -> None:
         """Forget every key, to rebuild. What was on its way has no offset: in the log that may be another client's."""
         self.store.keyspace.clear()
+        self.follow_users()
         for client in self.clients.values():
             client.last_offset = min(client.last_offset, self.commit.durable_offset)
         self.step_aside()
@@ -584,6 +588,8 @@ class Engine:
     def apply(self, transactions: list[list[bytes | list[bytes]]]) -> int:
         """Apply transactions read from the log; return the number of events in them."""
         count = self.store.apply(transactions)
+        if self.store.keyspace.users_version != self.permissions.version:
+            self.follow_users()
         self.serve_blocked()  # a replica's clients may wait too (XREAD)
         return count
 

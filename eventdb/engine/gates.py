@@ -1,7 +1,8 @@
 """The gates: the rare checks between finding a command and running it. Most commands meet none of them.
 
-In this order: authentication, the node that owns the keys, memory, the node's role, subscriber mode, a pause, the
-lease, MULTI. Here is only the verdict: the engine acts on it. Source: redis src/server.c processCommand.
+In this order: authentication, what the user may do, the node that owns the keys, memory, the node's role, subscriber
+mode, a pause, the lease, MULTI. Here is only the verdict: the engine acts on it. Source: redis src/server.c
+processCommand.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ from eventdb.engine.client import (
     NEEDS_AUTH,
     OUT_OF_MEMORY,
     PAUSED,
+    RESTRICTED,
     SUBSCRIBED,
     Client,
 )
 from eventdb.engine.command import DENY_OOM, IMMEDIATE, LOADING_OK, NO_AUTH, NO_MULTI, WHOLE, WRITE, Command
 from eventdb.engine.pause import Pause, may_write
+from eventdb.engine.permissions import Permissions
 from eventdb.protocol.errors import ReplyError
 
 # Verdicts.
@@ -46,9 +49,10 @@ SHARD_CHANNELS: Final = frozenset(("ssubscribe", "sunsubscribe", "spublish"))  #
 class Gates:
     """Of one engine: what its role, a pause, the slots and a client's own state keep from running."""
 
-    def __init__(self, slots: SlotMap, pause: Pause) -> None:
+    def __init__(self, slots: SlotMap, pause: Pause, permissions: Permissions) -> None:
         self.slots = slots
         self.pause = pause
+        self.permissions = permissions
         self.text = ""  # why the last command was refused
         self.judged: Command | None = None  # the last one judged: inside EVENTDB.ONCE, the one in it
 
@@ -63,6 +67,8 @@ class Gates:
             text = "NOAUTH Authentication required."
         elif gate & IN_MULTI and command.bits & NO_MULTI and not command.bits & IMMEDIATE:
             text = "ERR Command not allowed inside a transaction"
+        elif gate & RESTRICTED and (denied := self.permissions.refusal(client, command, argv)):
+            text = denied
         elif gate & CLUSTERED and (elsewhere := self._elsewhere(client, command, argv)):
             self.text = elsewhere
             return REDIRECT

@@ -43,8 +43,11 @@ if TYPE_CHECKING:
 
 ServerHandler = TypeVar("ServerHandler", bound=Callable[..., bytes])  # of the engine, the client and argv
 
+# A flag of the registry only: a write here, which Redis does not call one, because here it goes into the log.
+UNSHOWN: Final = "logged"
 _BITS: Final[dict[str, int]] = {
     "write": WRITE,
+    UNSHOWN: WRITE,
     "readonly": READONLY,
     "no_auth": NO_AUTH,
     "no_multi": NO_MULTI,
@@ -161,9 +164,10 @@ def add(
     """Register a command with all its facts."""
     words = name.split(" ")
     made = Command("|".join(words).lower(), handler, arity)
-    made.flags = flags.split()
-    for word in made.flags:
+    for word in flags.split():
         made.bits |= _BITS.get(word, 0)
+        if word != UNSHOWN:
+            made.flags.append(word)
     if whole:
         made.bits |= WHOLE
     if immediate:

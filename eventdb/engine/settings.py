@@ -44,6 +44,11 @@ class Config:
         self.limits = Limits()
         self.noted: dict[str, int | str] = {}  # settings without effect, which are only shown again
         self.requirepass = b""
+        self.node_user = ""  # of this node at the primary
+        self.node_password = ""
+        self.acl_file = ""  # "": users are in the log
+        self.acl_pubsub_default = "resetchannels"
+        self.acl_log_entries_max = 128
         self.maxclients = 10_000
         self.idle_seconds_max = 0  # 0: for ever
         self.keepalive_seconds = 300  # of silence before TCP asks whether the peer is there; 0: never
@@ -123,6 +128,14 @@ class Config:
         elif setting.kind == OUTPUT_LIMITS:
             _output_limits(text)
         return value
+
+    def greeting(self) -> list[bytes]:
+        """What this node says first to another one; nothing where no password is asked for."""
+        password = self.node_password.encode("utf-8", "surrogateescape") or self.requirepass
+        if not password:
+            return []
+        user = self.node_user.encode("utf-8", "surrogateescape")
+        return [b"AUTH", user, password] if user else [b"AUTH", password]
 
     def check_together(self, values: list[tuple[Setting, int | str]]) -> None:
         """Hold values that `checked` has accepted to each other and to what is set. Raises SettingError."""

@@ -131,12 +131,6 @@ _NO_EFFECT: Final = (
         """,
     ),
     (
-        "eventdb keeps no log of denied commands",
-        """
-        acllog-max-len number 128 0 9223372036854775807
-        """,
-    ),
-    (
         "there is no TLS here whose sessions could be kept",
         """
         tls-session-caching yes_no yes
@@ -190,19 +184,11 @@ _CONSTANT: Final = (
         "replicas confirm nothing to the primary: the log's zones do",
         "min-replicas-to-write/min-slaves-to-write number 0 0 2147483647",
     ),
-    (
-        "nodes speak to each other with requirepass, which is the same on all of them",
-        """
-        masterauth text -
-        masteruser text -
-        """,
-    ),
     ("eventdb has no keyspace notifications yet", "notify-keyspace-events text -"),
     (
         "a script that never ends keeps the server busy: there is no BUSY yet",
         "busy-reply-threshold/lua-time-limit number 0 0 9223372036854775807",
     ),
-    ("eventdb has one user", "acl-pubsub-default one_of allchannels allchannels resetchannels"),
     ("eventdb listens on --host and has no other protection than requirepass", "protected-mode yes_no no"),
     (
         "one log is one shard, which serves all slots or none",
@@ -294,7 +280,6 @@ _FIXED: Final = (
         bind-source-addr text -
         socket-mark-id number 0
         ignore-warnings text -
-        aclfile text -
         enable-module-command one_of no no yes local
         enable-protected-configs one_of no no yes local
         appendfilename text -

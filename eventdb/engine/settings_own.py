@@ -34,6 +34,19 @@ def _compact(name: str, attribute: str, default: int, kind: int, what: str) -> l
 OWN: Final[tuple[Setting, ...]] = (
     # who may connect, and how much they may send
     Setting("requirepass", TEXT, "", "requirepass", note="password of the default user; empty: none is asked for"),
+    Setting(
+        "masteruser", TEXT, "", "node_user", note="the user as which this node speaks to the primary; empty: default"
+    ),
+    Setting("masterauth", TEXT, "", "node_password", note="its password; empty: requirepass"),
+    Setting(
+        "aclfile", TEXT, "", "acl_file", change=FIXED,
+        note="the file with the users, for ACL LOAD and SAVE; empty: they are in the log, and every node has them",
+    ),
+    Setting(
+        "acl-pubsub-default", ONE_OF, "resetchannels", "acl_pubsub_default", choices="allchannels resetchannels",
+        note="the channels of a new user: all or none",
+    ),
+    Setting("acllog-max-len", NUMBER, 128, "acl_log_entries_max", note="entries of ACL LOG"),
     Setting("maxclients", NUMBER, 10_000, "maxclients", 1, UINT_MAX, note="connections; further ones are refused"),
     Setting(
         "timeout", NUMBER, 0, "idle_seconds_max", 0, INT_MAX,

@@ -120,6 +120,8 @@ class Keyspace:
         self.limits = limits if limits is not None else Limits()
         self.dbs: list[Db] = [Db(i, self) for i in range(DATABASES)]
         self.outcomes = Outcomes()  # of commands with a token
+        self.users: dict[bytes, bytes] = {}  # name -> the rules that make it (security/acl.py)
+        self.users_version = 0  # counts their changes
 
     def swap(self, a: int, b: int) -> None:
         """Exchange the content of two databases (SWAPDB); clients keep their Db object, so contents move."""
@@ -142,6 +144,8 @@ class Keyspace:
         for db in self.dbs:
             db.clear()
         self.outcomes = Outcomes()
+        self.users = {}
+        self.users_version += 1
 
     def key_count(self) -> int:
         return sum(len(db.values) for db in self.dbs)
@@ -149,4 +153,5 @@ class Keyspace:
     def digest(self) -> str:
         """32 hexadecimal digits that depend on the whole state and on nothing else."""
         total = sum(db.digest() for db in self.dbs) + self.outcomes.digest()
+        total += sum(digest_of([b"user", name, rules]) for name, rules in self.users.items())
         return f"{total % DIGEST_MODULUS:032x}"

@@ -12,6 +12,7 @@ from typing import Final
 ARGUMENTS_MAX: Final = 32  # kept of one command
 ARGUMENT_BYTES_MAX: Final = 128
 REDACTED: Final = b"(redacted)"
+PASSWORDS: Final = (b"requirepass", b"masterauth", b"tls-key-file-pass")  # settings that hold one
 
 
 class SlowCommand:
@@ -71,10 +72,14 @@ def _shortened(argv: list[bytes]) -> list[bytes]:
 def _secret_from(argv: list[bytes]) -> int:
     """Index of the first argument that may be a password."""
     name = argv[0].upper()
+    if name == b"EVENTDB.ONCE" and len(argv) > 2:
+        return 2 + _secret_from(argv[2:])
     if name == b"AUTH":
         return 1
     if name == b"HELLO":
         return 2
-    if name == b"CONFIG" and b"requirepass" in b" ".join(argv[2:]).lower():
+    if name == b"ACL" and len(argv) > 1 and argv[1].upper() in (b"SETUSER", b"GETUSER", b"DELUSER"):
+        return 2
+    if name == b"CONFIG" and any(word in b" ".join(argv[2:]).lower() for word in PASSWORDS):
         return 2
     return len(argv)

@@ -55,8 +55,8 @@ async def _announce_to(primary: Member, engine: Engine) -> None:
         reader, writer = await asyncio.open_connection(primary.host, primary.port)
     line = _Line(reader, writer, engine)
     try:
-        if engine.config.requirepass:
-            await line.ask("AUTH", engine.config.requirepass)
+        if greeting := engine.config.greeting():
+            await line.ask(*greeting)
         while topology.primary is not None and topology.primary.address == address and not topology.is_primary:
             offset = await line.ask("EVENTDB.ANNOUNCE", json.dumps(topology.me.describe()))
             if topology.primary is not None and isinstance(offset, int):

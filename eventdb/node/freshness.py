@@ -179,10 +179,10 @@ class _Line(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.transport = transport
-        password = self.freshness.engine.config.requirepass
-        if password:
+        greeting = self.freshness.engine.config.greeting()
+        if greeting:
             self.greeting = 1
-            transport.write(encode_event([b"AUTH", password]))
+            transport.write(encode_event(greeting))
         self.freshness.connected(self.ask)
 
     def ask(self) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
-from eventdb.engine.client import CLUSTERED, FOLLOWING, OUT_OF_MEMORY, Client
+from eventdb.engine.client import CLUSTERED, FOLLOWING, OUT_OF_MEMORY, RESTRICTED, Client
 from eventdb.engine.command import DENY_OOM, NOSCRIPT, WRITE, Command
 from eventdb.engine.gates import NO_MEMORY
 from eventdb.engine.registry import find_subcommand
@@ -201,7 +201,8 @@ class Lua:
     def _begin(self, client: Client, read_only: bool) -> None:
         own = self._client
         own.db = client.db
-        own.gate = client.gate & CLUSTERED
+        own.gate = client.gate & (CLUSTERED | RESTRICTED)
+        own.user = client.user
         own.readonly_mode = client.readonly_mode
         own.resp3 = False
         own.id, own.address, own.name = client.id, client.address, client.name
@@ -283,6 +284,10 @@ class Lua:
             raise ReplyError("ERR Wrong number of args calling Redis command from script")
         if command.bits & NOSCRIPT:
             raise ReplyError("ERR This Redis command is not allowed from script")
+        if self._client.gate & RESTRICTED:
+            denied = self.engine.permissions.refusal_in_script(self._client, command, argv)
+            if denied:
+                raise ReplyError(denied)
         writes = command.bits & WRITE
         if writes and self._read_only:
             raise ReplyError("ERR Write commands are not allowed from read-only scripts.")

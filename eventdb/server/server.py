@@ -73,9 +73,11 @@ class Server:
             self.node.parting.on_parted = self._retire_clients
 
     async def start(self) -> None:
-        """Bind, then load. Raises OSError (the port), LogError (the log)."""
+        """Bind, then load. Raises OSError (the port, the ACL file), AclError (what that file says), LogError."""
         loop = asyncio.get_running_loop()
         engine = self.node.engine
+        if self.config.acl_file:
+            engine.permissions.load_file(engine.clients)
         self.listener = await loop.create_server(
             lambda: Connection(engine, self.connections, self.waiting),  # type: ignore[arg-type, return-value]
             self.host,

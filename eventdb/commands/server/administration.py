@@ -36,13 +36,6 @@ RESET
 HELP
     Print this help.
 """
-ACL_HELP: Final = """
-ACL <subcommand>. eventdb has one user, default. Subcommands are:
-WHOAMI
-    The user of this connection.
-HELP
-    Print this help.
-"""
 MODULE_HELP: Final = """
 MODULE <subcommand>. eventdb loads no modules. Subcommands are:
 LIST
@@ -197,24 +190,6 @@ def slowlog_reset(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
 @command("SLOWLOG HELP", arity=2, flags="loading stale", since="6.2.0", group="server", summary="Explains SLOWLOG.")
 def slowlog_help(client: Client, argv: list[bytes]) -> bytes:
     return lines(SLOWLOG_HELP)
-
-
-container("ACL", since="6.0.0", summary="Reports who may do what.")
-
-
-@command(
-    "ACL WHOAMI", arity=2, flags="noscript loading stale", since="6.0.0", group="server",
-    summary="Reports the connection's user.",
-)  # fmt: skip
-def acl_whoami(client: Client, argv: list[bytes]) -> bytes:
-    return bulk(client.user)
-
-
-@command(
-    "ACL HELP", arity=2, flags="loading stale", since="6.0.0", group="server", summary="Explains ACL."
-)  # fmt: skip
-def acl_help(client: Client, argv: list[bytes]) -> bytes:
-    return lines(ACL_HELP)
 
 
 container("MODULE", since="4.0.0", summary="Reports which modules are loaded: none.")

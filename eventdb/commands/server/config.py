@@ -10,6 +10,7 @@ from eventdb.engine.engine import Engine
 from eventdb.engine.registry import COMMANDS, command, container, server_command
 from eventdb.engine.setting import FIXED, Setting, SettingError
 from eventdb.engine.settings import SETTINGS
+from eventdb.metrics.statistics import Statistics
 from eventdb.protocol.errors import ReplyError, shown, syntax_error
 from eventdb.protocol.glob import glob_match
 from eventdb.protocol.replies import OK, bulk, lines, mapping
@@ -113,7 +114,11 @@ def _settings(engine: Engine, argv: list[bytes], words: list[str]) -> list[tuple
     summary="Starts the counters of INFO again.",
 )  # fmt: skip
 def config_resetstat(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
-    engine.reset_statistics()
+    store = engine.store
+    store.hits = store.misses = store.expired_keys = engine.commands_run = engine.connections_received = 0
+    engine.bytes_in = engine.turn.bytes_out = engine.reads = engine.turn.writes = 0
+    engine.statistics = Statistics()
+    engine.accounting.latencies.histograms = {}
     for each in COMMANDS.values():
         _reset(each)
         for child in each.subcommands.values():

@@ -6,15 +6,15 @@ of Redis 7.2: clients send them on every connection.
 
 from __future__ import annotations
 
-import sys
 from typing import Final
 
 from eventdb.commands.shared.client_names import check_name, set_name
 from eventdb.commands.shared.timeouts import parse_milliseconds
-from eventdb.engine.client import IN_MULTI, Client
+from eventdb.engine.client import Client
+from eventdb.engine.client_line import describe
 from eventdb.engine.engine import Engine
 from eventdb.engine.registry import command, container, server_command
-from eventdb.pipeline.outbox import REPLY_OFF, REPLY_ON, REPLY_SKIP, socket_facts
+from eventdb.pipeline.outbox import REPLY_OFF, REPLY_ON, REPLY_SKIP
 from eventdb.protocol.errors import ReplyError, shown, syntax_error, wrong_subcommand
 from eventdb.protocol.numbers import parse_int
 from eventdb.protocol.replies import (
@@ -102,53 +102,6 @@ def _type_named(name: bytes) -> str:
     return found
 
 
-def _flags(client: Client) -> str:
-    flags = ""
-    if client.channels or client.patterns or client.shards:
-        flags += "P"
-    if client.gate & IN_MULTI:
-        flags += "x"
-    if client.blocked is not None or client.stalled is not None:
-        flags += "b"
-    if client.watcher.broken:
-        flags += "d"
-    if client.closing:
-        flags += "c"
-    if client.readonly_mode:
-        flags += "r"
-    if client.no_evict:
-        flags += "e"
-    if client.no_touch:
-        flags += "T"
-    return flags or "N"
-
-
-def describe(engine: Engine, client: Client) -> bytes:
-    """One line of CLIENT LIST, without the line break.
-
-    Replies are kept in a list and never in a fixed buffer, so rbs, rbp and obl are 0 and all of it is oll and omem.
-    """
-    command = client.last_command
-    multi = len(client.queue) if client.gate & IN_MULTI else -1
-    socket = socket_facts(client.sink)
-    unsent = client.owed + socket.unsent
-    memory = unsent + client.queue_bytes + socket.unparsed + socket.waiting
-    waiting = len(client.out) + sum([len(held.replies) for held in client.held])
-    text = (
-        f"id={client.id} addr={client.address} laddr={client.local_address} fd={socket.fd}"
-        f" name={client.name.decode()} age={(engine.store.now_ms - client.created_ms) // 1000}"
-        f" idle={max(0, engine.store.now_ms - client.active_ms) // 1000} flags={_flags(client)} db={client.db.index}"
-        f" sub={len(client.channels)} psub={len(client.patterns)} ssub={len(client.shards)} multi={multi}"
-        f" qbuf={socket.unparsed} qbuf-free=0 argv-mem={socket.waiting} multi-mem={client.queue_bytes}"
-        " rbs=0 rbp=0 obl=0"
-        f" oll={waiting} omem={unsent} tot-mem={memory + sys.getsizeof(client)}"
-        f" events={socket.events} cmd={command.name if command is not None else 'NULL'} user={client.user.decode()}"
-        f" redir=-1 resp={3 if client.resp3 else 2} lib-name={client.library_name.decode()}"
-        f" lib-ver={client.library_version.decode()}"
-    )
-    return text.encode()
-
-
 @command(
     "CLIENT ID", arity=2, flags="noscript loading stale", acl="connection", since="5.0.0", group="connection",
     summary="Reports the connection's id.",
@@ -162,7 +115,7 @@ def client_id(client: Client, argv: list[bytes]) -> bytes:
     tips="nondeterministic_output", summary="Describes the connection.",
 )  # fmt: skip
 def client_info(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
-    return verbatim(describe(engine, client) + b"\n", client.resp3)
+    return verbatim(describe(client) + b"\n", client.resp3)
 
 
 @server_command(
@@ -180,7 +133,7 @@ def client_list(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
         clients = [engine.clients[each] for each in ids if each in engine.clients]
     elif len(argv) > 2:
         raise syntax_error()
-    return verbatim(b"".join([describe(engine, each) + b"\n" for each in clients]), client.resp3)
+    return verbatim(b"".join([describe(each) + b"\n" for each in clients]), client.resp3)
 
 
 class _Filter:
@@ -200,11 +153,11 @@ class _Filter:
             and (not self.type or _type(client) == self.type)
             and (not self.address or client.address == self.address)
             and (not self.local_address or client.local_address == self.local_address)
-            and (not self.user or client.user == self.user)
+            and (not self.user or client.user.name == self.user)
         )
 
 
-def _filter(argv: list[bytes]) -> _Filter:
+def _filter(engine: Engine, argv: list[bytes]) -> _Filter:
     found = _Filter()
     for i in range(2, len(argv), 2):
         if i + 1 == len(argv):
@@ -221,7 +174,7 @@ def _filter(argv: list[bytes]) -> _Filter:
         elif option == b"LADDR":
             found.local_address = value.decode("utf-8", "surrogateescape")
         elif option == b"USER":
-            if value != b"default":
+            if value not in engine.permissions.users:
                 raise ReplyError(f"ERR No such user '{shown(value)}'")
             found.user = value
         elif option == b"SKIPME" and value.lower() in (b"yes", b"no"):
@@ -241,7 +194,7 @@ def client_kill(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
         wanted.address = argv[2].decode("utf-8", "surrogateescape") or "-"
         wanted.skip_me = False
     else:
-        wanted = _filter(argv)
+        wanted = _filter(engine, argv)
     count = 0
     for other in list(engine.clients.values()):
         if not wanted.matches(other) or (other is client and wanted.skip_me):

@@ -5,7 +5,6 @@ Source: redis src/networking.c helloCommand, src/acl.c authCommand, src/db.c, sr
 
 from __future__ import annotations
 
-import hmac
 from typing import Final
 
 from eventdb.commands.shared.client_names import set_name
@@ -72,20 +71,16 @@ def select(client: Client, argv: list[bytes]) -> bytes:
 def auth(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     if len(argv) > 3:
         raise syntax_error()
-    if len(argv) == 2 and not engine.config.requirepass:
+    if len(argv) == 2 and engine.permissions.users[b"default"].nopass:
         raise ReplyError(NO_PASSWORD)
-    authenticate(engine, client, argv[1] if len(argv) == 3 else b"default", argv[-1])
+    authenticate(engine, client, argv[1] if len(argv) == 3 else b"default", argv[-1], argv[0])
     return OK
 
 
-def authenticate(engine: Engine, client: Client, user: bytes, password: bytes) -> None:
-    """Let the client in. Without a requirepass the user "default" takes any password. Raises ReplyError."""
-    wanted = engine.config.requirepass
-    right = not wanted or hmac.compare_digest(wanted, password)
-    if user != b"default" or not right:
+def authenticate(engine: Engine, client: Client, user: bytes, password: bytes, how: bytes) -> None:
+    """Let the client in as this user; `how`: the command, for ACL LOG. Raises ReplyError."""
+    if not engine.permissions.admit(client, user, password, how):
         raise ReplyError(WRONGPASS)
-    client.user = user
-    client.gate &= ~NEEDS_AUTH
 
 
 @server_command(
@@ -104,7 +99,7 @@ def hello(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     while i < len(argv):  # each option takes effect as it is read, as in Redis, even when a later one fails
         option = argv[i].upper()
         if option == b"AUTH" and i + 2 < len(argv):
-            authenticate(engine, client, argv[i + 1], argv[i + 2])
+            authenticate(engine, client, argv[i + 1], argv[i + 2], argv[0])
             i += 3
         elif option == b"SETNAME" and i + 1 < len(argv):
             set_name(client, argv[i + 1])
@@ -157,7 +152,8 @@ def reset(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     client.atomic = None
     if client.reply_mode == REPLY_OFF:
         client.reply_mode = REPLY_ON
-    client.user = b"default"
-    if engine.config.requirepass and not client.embedded:
-        client.gate |= NEEDS_AUTH
+    if client.embedded:
+        engine.permissions.embed(client)
+    else:
+        engine.permissions.welcome(client)
     return simple(b"RESET")

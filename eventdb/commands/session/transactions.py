@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import Final
 
 from eventdb.engine.atomic import begin, text_of
-from eventdb.engine.client import FOLLOWING, IN_MULTI, LOADING, Client
+from eventdb.engine.client import FOLLOWING, IN_MULTI, LOADING, RESTRICTED, Client
 from eventdb.engine.engine import Engine
 from eventdb.engine.gates import refuses
 from eventdb.engine.registry import command, server_command
 from eventdb.protocol.errors import DISCARDED, ReplyError
-from eventdb.protocol.replies import OK, array, null_array
+from eventdb.protocol.replies import OK, array, error, null_array
 
 ABORTED: Final = "EXECABORT Transaction discarded because"
 
@@ -55,7 +55,8 @@ def exec_(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     scope = begin(engine, client)
     try:
         for queued, args in queue:
-            reply = engine.run_queued(client, queued, args)
+            denied = engine.permissions.refusal_at_exec(client, queued, args) if client.gate & RESTRICTED else ""
+            reply = error(denied) if denied else engine.run_queued(client, queued, args)
             if scope is not None and reply[:1] == b"-":
                 scope.undo_all()
                 where = f"command {len(replies) + 1} ('{queued.name}')"
