@@ -66,7 +66,7 @@ async def around(log: Log, offset: int, before: int, after: int) -> list[Entry]:
 
 
 def entry(record: Record, index: int, transaction: Transaction) -> Entry:
-    """One decoded transaction of a record; SELECT events become the database of those behind them."""
+    """One decoded transaction of a record; SELECT events become the database of those after them."""
     origin = transaction[0]
     db = 0
     events: list[tuple[int, list[bytes]]] = []

@@ -151,7 +151,7 @@ class KafkaWriter:
                 self._queue.popleft()
 
     def _put(self, entry: _Append, *, count: int | None = None) -> None:
-        """Stage a record's frames; each expects the position behind the one before. count: it is a heartbeat inside
+        """Stage a record's frames; each expects the position after the one before. count: it is a heartbeat inside
         a record of so many transactions."""
         self._time_ms = max(self._time_ms, entry.time_ms)
         frames = self._encoder.encode(

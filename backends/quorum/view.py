@@ -192,7 +192,7 @@ class ZoneView:
         return self.segments[index].first
 
     def _end_of(self, segment: Segment) -> tuple[int, Frame | None, str, Proof]:
-        """(end, last frame, why it ends if not cleanly, what the bytes behind it prove)."""
+        """(end, last frame, why it ends if not cleanly, what the bytes after it prove)."""
         mark = self._marks.get(segment.path)
         found = self._walk(segment, mark) if mark is not None else None
         if found is None or found[1] is None:

@@ -37,7 +37,7 @@ STOP_S_MAX: Final = 1.0
 
 
 class _Waiting:
-    """A large append, or one behind it: what is not yet with the zones, or only in part."""
+    """A large append, or one after it: what is not yet with the zones, or only in part."""
 
     __slots__ = ("body", "compressing", "count", "first_offset", "future", "kind", "parts", "time_ms")
 

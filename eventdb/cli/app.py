@@ -217,7 +217,9 @@ def failover(
     to: Annotated[
         str,
         typer.Option(
-            metavar="HOST:PORT", help="Who is to take over. [dim]\\[default: who is furthest][/dim]", show_default=False
+            metavar="HOST:PORT",
+            help="The node that takes over. [dim]\\[default: the one that is furthest][/dim]",
+            show_default=False,
         ),
     ] = "",
     timeout_ms: Annotated[int, typer.Option(min=1, metavar="MS", help="Give up when it takes longer.")] = 5000,

@@ -6,8 +6,9 @@ off costs nothing. Source: redis src/server.c call, src/blocked.c updateStatsOnU
 
 from __future__ import annotations
 
+import logging
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from eventdb.metrics.latency import Latencies
 from eventdb.metrics.slowlog import SlowLog
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from eventdb.engine.client import Blocked, Client
     from eventdb.engine.command import Command
     from eventdb.engine.settings import Config
+
+LOG_LEVELS: Final[dict[str, int]] = {
+    "debug": logging.DEBUG, "verbose": logging.DEBUG, "notice": logging.INFO, "warning": logging.WARNING,
+}  # fmt: skip
 
 
 class Accounting:

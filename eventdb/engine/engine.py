@@ -18,7 +18,7 @@ from eventdb.cluster.slots import Shard, SlotMap
 from eventdb.cluster.topology import Member, Topology
 from eventdb.engine import effort
 from eventdb.engine.access import asked_for
-from eventdb.engine.accounting import Accounting
+from eventdb.engine.accounting import LOG_LEVELS, Accounting
 from eventdb.engine.blocking import UNBLOCKED, Blocking
 from eventdb.engine.client import (
     CACHES,
@@ -60,9 +60,6 @@ logger: Final = logging.getLogger("eventdb")
 
 MULTI_BYTES_MAX: Final = 256 << 20  # queued by one client; Redis closes at client-query-buffer-limit, 1 GB
 
-LOG_LEVELS: Final[dict[str, int]] = {
-    "debug": logging.DEBUG, "verbose": logging.DEBUG, "notice": logging.INFO, "warning": logging.WARNING,
-}  # fmt: skip
 HTTP: Final = (b"POST", b"HOST:")  # how its requests begin, or go on behind a line that no command is
 
 
@@ -195,14 +192,6 @@ class Engine:
                 client.finish()
             else:
                 self.kill(client)
-
-    def reset_statistics(self) -> None:
-        """CONFIG RESETSTAT."""
-        self.store.reset_counts()
-        self.commands_run = self.connections_received = 0
-        self.bytes_in = self.turn.bytes_out = self.reads = self.turn.writes = 0
-        self.statistics = Statistics()
-        self.accounting.latencies.histograms = {}
 
     def cron(self) -> None:
         """What happens on a clock and not by a command: the driver calls it ten times a second, in any role."""

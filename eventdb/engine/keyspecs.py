@@ -156,7 +156,7 @@ class KeySpec:
         return argv[begin : last + 1 : b]
 
     def _behind_keyword(self, argv: list[bytes]) -> int:
-        """Index of the argument behind the keyword; 0 when it is not there."""
+        """Index of the argument after the keyword; 0 when it is missing."""
         keyword = self.keyword.encode()
         start = self.start_from
         places = range(start, len(argv) - 1) if start > 0 else range(len(argv) + start, 0, -1)

@@ -228,7 +228,7 @@ def called(argv: list[bytes]) -> Command | str:
         return unknown_command(argv)
     n, arity = len(argv), command.arity
     if n != arity if arity >= 0 else n < -arity:
-        return f"ERR wrong number of arguments for '{command.name}' command"
+        return wrong_arity(command.name).text
     if command.handler is None or (command.subcommands and n > 1):
         return find_subcommand(command, argv)
     return command

@@ -196,7 +196,7 @@ class Node:
         self._members_changed()
         self.parting.returned()
         self.freshness.all_fresh()
-        logger.info("primary of epoch %d behind offset %d", writer.epoch, self.follower.offset)
+        logger.info("primary of epoch %d after offset %d", writer.epoch, self.follower.offset)
 
     async def _claim(self, attempts: int) -> Writer:
         for attempt in range(attempts):
@@ -208,7 +208,7 @@ class Node:
         raise AssertionError("unreachable")
 
     async def _replay(self) -> None:
-        """Apply everything the log holds behind what was applied so far, at full speed."""
+        """Apply everything the log holds after what was applied so far, at full speed."""
         follower = self.follower
         await follower.rebuild(on_progress=self.on_progress)
         self.engine.commit.start_at(follower.offset)
@@ -367,10 +367,10 @@ class Node:
             except Exception as error:
                 known = isinstance(error, LogError)
                 logger.error(
-                    "the log cannot be followed behind offset %d: %s", self.follower.offset, error, exc_info=not known
+                    "the log cannot be followed after offset %d: %s", self.follower.offset, error, exc_info=not known
                 )
                 self._happens(Happening.LOST_LOG)
-                text = f"MASTERDOWN this replica cannot follow its log behind offset {self.follower.offset}: {error}"
+                text = f"MASTERDOWN this replica cannot follow its log after offset {self.follower.offset}: {error}"
                 self.engine.gate, self.engine.gate_error = LOADING, " ".join(text.split())
                 return
 

@@ -30,7 +30,7 @@ class Happening(StrEnum):
     HANDS_OVER = "hands over"  # all it accepted is durable, and the lease goes to a successor
     RELEASED = "released"  # the log says that the lease is free
     FENCED = "fenced"  # another node has claimed the log, or what became of an append is unknown
-    LOST_LOG = "lost its log"  # damage, trimmed history or a newer format stands behind what was applied
+    LOST_LOG = "lost its log"  # damage, trimmed history or a newer format stands after what was applied
     CLOSED = "closed"
 
 
@@ -90,5 +90,5 @@ def after(role: Role, event: Happening) -> Role:
     """What a node of that role is after the event. Raises RoleError."""
     found = TRANSITIONS.get((role, event))
     if found is None:
-        raise RoleError(f"a node that is {role.value} was told that it {event.value}: {IMPOSSIBLE[role, event]}")
+        raise RoleError(f"a node that is {role.value} cannot be one that {event.value}: {IMPOSSIBLE[role, event]}")
     return found

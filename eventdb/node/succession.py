@@ -102,7 +102,7 @@ class Standing:
         self._renewed = False
 
     def wait_s(self) -> float:
-        """Seconds from now, behind the claim, in which every lease lapses that somebody may still hold."""
+        """Seconds from now, after the claim, in which every lease lapses that somebody may still hold."""
         _epoch, heard_at, time_ms, lease_ms = self._decided
         lapse_s = silence_s(max(self.lease_ms, lease_ms))
         if self._renewed or self._ground is Ground.FORCE:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
+import typer.main
 from typer.testing import CliRunner
 
 import eventdb
@@ -104,20 +108,26 @@ def test_help_lists_every_command_and_shows_examples(argv: list[str]) -> None:
     assert "bold" not in text and "cyan" not in text, "markup must not be shown"
 
 
-@pytest.mark.parametrize(
-    "argv",
-    [
-        ["serve"],
-        ["restore"],
-        ["log"],
-        ["log", "info"],
-        ["log", "tail"],
-        ["log", "verify"],
-        ["log", "digest"],
-        ["dev", "kafka"],
-    ],
-)
-def test_every_command_has_help(argv: list[str]) -> None:
+def commands_of(group: Any, trail: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every command of the program as the words that run it, groups included."""
+    for name, command in group.commands.items():
+        yield (*trail, name)
+        if hasattr(command, "commands"):
+            yield from commands_of(command, (*trail, name))
+
+
+COMMANDS = sorted(commands_of(typer.main.get_command(app)))
+
+
+def test_every_command_is_found_and_listed_in_the_help_of_its_group() -> None:
+    assert {("serve",), ("restore",), ("failover",), ("log", "verify"), ("dev", "kafka")} <= set(COMMANDS)
+    for *group, name in COMMANDS:
+        shown = run(*group, "--help").out
+        assert re.search(rf"^\W*{name}\b", shown, re.M), f"eventdb {' '.join(group)} --help leaves out {name}"
+
+
+@pytest.mark.parametrize("argv", COMMANDS, ids=" ".join)
+def test_every_command_has_help(argv: tuple[str, ...]) -> None:
     found = run(*argv, "--help")
     assert found.code == 0 and "Usage: eventdb" in found.out.replace("root", "eventdb")
 

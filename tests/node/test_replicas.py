@@ -133,7 +133,7 @@ async def test_a_log_that_cannot_be_followed_ends_the_service_by_name(tmp_path: 
         client = node.engine.connect(sink)
         node.engine.call(client, [b"GET", b"k"])
         client.flush()
-        assert sink.data.startswith(b"-MASTERDOWN this replica cannot follow its log behind offset 0: ")
+        assert sink.data.startswith(b"-MASTERDOWN this replica cannot follow its log after offset 0: ")
         assert b"NOT-KNOWN" in sink.data
     finally:
         await node.close()

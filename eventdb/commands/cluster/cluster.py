@@ -53,7 +53,7 @@ HELP
     Print this help.
 """
 
-container("CLUSTER", since="3.0.0", group="cluster", summary="Tells where the keys are.")
+container("CLUSTER", since="3.0.0", group="cluster", summary="Reports where the keys are.")
 
 
 def _slots(engine: Engine, client: Client) -> SlotMap:
@@ -65,7 +65,7 @@ def _slots(engine: Engine, client: Client) -> SlotMap:
 
 @server_command(
     "CLUSTER SLOTS", arity=2, flags="stale", since="3.0.0", group="cluster", tips=UNSTABLE,
-    complexity="O(N) where N is the number of nodes", summary="Tells the nodes that serve each range of slots.",
+    complexity="O(N) where N is the number of nodes", summary="Reports the nodes that serve each range of slots.",
 )  # fmt: skip
 def cluster_slots(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     found: list[bytes] = []
@@ -85,7 +85,7 @@ def _endpoint(member: Member, resp3: bool) -> bytes:
 
 @server_command(
     "CLUSTER SHARDS", arity=2, flags="stale", since="7.0.0", group="cluster", tips=UNSTABLE,
-    complexity="O(N) where N is the number of nodes", summary="Tells the slots and the nodes of each shard.",
+    complexity="O(N) where N is the number of nodes", summary="Reports the slots and the nodes of each shard.",
 )  # fmt: skip
 def cluster_shards(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     found: list[bytes] = []
@@ -117,7 +117,7 @@ def _node(engine: Engine, client: Client, shard: Shard, member: Member) -> bytes
 
 @server_command(
     "CLUSTER NODES", arity=2, flags="stale", since="3.0.0", group="cluster", tips=UNSTABLE,
-    complexity="O(N) where N is the number of nodes", summary="Tells every node, its role and its slots, a line each.",
+    complexity="O(N) for N nodes", summary="Reports every node with its role and slots, a line each.",
 )  # fmt: skip
 def cluster_nodes(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     text: list[str] = []
@@ -149,7 +149,7 @@ def _line(engine: Engine, client: Client, shard: Shard, member: Member) -> str:
 
 @server_command(
     "CLUSTER INFO", arity=2, flags="stale", since="3.0.0", group="cluster", tips=UNSTABLE,
-    summary="Tells whether every slot is served, and counts nodes and shards.",
+    summary="Reports whether every slot is served, and counts nodes and shards.",
 )  # fmt: skip
 def cluster_info(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     slots = _slots(engine, client)
@@ -178,7 +178,7 @@ def cluster_info(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
 
 
 @server_command(
-    "CLUSTER MYID", arity=2, flags="stale", since="3.0.0", group="cluster", summary="Tells the id of this node.",
+    "CLUSTER MYID", arity=2, flags="stale", since="3.0.0", group="cluster", summary="Reports the id of this node.",
 )  # fmt: skip
 def cluster_myid(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     return bulk(_slots(engine, client).mine.topology.me.id.encode())
@@ -186,7 +186,7 @@ def cluster_myid(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
 
 @server_command(
     "CLUSTER MYSHARDID", arity=2, flags="stale", since="7.2.0", group="cluster", tips=UNSTABLE,
-    summary="Tells the id of this node's shard.",
+    summary="Reports the id of this node's shard.",
 )  # fmt: skip
 def cluster_myshardid(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     _slots(engine, client)
@@ -195,7 +195,7 @@ def cluster_myshardid(engine: Engine, client: Client, argv: list[bytes]) -> byte
 
 @server_command(
     "CLUSTER KEYSLOT", arity=3, flags="stale", since="3.0.0", group="cluster",
-    complexity="O(N), N bytes of key", summary="Tells the slot of a key.",
+    complexity="O(N), N bytes of key", summary="Reports the slot of a key.",
 )  # fmt: skip
 def cluster_keyslot(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     _slots(engine, client)
@@ -216,7 +216,7 @@ def cluster_countkeysinslot(engine: Engine, client: Client, argv: list[bytes]) -
 
 @server_command(
     "CLUSTER GETKEYSINSLOT", arity=4, flags="stale", whole=True, since="3.0.0", group="cluster", tips=UNSTABLE,
-    complexity="O(N) where N is the number of all keys", summary="Tells keys in a slot, at most so many.",
+    complexity="O(N) where N is the number of all keys", summary="Returns keys in a slot, at most N.",
 )  # fmt: skip
 def cluster_getkeysinslot(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     _slots(engine, client)
@@ -245,7 +245,7 @@ def cluster_replicas(engine: Engine, client: Client, argv: list[bytes]) -> bytes
 for _name, _since in (("REPLICAS", "5.0.0"), ("SLAVES", "3.0.0")):
     server_command(
         f"CLUSTER {_name}", arity=3, flags="admin stale", since=_since, group="cluster", tips=UNSTABLE,
-        summary="Tells the replicas of a primary, a line each.",
+        summary="Reports the replicas of a primary, a line each.",
     )(cluster_replicas)  # fmt: skip
 
 

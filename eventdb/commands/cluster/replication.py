@@ -35,7 +35,7 @@ NO_ROLES: Final = (
 
 @server_command(
     "ROLE", arity=1, flags="noscript loading stale fast", acl="admin dangerous", since="2.8.12", group="server",
-    summary="Tells whether the node is the primary or a replica, of whom, and the offset it has.",
+    summary="Reports whether the node is the primary or a replica, of whom, and the offset it has.",
 )  # fmt: skip
 def role(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     topology = engine.topology
@@ -132,7 +132,7 @@ for _name, _since in (("REPLICAOF", "5.0.0"), ("SLAVEOF", "1.0.0")):
 
 @server_command(
     "EVENTDB.ANNOUNCE", arity=2, flags="admin noscript loading stale fast", since="7.0.0", group="server",
-    summary="How a follower tells the primary that it is there, and how far it is.",
+    summary="How a follower reports to the primary that it is alive, and how far it is.",
 )  # fmt: skip
 def announce(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     """EVENTDB.ANNOUNCE json -> the durable offset; NOTPRIMARY host:port (or ?) where the announcement belongs.

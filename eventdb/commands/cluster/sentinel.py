@@ -52,7 +52,7 @@ HELP
     Print this help.
 """
 
-container("SENTINEL", flags="admin", since="2.8.4", group="sentinel", summary="Tells who the primary is.")
+container("SENTINEL", flags="admin", since="2.8.4", group="sentinel", summary="Reports who the primary is.")
 
 Fields = list[tuple[str, object]]
 
@@ -104,7 +104,7 @@ def _master(engine: Engine, client: Client, name: str) -> bytes:
 
 @server_command(
     "SENTINEL MASTERS", arity=2, flags=FLAGS, since="2.8.4", group="sentinel",
-    summary="Tells of the primary, in a list.",
+    summary="Reports of the primary, in a list.",
 )  # fmt: skip
 def sentinel_masters(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     if own_shard(engine, client).primary is None:
@@ -113,7 +113,7 @@ def sentinel_masters(engine: Engine, client: Client, argv: list[bytes]) -> bytes
 
 
 @server_command(
-    "SENTINEL MASTER", arity=3, flags=FLAGS, since="2.8.4", group="sentinel", summary="Tells of the primary.",
+    "SENTINEL MASTER", arity=3, flags=FLAGS, since="2.8.4", group="sentinel", summary="Reports of the primary.",
 )  # fmt: skip
 def sentinel_master(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     return _master(engine, client, argv[2].decode("utf-8", "surrogateescape"))
@@ -121,7 +121,7 @@ def sentinel_master(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
 
 @server_command(
     "SENTINEL GET-MASTER-ADDR-BY-NAME", arity=3, flags=FLAGS, since="2.8.4", group="sentinel",
-    summary="Tells host and port of the primary.",
+    summary="Reports host and port of the primary.",
 )  # fmt: skip
 def sentinel_get_master_addr_by_name(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     member = own_shard(engine, client).primary
@@ -153,13 +153,13 @@ def sentinel_replicas(engine: Engine, client: Client, argv: list[bytes]) -> byte
 for _name, _since in (("REPLICAS", "5.0.0"), ("SLAVES", "2.8.0")):
     server_command(
         f"SENTINEL {_name}", arity=3, flags=FLAGS, since=_since, group="sentinel",
-        complexity="O(N) where N is the number of replicas", summary="Tells of the live replicas.",
+        complexity="O(N) where N is the number of replicas", summary="Reports of the live replicas.",
     )(sentinel_replicas)  # fmt: skip
 
 
 @server_command(
     "SENTINEL SENTINELS", arity=3, flags=FLAGS, since="2.8.4", group="sentinel",
-    complexity="O(N) where N is the number of nodes", summary="Tells of the other live nodes.",
+    complexity="O(N) where N is the number of nodes", summary="Reports of the other live nodes.",
 )  # fmt: skip
 def sentinel_sentinels(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     named_primary(engine, client, argv[2])
@@ -180,7 +180,7 @@ def sentinel_sentinels(engine: Engine, client: Client, argv: list[bytes]) -> byt
 
 @server_command(
     "SENTINEL CKQUORUM", arity=3, flags=FLAGS, since="2.8.4", group="sentinel",
-    summary="Tells whether a live node may take over from the primary.",
+    summary="Reports whether a live node may take over from the primary.",
 )  # fmt: skip
 def sentinel_ckquorum(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     named_primary(engine, client, argv[2])
@@ -193,7 +193,7 @@ def sentinel_ckquorum(engine: Engine, client: Client, argv: list[bytes]) -> byte
 
 @server_command(
     "SENTINEL IS-MASTER-DOWN-BY-ADDR", arity=6, flags=FLAGS, since="2.8.4", group="sentinel",
-    summary="Tells whether the primary at an address has lost its lease; votes for nobody.",
+    summary="Reports whether the primary at an address has lost its lease; votes for nobody.",
 )  # fmt: skip
 def sentinel_is_master_down_by_addr(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     port = parse_int(argv[3])
@@ -206,7 +206,7 @@ def sentinel_is_master_down_by_addr(engine: Engine, client: Client, argv: list[b
 
 
 @server_command(
-    "SENTINEL MYID", arity=2, flags=FLAGS, since="6.2.0", group="sentinel", summary="Tells the id of this node.",
+    "SENTINEL MYID", arity=2, flags=FLAGS, since="6.2.0", group="sentinel", summary="Reports the id of this node.",
 )  # fmt: skip
 def sentinel_myid(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     return bulk(own_shard(engine, client).topology.me.id.encode())

@@ -39,7 +39,7 @@ def sentinel_failover(engine: Engine, client: Client, argv: list[bytes]) -> byte
 
 @server_command(
     "SENTINEL RESET", arity=3, flags=FLAGS, since="2.8.4", group="sentinel",
-    complexity="O(N) where N is the number of names", summary="Tells how many names of the service match.",
+    complexity="O(N) where N is the number of names", summary="Reports how many names of the service match.",
 )  # fmt: skip
 def sentinel_reset(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     """A Sentinel forgets the nodes that are gone and looks anew; here who is gone is off the list after 3 s."""
@@ -64,7 +64,7 @@ def _settings(engine: Engine) -> dict[bytes, bytes]:
 
 @server_command(
     "SENTINEL CONFIG", arity=-3, flags=FLAGS, since="6.2.0", group="sentinel",
-    complexity="O(N) where N is the number of parameters", summary="Tells what a Sentinel would have set.",
+    complexity="O(N) where N is the number of parameters", summary="Reports what a Sentinel would have set.",
 )  # fmt: skip
 def sentinel_config(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     word = argv[2].upper()
@@ -87,7 +87,7 @@ def sentinel_config(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
 
 @server_command(
     "SENTINEL INFO-CACHE", arity=-3, flags=FLAGS, since="3.2.0", group="sentinel",
-    complexity="O(N) where N is the number of nodes", summary="Tells INFO of this node, and nothing of the others.",
+    complexity="O(N) where N is the number of nodes", summary="Reports INFO of this node, and nothing of the others.",
 )  # fmt: skip
 def sentinel_info_cache(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     """A Sentinel asks every node for its INFO. Here they do not ask each other: of others it has heard none, yet."""
@@ -109,7 +109,7 @@ def sentinel_info_cache(engine: Engine, client: Client, argv: list[bytes]) -> by
 
 @command(
     "SENTINEL PENDING-SCRIPTS", arity=2, flags=FLAGS, since="2.8.4", group="sentinel",
-    summary="Tells of scripts that are to run: there are none.",
+    summary="Reports of scripts that are to run: there are none.",
 )  # fmt: skip
 def sentinel_pending_scripts(client: Client, argv: list[bytes]) -> bytes:
     return array([])

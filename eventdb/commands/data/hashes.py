@@ -200,7 +200,7 @@ def hstrlen(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "HEXISTS", arity=3, flags="readonly fast", keys=(1, 1, 1), acl="hash", since="2.0.0", group="hash",
-    summary="Tells whether a hash has a field",
+    summary="Reports whether a hash has a field",
 )  # fmt: skip
 def hexists(client: Client, argv: list[bytes]) -> bytes:
     value = hash_to_read(client, argv[1])

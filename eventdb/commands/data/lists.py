@@ -69,7 +69,7 @@ def lpush(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "RPUSH", arity=-3, flags="write denyoom fast", keys=(1, 1, 1), acl="list", group="list",
-    complexity="O(N) for N elements pushed", summary="Puts elements behind the tail of a list, new or not.",
+    complexity="O(N) for N elements pushed", summary="Puts elements after the tail of a list, new or not.",
 )  # fmt: skip
 def rpush(client: Client, argv: list[bytes]) -> bytes:
     return push(client, argv, False, list_to_write(client, argv[1]))
@@ -86,7 +86,7 @@ def lpushx(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "RPUSHX", arity=-3, flags="write denyoom fast", keys=(1, 1, 1), acl="list", group="list", since="2.2.0",
-    complexity="O(N) for N elements pushed", summary="Puts elements behind the tail of a list that is there.",
+    complexity="O(N) for N elements pushed", summary="Puts elements after the tail of a list that is there.",
 )  # fmt: skip
 def rpushx(client: Client, argv: list[bytes]) -> bytes:
     value = list_to_write(client, argv[1])

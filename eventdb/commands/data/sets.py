@@ -73,7 +73,7 @@ def srem(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "SISMEMBER", arity=3, flags="readonly fast", keys=(1, 1, 1), acl="set", group="set",
-    summary="Tells whether a value is in a set",
+    summary="Reports whether a value is in a set",
 )  # fmt: skip
 def sismember(client: Client, argv: list[bytes]) -> bytes:
     value = set_to_read(client, argv[1])
@@ -83,7 +83,7 @@ def sismember(client: Client, argv: list[bytes]) -> bytes:
 @command(
     "SMISMEMBER", arity=-3, flags="readonly fast", keys=(1, 1, 1), acl="set", since="6.2.0", group="set",
     complexity="O(N), N members given",
-    summary="Tells of each given value whether it is in a set",
+    summary="Reports of each given value whether it is in a set",
 )  # fmt: skip
 def smismember(client: Client, argv: list[bytes]) -> bytes:
     value = set_to_read(client, argv[1])

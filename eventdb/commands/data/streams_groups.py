@@ -282,7 +282,7 @@ class Claims:
 
 
 class ClaimOptions:
-    """What stands behind the ids of an XCLAIM."""
+    """What follows the ids of an XCLAIM."""
 
     def __init__(self, client: Client, argv: list[bytes], at: int) -> None:
         now_ms = client.store.now_ms

@@ -29,7 +29,7 @@ HELP
     Print this help.
 """
 
-container("XINFO", since="5.0.0", summary="Tells of a stream, its groups and their consumers.", group="stream")
+container("XINFO", since="5.0.0", summary="Reports of a stream, its groups and their consumers.", group="stream")
 
 
 def fields(items: list[tuple[bytes, bytes]], resp3: bool) -> bytes:
@@ -107,7 +107,7 @@ def full_group(value: StreamValue, name: bytes, count: int, resp3: bool) -> byte
 
 @command(
     "XINFO STREAM", arity=-3, flags="readonly", keys=(2, 2, 1), acl="stream", group="stream", since="5.0.0",
-    summary="Tells of a stream: its length, its last id, and with FULL whatever it holds.",
+    summary="Reports of a stream: its length, its last id, and with FULL whatever it holds.",
 )  # fmt: skip
 def xinfo_stream(client: Client, argv: list[bytes]) -> bytes:
     value = stream_to_tell_of(client, argv[2])
@@ -135,7 +135,7 @@ def xinfo_stream(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "XINFO GROUPS", arity=3, flags="readonly", keys=(2, 2, 1), acl="stream", group="stream", since="5.0.0",
-    summary="Tells of the consumer groups of a stream.",
+    summary="Reports of the consumer groups of a stream.",
 )  # fmt: skip
 def xinfo_groups(client: Client, argv: list[bytes]) -> bytes:
     value = stream_to_tell_of(client, argv[2])
@@ -155,7 +155,7 @@ def xinfo_groups(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "XINFO CONSUMERS", arity=4, flags="readonly", keys=(2, 2, 1), acl="stream", group="stream", since="5.0.0",
-    tips="nondeterministic_output", summary="Tells of the consumers of a group.",
+    tips="nondeterministic_output", summary="Reports of the consumers of a group.",
 )  # fmt: skip
 def xinfo_consumers(client: Client, argv: list[bytes]) -> bytes:
     group = stream_to_tell_of(client, argv[2]).groups.get(argv[3])

@@ -195,7 +195,7 @@ def zmscore(client: Client, argv: list[bytes]) -> bytes:
 @command(
     "ZRANK", arity=3, flags="readonly fast", keys=(1, 1, 1), acl="sortedset", since="2.0.0", group="sorted-set",
     complexity="O(log(N)), N members in the sorted set",
-    summary="Tells the place of a member, counted from the lowest score",
+    summary="Returns the place of a member, counted from the lowest score",
 )  # fmt: skip
 def zrank(client: Client, argv: list[bytes]) -> bytes:
     value = zset_to_read(client, argv[1])
@@ -208,7 +208,7 @@ def zrank(client: Client, argv: list[bytes]) -> bytes:
 @command(
     "ZREVRANK", arity=3, flags="readonly fast", keys=(1, 1, 1), acl="sortedset", since="2.0.0", group="sorted-set",
     complexity="O(log(N)), N members in the sorted set",
-    summary="Tells the place of a member, counted from the highest score",
+    summary="Returns the place of a member, counted from the highest score",
 )  # fmt: skip
 def zrevrank(client: Client, argv: list[bytes]) -> bytes:
     value = zset_to_read(client, argv[1])

@@ -19,7 +19,7 @@ TIMEOUT_MS_MAX: Final = 1 << 40  # 35 years; what timers take without overflowin
 @server_command(
     "EVENTDB.OFFSET", arity=1, flags="noscript loading stale fast", acl="connection", since="7.0.0", group="server",
     tips="nondeterministic_output",
-    summary="Tells the offset of this connection's last write (0: none), and the durable offset.",
+    summary="Reports the offset of this connection's last write (0: none), and the durable offset.",
 )  # fmt: skip
 def eventdb_offset(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     """The reply leaves when that write is durable, so the durable offset is never below the first number."""
@@ -31,12 +31,12 @@ def eventdb_offset(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
 @server_command(
     "EVENTDB.WAITFOR", arity=-2, flags="noscript blocking", acl="connection", since="7.0.0", group="server",
     tips="nondeterministic_output",
-    summary="Waits until this node has that offset, at most so many ms (0: for ever); nil when the time is up.",
+    summary="Waits until this node has that offset, at most N ms (0: for ever); nil when the time is up.",
 )  # fmt: skip
 def eventdb_waitfor(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     """EVENTDB.WAITFOR offset [milliseconds] -> the offset this node has, not below the one asked for; nil: not yet.
 
-    With the first number of EVENTDB.OFFSET on the primary, a read behind it on a replica sees one's own writes.
+    With the first number of EVENTDB.OFFSET on the primary, a read after it on a replica sees one's own writes.
     """
     if len(argv) > 3:
         raise syntax_error()
@@ -57,7 +57,7 @@ def eventdb_waitfor(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
 @server_command(
     "EVENTDB.DIGEST", arity=1, flags="readonly", whole=True, since="7.0.0", group="server",
     complexity="O(N) where N is the size of all data: the server does nothing else meanwhile",
-    summary="Tells a hash of the whole state, the same on every node and snapshot that has the same offset.",
+    summary="Reports a hash of the whole state, the same on every node and snapshot that has the same offset.",
 )  # fmt: skip
 def eventdb_digest(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     return bulk(engine.digest().encode())

@@ -40,7 +40,7 @@ HELP: Final = (
     b"    Print this help.",
 )
 
-container("OBJECT", since="2.2.3", summary="Tells how a value is kept.", group="generic")
+container("OBJECT", since="2.2.3", summary="Reports how a value is kept.", group="generic")
 
 
 @command(

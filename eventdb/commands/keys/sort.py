@@ -69,7 +69,7 @@ def parse_plan(client: Client, argv: list[bytes], may_store: bool) -> Plan:
 
 
 def find_sort_keys(argv: list[bytes]) -> list[bytes]:
-    """The key, and the one behind the last STORE."""
+    """The key, and the one after the last STORE."""
     store: list[bytes] = []
     at = 2
     while at < len(argv):

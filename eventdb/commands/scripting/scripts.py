@@ -123,7 +123,7 @@ def script_load(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
 
 @server_command(
     "SCRIPT EXISTS", arity=-3, flags="noscript", acl="scripting", since="2.6.0", group="scripting",
-    complexity="O(N), N digests given", summary="Tells of each SHA-1 whether its script is known",
+    complexity="O(N), N digests given", summary="Reports of each SHA-1 whether its script is known",
     tips="request_policy:all_shards response_policy:agg_logical_and",
 )  # fmt: skip
 def script_exists(engine: Engine, client: Client, argv: list[bytes]) -> bytes:

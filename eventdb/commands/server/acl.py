@@ -14,7 +14,7 @@ from eventdb.engine.engine import Engine
 from eventdb.engine.permissions import CATEGORIES, Refusal
 from eventdb.engine.registry import command, container, find_subcommand, server_command
 from eventdb.keyspace.types.user import DELETE_USERS, SET_USER
-from eventdb.protocol.errors import ReplyError, shown
+from eventdb.protocol.errors import ReplyError, shown, wrong_arity, wrong_subcommand
 from eventdb.protocol.numbers import parse_int
 from eventdb.protocol.replies import OK, array, bulk, bulks, double, integer, lines, mapping, null
 from eventdb.security.acl import ALLOWED, DENIED_COMMAND, REASONS, AclError, Selector
@@ -81,7 +81,7 @@ def acl_help(client: Client, argv: list[bytes]) -> bytes:
 )  # fmt: skip
 def acl_cat(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     if len(argv) > 3:
-        raise _arguments(argv)
+        raise wrong_subcommand(argv)
     if len(argv) == 2:
         return bulks([name.encode() for name in CATEGORIES])
     try:
@@ -211,7 +211,7 @@ def acl_save(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
 )  # fmt: skip
 def acl_genpass(client: Client, argv: list[bytes]) -> bytes:
     if len(argv) > 3:
-        raise _arguments(argv)
+        raise wrong_subcommand(argv)
     bits = 256
     if len(argv) == 3:
         bits = parse_int(argv[2])
@@ -238,7 +238,7 @@ def acl_dryrun(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
         raise ReplyError(f"ERR Command '{shown(args[0])}' not found")
     n, arity = len(args), wanted.arity
     if n != arity if arity >= 0 else n < -arity:
-        raise ReplyError(f"ERR wrong number of arguments for '{wanted.name}' command")
+        raise wrong_arity(wanted.name)
     verdict, what = engine.permissions.judge(user, wanted, args)
     if verdict == ALLOWED:
         return OK
@@ -254,7 +254,7 @@ def acl_dryrun(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
 def acl_log(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     log = engine.permissions.log
     if len(argv) > 3:
-        raise _arguments(argv)
+        raise wrong_subcommand(argv)
     count = 10
     if len(argv) == 3 and argv[2].upper() == b"RESET":
         log.clear()
@@ -279,7 +279,3 @@ def _entry(entry: Refusal, client: Client) -> bytes:
         bulk(b"timestamp-last-updated"), integer(entry.updated_ms),
     ]  # fmt: skip
     return mapping(items, client.resp3)
-
-
-def _arguments(argv: list[bytes]) -> ReplyError:
-    return ReplyError(f"ERR unknown subcommand or wrong number of arguments for '{shown(argv[1])}'. Try ACL HELP.")

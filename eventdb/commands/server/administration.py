@@ -47,7 +47,7 @@ HELP
 
 @command(
     "TIME", arity=1, flags="loading stale fast", since="2.6.0", group="server", tips="nondeterministic_output",
-    summary="Tells the server's clock: Unix seconds, and microseconds.",
+    summary="Reports the server's clock: Unix seconds, and microseconds.",
 )  # fmt: skip
 def time_(client: Client, argv: list[bytes]) -> bytes:
     usec = time.time_ns() // 1000
@@ -86,7 +86,7 @@ def waitaof(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
 
 @server_command(
     "LASTSAVE", arity=1, flags="loading stale fast", acl="admin dangerous", group="server",
-    tips="nondeterministic_output", summary="Tells the Unix time up to which everything is durable.",
+    tips="nondeterministic_output", summary="Reports the Unix time up to which everything is durable.",
 )  # fmt: skip
 def lastsave(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     return integer(int(durable_until(engine)))
@@ -137,13 +137,13 @@ def shutdown(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     return NO_REPLY
 
 
-container("SLOWLOG", since="2.2.12", summary="Tells which commands were slow.")
+container("SLOWLOG", since="2.2.12", summary="Reports which commands were slow.")
 
 
 @server_command(
     "SLOWLOG GET", arity=-2, flags="admin loading stale", since="2.2.12", group="server",
     complexity="O(N) where N is the number of entries", tips="request_policy:all_nodes nondeterministic_output",
-    summary="Tells the newest slow commands.",
+    summary="Reports the newest slow commands.",
 )  # fmt: skip
 def slowlog_get(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     if len(argv) > 3:
@@ -192,7 +192,7 @@ def slowlog_help(client: Client, argv: list[bytes]) -> bytes:
     return lines(SLOWLOG_HELP)
 
 
-container("MODULE", since="4.0.0", summary="Tells which modules are loaded: none.")
+container("MODULE", since="4.0.0", summary="Reports which modules are loaded: none.")
 
 
 @command(

@@ -11,6 +11,7 @@ from eventdb.engine.engine import Engine
 from eventdb.engine.registry import COMMANDS, command, container, server_command
 from eventdb.engine.setting import FIXED, Setting, SettingError
 from eventdb.engine.settings import SETTINGS
+from eventdb.metrics.statistics import Statistics
 from eventdb.protocol.errors import ReplyError, shown, syntax_error
 from eventdb.protocol.glob import glob_match
 from eventdb.protocol.replies import OK, bulk, lines, mapping
@@ -30,12 +31,12 @@ HELP
     Print this help.
 """
 
-container("CONFIG", since="2.0.0", summary="Tells and changes settings.")
+container("CONFIG", since="2.0.0", summary="Reports and changes settings.")
 
 
 @server_command(
     "CONFIG GET", arity=-3, flags=ADMIN, since="2.0.0", group="server",
-    complexity="O(N) when N is the number of patterns", summary="Tells the values of settings.",
+    complexity="O(N) when N is the number of patterns", summary="Reports the values of settings.",
 )  # fmt: skip
 def config_get(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     config = engine.config
@@ -114,7 +115,12 @@ def _settings(engine: Engine, argv: list[bytes], words: list[str]) -> list[tuple
     summary="Starts the counters of INFO again.",
 )  # fmt: skip
 def config_resetstat(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
-    engine.reset_statistics()
+    store = engine.store
+    store.reset_counts()
+    engine.commands_run = engine.connections_received = 0
+    engine.bytes_in = engine.turn.bytes_out = engine.reads = engine.turn.writes = 0
+    engine.statistics = Statistics()
+    engine.accounting.latencies.histograms = {}
     for each in COMMANDS.values():
         _reset(each)
         for child in each.subcommands.values():

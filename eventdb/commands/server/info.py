@@ -12,7 +12,7 @@ from eventdb.protocol.replies import verbatim
 @server_command(
     "INFO", arity=-1, flags="loading stale", acl="dangerous", group="server",
     tips="nondeterministic_output request_policy:all_shards response_policy:special",
-    summary="Tells how the node does, in sections.",
+    summary="Reports how the node does, in sections.",
 )  # fmt: skip
 def info(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     return verbatim(report(engine, argv[1:]).encode(), client.resp3)

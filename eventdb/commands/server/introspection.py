@@ -164,7 +164,7 @@ def document(found: Command, resp3: bool) -> bytes:
 @server_command(
     "COMMAND", arity=-1, flags=LOADING, acl="connection", since="2.8.13", group="server",
     complexity="O(N) where N is the number of commands", tips="nondeterministic_output_order",
-    summary="Tells arity, flags, keys and categories of every command.",
+    summary="Reports arity, flags, keys and categories of every command.",
 )  # fmt: skip
 def command_(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     if len(argv) == 1:
@@ -196,7 +196,7 @@ def everything(client: Client) -> bytes:
 @command(
     "COMMAND INFO", arity=-2, flags=LOADING, acl="connection", since="2.8.13", group="server",
     complexity="O(N), N commands named", tips="nondeterministic_output_order",
-    summary="Tells arity, flags, keys and categories of commands.",
+    summary="Reports arity, flags, keys and categories of commands.",
 )  # fmt: skip
 def command_info(client: Client, argv: list[bytes]) -> bytes:
     resp3 = client.resp3
@@ -217,7 +217,7 @@ def command_count(client: Client, argv: list[bytes]) -> bytes:
 @command(
     "COMMAND DOCS", arity=-2, flags=LOADING, acl="connection", since="7.0.0", group="server",
     complexity="O(N), N commands named", tips="nondeterministic_output_order",
-    summary="Tells what commands are for.",
+    summary="Reports what commands are for.",
 )  # fmt: skip
 def command_docs(client: Client, argv: list[bytes]) -> bytes:
     wanted: list[Command | None] = [find(name) for name in argv[2:]] if len(argv) > 2 else list(COMMANDS.values())
@@ -272,7 +272,7 @@ def _keys_of(call: list[bytes]) -> list[tuple[bytes, list[str]]]:
 
 @command(
     "COMMAND GETKEYS", arity=-4, flags=LOADING, acl="connection", since="2.8.13", group="server",
-    complexity="O(N), N arguments", summary="Tells the keys that a call names.",
+    complexity="O(N), N arguments", summary="Reports the keys that a call names.",
 )  # fmt: skip
 def command_getkeys(client: Client, argv: list[bytes]) -> bytes:
     return bulks([key for key, _ in _keys_of(argv[2:])])
@@ -281,7 +281,7 @@ def command_getkeys(client: Client, argv: list[bytes]) -> bytes:
 @command(
     "COMMAND GETKEYSANDFLAGS", arity=-4, flags=LOADING, acl="connection", since="7.0.0", group="server",
     complexity="O(N), N arguments",
-    summary="Tells the keys that a call names and how it uses them.",
+    summary="Reports the keys that a call names and how it uses them.",
 )  # fmt: skip
 def command_getkeysandflags(client: Client, argv: list[bytes]) -> bytes:
     found = _keys_of(argv[2:])

@@ -89,7 +89,7 @@ HELP
     Print this help.
 """
 
-container("CLIENT", since="2.4.0", group="connection", summary="Tells and changes what connections are.")
+container("CLIENT", since="2.4.0", group="connection", summary="Reports and changes what connections are.")
 
 
 def _type(client: Client) -> str:
@@ -103,13 +103,9 @@ def _type_named(name: bytes) -> str:
     return found
 
 
-def _arguments(argv: list[bytes]) -> ReplyError:
-    return ReplyError(f"ERR unknown subcommand or wrong number of arguments for '{shown(argv[1])}'. Try CLIENT HELP.")
-
-
 @command(
     "CLIENT ID", arity=2, flags="noscript loading stale", acl="connection", since="5.0.0", group="connection",
-    summary="Tells the connection's id.",
+    summary="Reports the connection's id.",
 )  # fmt: skip
 def client_id(client: Client, argv: list[bytes]) -> bytes:
     return integer(client.id)
@@ -224,7 +220,7 @@ def client_kill(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "CLIENT GETNAME", arity=2, flags="noscript loading stale", acl="connection", since="2.6.9", group="connection",
-    summary="Tells the connection's name.",
+    summary="Reports the connection's name.",
 )  # fmt: skip
 def client_getname(client: Client, argv: list[bytes]) -> bytes:
     return bulk_or_null(client.name or None, client.resp3)

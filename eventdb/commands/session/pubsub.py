@@ -160,7 +160,7 @@ def spublish(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     return integer(engine.publish(argv[1], argv[2], engine.commit.newest_of(client), True))
 
 
-container("PUBSUB", since="2.8.0", group="pubsub", summary="Tells who listens to what.")
+container("PUBSUB", since="2.8.0", group="pubsub", summary="Reports who listens to what.")
 
 
 def _names(argv: list[bytes], table: Listeners) -> bytes:
