@@ -22,8 +22,6 @@ REDIS: Final = DOCS / "redis-commands.txt"  # one name a line: COMMAND LIST of a
 MISSING: Final = {
     "acl": "there are no users yet, but for `requirepass`",
     "dump": "Redis's encoding of values comes with the snapshots",
-    "fcall": "functions are not there yet",
-    "function": "functions are not there yet",
     "migrate": "between servers: `eventdb restore` copies a log",
     "module": "Redis modules are machine code for another server",
     "monitor": "not there yet",

@@ -33,6 +33,7 @@ OUT_OF_MEMORY: Final = 1024  # above maxmemory: commands that need memory are re
 TRACKED: Final = 2048  # keys that commands name are noted, for OBJECT IDLETIME and FREQ
 WATCHES: Final = OUT_OF_MEMORY | TRACKED  # bits of settings, which keep a state from changing no more than usual
 LARGE: Final = 4096  # a command of megabytes is coming: it is asked how long it may take (effort.py)
+BUSY: Final = 8192  # a script runs, and others are answered meanwhile: few commands may run
 
 
 class Blocked:

@@ -1,7 +1,8 @@
 """The gates: the rare checks between finding a command and running it. Most commands meet none of them.
 
-In this order: authentication, the node that owns the keys, memory, the node's role, subscriber mode, a pause, the
-lease, MULTI. Here is only the verdict: the engine acts on it. Source: redis src/server.c processCommand.
+In this order: authentication, the node that owns the keys, memory, the node's role, a script that runs, subscriber
+mode, a pause, the lease, MULTI. Here is only the verdict: the engine acts on it.
+Source: redis src/server.c processCommand.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import Final
 
 from eventdb.cluster.slots import SlotMap
 from eventdb.engine.client import (
+    BUSY,
     CLUSTERED,
     FOLLOWING,
     FRESH,
@@ -23,7 +25,7 @@ from eventdb.engine.client import (
     SUBSCRIBED,
     Client,
 )
-from eventdb.engine.command import DENY_OOM, IMMEDIATE, LOADING_OK, NO_AUTH, NO_MULTI, WHOLE, WRITE, Command
+from eventdb.engine.command import ALLOW_BUSY, DENY_OOM, IMMEDIATE, LOADING_OK, NO_AUTH, NO_MULTI, WHOLE, WRITE, Command
 from eventdb.engine.pause import Pause, may_write
 from eventdb.protocol.replies import ReplyError
 
@@ -49,6 +51,7 @@ class Gates:
         self.slots = slots
         self.pause = pause
         self.text = ""  # why the last command was refused
+        self.busy_text = ""  # what is said while a script runs
 
     def judge(self, client: Client, command: Command, argv: list[bytes], node_gate: int, node_error: str) -> int:
         """PASS, REFUSE, REDIRECT, STALL, FRESHEN or QUEUE. node_gate, node_error: the engine's, for every client."""
@@ -65,6 +68,8 @@ class Gates:
             text = NO_MEMORY
         elif node_gate and refuses(node_gate, command):
             text = node_error
+        elif node_gate & BUSY and not command.bits & ALLOW_BUSY:
+            text = self.busy_text
         elif gate & SUBSCRIBED and command.name not in SUBSCRIBER_COMMANDS:
             text = (
                 f"ERR Can't execute '{command.name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET"

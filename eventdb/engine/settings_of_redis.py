@@ -198,10 +198,6 @@ _CONSTANT: Final = (
         """,
     ),
     ("eventdb has no keyspace notifications yet", "notify-keyspace-events text -"),
-    (
-        "a script that never ends keeps the server busy: there is no BUSY yet",
-        "busy-reply-threshold/lua-time-limit number 0 0 9223372036854775807",
-    ),
     ("eventdb has one user", "acl-pubsub-default one_of allchannels allchannels resetchannels"),
     ("eventdb listens on --host and has no other protection than requirepass", "protected-mode yes_no no"),
     (

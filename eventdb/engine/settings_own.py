@@ -70,6 +70,20 @@ OWN: Final[tuple[Setting, ...]] = (
         "commit-timeout", NUMBER, 5000, "commit_timeout_ms", 1, INT_MAX,
         note="milliseconds after which a write that is not durable is answered with an error: its outcome is unknown",
     ),
+    # scripts
+    *[
+        Setting(
+            name, NUMBER, 5000, "busy_reply_ms",
+            note="milliseconds after which a script that runs is BUSY: others are answered so, and may end it by SCRIPT"
+            " KILL or FUNCTION KILL; 0: they wait",
+        )
+        for name in ("busy-reply-threshold", "lua-time-limit")
+    ],
+    Setting(
+        "script-time-limit", NUMBER, 30_000, "script_limit_ms",
+        note="milliseconds after which a script or a function is stopped by an error; what it wrote stays; 0: never."
+        " Redis has no such limit",
+    ),
     # who finds this node, and how
     Setting(
         "cluster-enabled", YES_NO, "no", "cluster_enabled", change=FIXED,

@@ -1,4 +1,4 @@
-"""The keyspace: 16 databases of keys, values and deadlines. The state that a log replays into.
+"""The keyspace: 16 databases of keys, values and deadlines, and the libraries of functions. What a log replays into.
 
 Changed only by the apply functions of events (events.py). Nothing here reads a clock: whether a key has
 expired is the caller's question, because a replica hides what the primary has not yet deleted.
@@ -112,11 +112,35 @@ class Db:
         return total % DIGEST_MODULUS
 
 
+class Libraries:
+    """Source texts of Lua functions by the name of their library (types/library.py)."""
+
+    def __init__(self) -> None:
+        self.code: dict[bytes, bytes] = {}
+        self.version = 0  # another one after each change: who has compiled them compares it
+
+    def set(self, name: bytes, code: bytes) -> None:
+        self.code[name] = code
+        self.version += 1
+
+    def delete(self, name: bytes) -> None:
+        del self.code[name]
+        self.version += 1
+
+    def clear(self) -> None:
+        self.code = {}
+        self.version += 1
+
+    def digest(self) -> int:
+        return sum([digest_of([b"library", name, code]) for name, code in self.code.items()])
+
+
 class Keyspace:
-    """All databases of one node."""
+    """All databases of one node, and the libraries of functions beside them."""
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits = limits if limits is not None else Limits()
+        self.libraries = Libraries()
         self.dbs: list[Db] = [Db(i, self) for i in range(DATABASES)]
 
     def swap(self, a: int, b: int) -> None:
@@ -136,6 +160,10 @@ class Keyspace:
         return now_ms - oldest
 
     def clear(self) -> None:
+        self.clear_keys()
+        self.libraries.clear()
+
+    def clear_keys(self) -> None:
         for db in self.dbs:
             db.clear()
 
@@ -144,4 +172,5 @@ class Keyspace:
 
     def digest(self) -> str:
         """32 hexadecimal digits that depend on the whole state and on nothing else."""
-        return f"{sum(db.digest() for db in self.dbs) % DIGEST_MODULUS:032x}"
+        total = sum(db.digest() for db in self.dbs) + self.libraries.digest()
+        return f"{total % DIGEST_MODULUS:032x}"

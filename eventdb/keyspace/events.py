@@ -26,6 +26,7 @@ KEY_WHOLE: Final = 5  # the whole database, or all of them
 KEY_COPY: Final = 6  # argv[2] in database argv[4]
 KEY_MOVE: Final = 7  # argv[1], here and in database argv[2]
 KEY_SECOND: Final = 8  # argv[2] is the key
+KEY_BESIDE: Final = 9  # no key: it changes what stands beside them, whose readers wait for every batch
 
 
 class Event:
@@ -64,6 +65,8 @@ def touched_keys(argv: list[bytes], keys: int) -> list[bytes] | None:
         return argv[1:3]
     if keys == KEY_PAIRS:
         return argv[1::2]
+    if keys == KEY_BESIDE:
+        return []
     return argv[2:3] if keys in (KEY_COPY, KEY_SECOND) else None
 
 
@@ -205,4 +208,4 @@ def apply_flushdb(db: Db, argv: list[bytes]) -> None:
 
 @event(b"FLUSHALL", KEY_WHOLE)
 def apply_flushall(db: Db, argv: list[bytes]) -> None:
-    db.keyspace.clear()
+    db.keyspace.clear_keys()

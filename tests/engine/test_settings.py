@@ -84,7 +84,7 @@ def test_every_name_of_redis_is_known_and_may_be_set_to_what_it_is(redis_server:
     assert len(names) > 190 and not set(names) - SETTINGS.keys()
     own = {
         "client-query-buffer-total-limit", "commit-timeout", "primary-serve-stale-data", "replica-read-mode",
-        "replica-read-timeout", "sentinel-service-name", "track-access",
+        "replica-read-timeout", "script-time-limit", "sentinel-service-name", "track-access",
     }  # fmt: skip
     assert SETTINGS.keys() - set(names) == own
     for name in names:

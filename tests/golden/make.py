@@ -75,6 +75,7 @@ def bodies() -> list[tuple[bytes, int]]:
         assert not isinstance(reply, Exception), (command, reply)
     local("set", "large", random.Random(1).randbytes(9000))
     local("set", "words", b"compressible " * 900)
+    local("function", "load", "#!lua name=library\nredis.register_function('f', function() return 1 end)")
     known = {event[0] for event in local.events()} - {b"SELECT"}
     assert known == set(EVENTS), set(EVENTS) ^ known
     local.check_replay()
