@@ -18,6 +18,8 @@ UNKILLABLE: Final = (
 )
 KILLED: Final = "ERR Script killed by user with SCRIPT KILL..."
 
+SHUT_DOWN: Final = "ERR Script stopped: the server shuts down"
+
 
 class Busy:
     """One for each engine."""
@@ -26,6 +28,7 @@ class Busy:
         self.on_progress: Callable[[], None] | None = None  # a script has got on; called every few milliseconds
         self.on_wait: Callable[[], None] | None = None  # others wait: answer them
         self.on_end: Callable[[], None] | None = None  # the script that they waited for has ended
+        self.on_abort: Callable[[], None] | None = None  # end the process, as it is
         self.answering = False  # others are being answered: `on_wait` has been called at least once
         self.of_function = False  # what runs: an FCALL, else an EVAL
         self.name = b""  # of the function, or the script's SHA-1

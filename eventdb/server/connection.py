@@ -96,6 +96,8 @@ class Connection:
     def connection_made(self, transport: asyncio.Transport) -> None:
         self.transport = transport
         transport.set_write_buffer_limits(UNSENT_BYTES_MAX)
+        if self.client is not None:  # accepted while a script kept the loop (meanwhile.py)
+            return
         engine = self.engine
         if len(self.connections) >= engine.config.maxclients:
             engine.statistics.connections_rejected += 1
