@@ -26,8 +26,8 @@ makes this safe, whatever is delayed, as long as clocks run at rates that differ
 
 Nothing else renews a lease in place of a busy loop, so a process that hangs is bounded by what it stated last,
 LEASE_MS_MAX at the most. A log that is reached through the loop (Kafka) does not get the beats of rule 6 before the
-script has ended. A reply that leaves after a command which outran its lease is no stale read: state stands still while a
-command runs, so what it read was true when it began, under the lease, and it began before the reply.
+script has ended. A reply that leaves after a command which outran its lease is no stale read: state stands still while
+a command runs, so what it read was true when it began, under the lease, and it began before the reply.
 
 Large records are no matter of the lease: heartbeats do not wait for them (`Writer.append`).
 
