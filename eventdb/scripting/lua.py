@@ -26,7 +26,7 @@ from eventdb.protocol.replies import ReplyError
 from eventdb.scripting import libraries
 from eventdb.scripting.functions import Function, Functions
 from eventdb.scripting.headers import FLAGS, OLD, Rules, script_header
-from eventdb.scripting.replies import lua_value
+from eventdb.scripting.replies import ERROR, STOPPED, lua_value
 from eventdb.scripting.watch import Watch
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ SOFT_BYTES: Final = 64 << 20  # above it nothing is handed to scripts: see Lua
 MEMORY_MAX: Final = 4 * SOFT_BYTES  # that all scripts of a server may hold together; then Lua's own allocations fail
 LARGE: Final = 1 << 16  # bytes from which on it is asked whether a reply fits
 BULK: Final = 36  # "$"
+ASKED: Final = NOSCRIPT | WRITE | DENY_OOM  # bits of commands that may be refused
 FEW: Final = 200  # keys and arguments that are passed one by one; more of them as two tables
 LEVELS: Final = (logging.DEBUG, logging.DEBUG, logging.INFO, logging.WARNING)
 VERSION: Final = b"7.0.15"
@@ -200,7 +201,7 @@ class Lua:
 
     def make_room(self) -> None:
         """Before anything is handed over: collect if need be, and where that does not help begin anew."""
-        if self._used() <= SOFT_BYTES:
+        if self.runtime.get_memory_used(True) <= SOFT_BYTES:
             return
         self.runtime.gccollect()
         if self._used() > SOFT_BYTES:
@@ -226,9 +227,9 @@ class Lua:
         self.watch.begin(script.sha, argv, False)
         chunk, last_line = script.chunk, script.lines
         if len(argv) <= FEW:
-            return self._finish(script.sha, self._run_few, chunk, last_line, client.resp3, count, *argv[3:])
+            return self._finish(script.sha, self._run_few, (chunk, last_line, client.resp3, count, *argv[3:]))
         keys, rest = self._table(argv[3 : 3 + count]), self._table(argv[3 + count :])
-        return self._finish(script.sha, self._run, chunk, last_line, client.resp3, keys, rest)
+        return self._finish(script.sha, self._run, (chunk, last_line, client.resp3, keys, rest))
 
     def call(self, client: Client, name: bytes, argv: list[bytes], count: int, read_only: bool) -> bytes:
         """Call a function for this client, with argv[3:] as its keys, `count` of them, and arguments.
@@ -241,9 +242,9 @@ class Lua:
         self.watch.begin(function.name, argv, True)
         call, last_line = function.call, function.last_line
         if len(argv) <= FEW:
-            return self._finish(function.name, self._call_few, call, last_line, client.resp3, count, *argv[3:])
+            return self._finish(function.name, self._call_few, (call, last_line, client.resp3, count, *argv[3:]))
         keys, rest = self._table(argv[3 : 3 + count]), self._table(argv[3 + count :])
-        return self._finish(function.name, self._call_function, call, last_line, client.resp3, keys, rest)
+        return self._finish(function.name, self._call_function, (call, last_line, client.resp3, keys, rest))
 
     def _function(self, name: bytes) -> Function:
         found = self.functions.find(name)
@@ -263,7 +264,8 @@ class Lua:
         own.gate = client.gate & CLUSTERED
         own.readonly_mode = client.readonly_mode
         own.resp3 = False
-        own.id, own.address, own.name = client.id, client.address, client.name
+        if own.id != client.id:
+            own.id, own.address = client.id, client.address
         self._rules = rules
         self._read_only = read_only or rules.no_writes
         self._slot = -1
@@ -280,7 +282,7 @@ class Lua:
         if read_only and not rules.no_writes:
             raise ReplyError("ERR Can not execute a script with write flag using *_ro command.")
 
-    def _finish(self, name: bytes, function: Any, *args: Any) -> bytes:
+    def _finish(self, name: bytes, function: Any, args: tuple[Any, ...]) -> bytes:
         store = self.engine.store
         inside = store.in_exec
         store.in_exec = True  # nothing blocks, and messages wait until the end
@@ -302,31 +304,28 @@ class Lua:
 
     # -- what a script calls
 
-    def _call(self, *args: Any) -> tuple[int, Any]:
-        """redis.call and redis.pcall: (0, value), (1, error), (2, status) or (3, the error that ends the script)."""
+    def _call(self, *args: Any) -> Any:
+        """redis.call and redis.pcall: the value, or what replies.py says of one that is none."""
         try:
             if monotonic() > self.watch.due:
                 stop = self.watch.look()
                 if stop is not None:
-                    return 3, stop
-            return self._run_command(args)
+                    return stop, STOPPED
+            argv = list(args)
+            for arg in args:
+                if type(arg) is not bytes:
+                    argv = [_argument(each) for each in args]
+                    break
+            return self._run_command(argv)
         except ReplyError as failure:
-            return 1, failure.text.encode("utf-8", "surrogateescape")
+            return failure.text.encode("utf-8", "surrogateescape"), ERROR
         except Exception:
             logger.exception("internal error in a script's call")
-            return 1, b"ERR internal error in a script's call; the server's log has the details"
+            return b"ERR internal error in a script's call; the server's log has the details", ERROR
 
-    def _run_command(self, args: tuple[Any, ...]) -> tuple[int, Any]:
-        if not args:
+    def _run_command(self, argv: list[bytes]) -> Any:
+        if not argv:
             raise ReplyError("ERR Please specify at least one argument for this redis lib call")
-        argv = []
-        for arg in args:
-            if type(arg) is bytes:
-                argv.append(arg)
-            elif type(arg) is int or type(arg) is float:
-                argv.append(b"%d" % arg if arg == arg // 1 and abs(arg) < 1e17 else b"%.17g" % arg)
-            else:
-                raise ReplyError("ERR Lua redis lib command arguments must be strings or integers")
         engine = self.engine
         command = engine.commands.get(argv[0]) or engine.commands.get(argv[0].upper())
         if command is None:
@@ -338,19 +337,22 @@ class Lua:
                 raise ReplyError("ERR Unknown Redis command called from script")
             command = found
             self._check(command, argv)
-        reply = engine.invoke(self._client, command, argv)
+        own = self._client
+        reply = engine.invoke(own, command, argv)
         if not reply:  # it waits, or answers in another way than by a reply
-            engine.unblock(self._client)
+            engine.unblock(own)
             raise ReplyError("ERR This Redis command is not allowed from script")
         if len(reply) > LARGE and not self._fits(len(reply) if reply[0] == BULK else 8 * len(reply)):
             raise ReplyError("ERR not enough memory")
-        return lua_value(reply, self._table)
+        return lua_value(reply, self._table, own.resp3)
 
     def _check(self, command: Command, argv: list[bytes]) -> None:
         """Raises ReplyError when a script may not run the command."""
         n, arity = len(argv), command.arity
         if n != arity if arity >= 0 else n < -arity:
             raise ReplyError("ERR Wrong number of args calling Redis command from script")
+        if not (command.bits & ASKED or self._client.gate):
+            return
         if command.bits & NOSCRIPT:
             raise ReplyError("ERR This Redis command is not allowed from script")
         writes = command.bits & WRITE
@@ -385,6 +387,15 @@ class Lua:
         if command is None or command.handler is not None or not args:
             return command is not None
         return isinstance(args[0], bytes) and args[0].upper() in command.subcommands
+
+
+def _argument(value: object) -> bytes:
+    """An argument of redis.call as a command has it. Raises ReplyError."""
+    if isinstance(value, bytes):
+        return value
+    if type(value) is int or type(value) is float:
+        return b"%d" % value if value == value // 1 and abs(value) < 1e17 else b"%.17g" % value
+    raise ReplyError("ERR Lua redis lib command arguments must be strings or integers")
 
 
 def _deny(_owner: object, _name: object, _setting: bool) -> None:

@@ -212,22 +212,23 @@ end
 local redis = {}
 local host_call = host.call
 
-local function call(...)
-  local kind, value = host_call(...)
-  if kind == 0 then return value end
+-- The kinds of results are those of replies.py.
+local function settle(value, kind, ...)
+  if kind == nil then return value end
+  if kind == 4 then return {...} end
   if kind == 2 then return {ok = value} end
   if kind == 3 then stop(value) end  -- the next line raises, and so does this one
   return nil, {err = value}
 end
 
 function redis.call(...)
-  local value, why = call(...)
+  local value, why = settle(host_call(...))
   if why then error(why) end
   return value
 end
 
 function redis.pcall(...)
-  local value, why = call(...)
+  local value, why = settle(host_call(...))
   return why or value
 end
 
@@ -421,17 +422,16 @@ end
 
 local function run(chunk, lines, resp3, keys, argv)
   last_line, last_source = lines, "@user_script"
-  rawset(G, "KEYS", keys)
-  rawset(G, "ARGV", argv)
+  G.KEYS, G.ARGV = keys, argv
   return finish(resp3, xpcall(chunk, explain))
 end
 
 local function split(count, ...)
-  local keys, argv = {}, {}
-  if count == 0 then return keys, {...} end
+  if count == 0 then return {}, {...} end
+  if count == 1 then return {(...)}, {select(2, ...)} end
+  local keys = {}
   for i = 1, count do keys[i] = (select(i, ...)) end
-  for i = count + 1, select("#", ...) do argv[i - count] = (select(i, ...)) end
-  return keys, argv
+  return keys, {select(count + 1, ...)}
 end
 
 local function run_few(chunk, lines, resp3, count, ...)

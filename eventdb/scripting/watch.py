@@ -29,37 +29,30 @@ class Watch:
         self.engine = engine
         self.due = 0.0
         self.stopped = False  # by `look`: the hook has to be set anew
-        self._limit_s = 0.0  # 0.0: none
-        self._limit_text = b""
-        self._answer_s = 0.0  # 0.0: others are not answered
+        self._loading = False  # the code of a library runs: others are not answered
+        self._load_limit_s = 0.0  # 0.0: none but that of scripts
         self._events_before = 0
 
     def begin(self, name: bytes, argv: list[bytes], of_function: bool) -> None:
         """A script begins."""
         engine = self.engine
         busy = engine.busy
-        config = engine.config
         busy.name = name
         busy.argv = argv
         busy.of_function = of_function
         busy.began = now = time.monotonic()
-        self._limit_s = config.script_limit_ms / 1000
-        self._limit_text = b""
-        self._answer_s = config.busy_reply_ms / 1000
         self._events_before = len(engine.store.events)
         self.due = now + LOOK_SECONDS
 
     def begin_loading(self, limit_s: float) -> None:
         """The code of a library begins. 0.0: without a limit of its own."""
         self.begin(b"", [], True)
-        if limit_s:
-            self._limit_s = limit_s
-            self._limit_text = b"ERR FUNCTION LOAD timeout"
-        self._answer_s = 0.0
+        self._loading = True
+        self._load_limit_s = limit_s
 
     def end(self) -> None:
+        self._loading = False
         busy = self.engine.busy
-        busy.argv = []
         if busy.answering:
             busy.answering = False
             busy.wrote = False
@@ -72,16 +65,18 @@ class Watch:
         now = time.monotonic()
         if now < self.due:
             return None
-        busy = self.engine.busy
+        busy, config = self.engine.busy, self.engine.config
         took = now - busy.began
-        if self._limit_s and took > self._limit_s:
+        if self._loading and 0 < self._load_limit_s < took:
             self.stopped = True
-            return self._limit_text or b"ERR Script stopped: it ran for longer than script-time-limit, %d ms." % (
-                self.engine.config.script_limit_ms
-            )
+            return b"ERR FUNCTION LOAD timeout"
+        limit_ms, answer_ms = config.script_limit_ms, config.busy_reply_ms
+        if limit_ms and took * 1000 > limit_ms:
+            self.stopped = True
+            return b"ERR Script stopped: it ran for longer than script-time-limit, %d ms." % limit_ms
         if busy.on_progress is not None:
             busy.on_progress()
-        if busy.on_wait is not None and self._answer_s and took > self._answer_s:
+        if busy.on_wait is not None and not self._loading and 0 < answer_ms < took * 1000:
             self._answer_others()
             if busy.stop_text:
                 self.stopped = True
