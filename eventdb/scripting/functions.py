@@ -64,9 +64,10 @@ class Functions:
     def libraries(self) -> dict[bytes, Library]:
         """All, by name. Raises ReplyError: one cannot be compiled here."""
         kept = self.lua.kept()
-        self.lua.make_room()
         if self._version != kept.version or self._runtime is not self.lua.runtime:
-            known = self._libraries if self._runtime is self.lua.runtime else {}
+            self.lua.make_room()
+            runtime = self.lua.runtime
+            known = self._libraries if self._runtime is runtime else {}
             found: dict[bytes, Library] = {}
             for name, source in kept.code.items():
                 library = known.get(name)
@@ -76,13 +77,20 @@ class Functions:
             self._libraries = found
             self._by_name = {each.name.lower(): each for one in found.values() for each in one.functions}
             self._version = kept.version
-            self._runtime = self.lua.runtime
+            self._runtime = runtime
         return self._libraries
 
     def find(self, name: bytes) -> Function | None:
         """The function of this name, in any case of its letters."""
         self.libraries()
-        return self._by_name.get(name.lower())
+        return self._by_name.get(name) or self._by_name.get(name.lower())
+
+    def current(self, function: Function) -> Function:
+        """The same function, compiled anew if the interpreter is a new one."""
+        if self._runtime is not self.lua.runtime:
+            self.libraries()
+            return self._by_name[function.name.lower()]
+        return function
 
     def compile(self, source: bytes, *, limit_s: float = 0.0) -> Library:
         """Run a library's code, which registers its functions. Raises ReplyError. limit_s: 0.0 is none."""

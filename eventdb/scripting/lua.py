@@ -49,12 +49,13 @@ logger: Final = logging.getLogger("eventdb.scripting")
 class Script:
     """A compiled one."""
 
-    def __init__(self, sha: bytes, source: bytes, chunk: Any, rules: Rules) -> None:
+    def __init__(self, sha: bytes, source: bytes, chunk: Any, rules: Rules, runtime: object) -> None:
         self.sha = sha
         self.source = source
         self.chunk = chunk
         self.lines = source.rstrip().count(b"\n") + 1
         self.rules = rules
+        self.runtime = runtime
 
 
 class _Nowhere:
@@ -147,7 +148,7 @@ class Lua:
         chunk = self._compiled(self._load_script, code, b"@user_script")
         if isinstance(chunk, bytes):
             raise ReplyError(f"ERR Error compiling script (new function): {chunk.decode('utf-8', 'replace')}")
-        script = Script(hashlib.sha1(source).hexdigest().encode(), source, chunk, rules)
+        script = Script(hashlib.sha1(source).hexdigest().encode(), source, chunk, rules, self.runtime)
         self._by_source[source] = script
         self.scripts[script.sha] = script
         return script
@@ -223,7 +224,8 @@ class Lua:
         Raises ReplyError.
         """
         self._prepare(client, script.rules, argv, read_only)
-        script = self._by_source.get(script.source, script)  # compiled anew, where the interpreter is new
+        if script.runtime is not self.runtime:  # it had too much memory, and is a new one
+            script = self.load(script.source)
         self.watch.begin(script.sha, argv, False)
         chunk, last_line = script.chunk, script.lines
         if len(argv) <= FEW:
@@ -231,26 +233,19 @@ class Lua:
         keys, rest = self._table(argv[3 : 3 + count]), self._table(argv[3 + count :])
         return self._finish(script.sha, self._run, (chunk, last_line, client.resp3, keys, rest))
 
-    def call(self, client: Client, name: bytes, argv: list[bytes], count: int, read_only: bool) -> bytes:
+    def call(self, client: Client, function: Function, argv: list[bytes], count: int, read_only: bool) -> bytes:
         """Call a function for this client, with argv[3:] as its keys, `count` of them, and arguments.
 
         Raises ReplyError.
         """
-        function = self._function(name)
         self._prepare(client, function.rules, argv, read_only)
-        function = self._function(name)  # compiled anew, where the interpreter is new
+        function = self.functions.current(function)
         self.watch.begin(function.name, argv, True)
         call, last_line = function.call, function.last_line
         if len(argv) <= FEW:
             return self._finish(function.name, self._call_few, (call, last_line, client.resp3, count, *argv[3:]))
         keys, rest = self._table(argv[3 : 3 + count]), self._table(argv[3 + count :])
         return self._finish(function.name, self._call_function, (call, last_line, client.resp3, keys, rest))
-
-    def _function(self, name: bytes) -> Function:
-        found = self.functions.find(name)
-        if found is None:
-            raise ReplyError("ERR Function not found")
-        return found
 
     def _prepare(self, client: Client, rules: Rules, argv: list[bytes], read_only: bool) -> None:
         """Hold a script to its flags, and make ready to run it. Raises ReplyError."""
@@ -295,9 +290,11 @@ class Lua:
             self.watch.end()
             if self.watch.stopped:
                 self._arm()
-        if isinstance(found, bytes):
-            return found
-        text = found[1]
+        if type(found) is bytes:
+            return b"$%d\r\n%b\r\n" % (len(found), found)
+        reply, text = found[0], found[1]
+        if reply is not None:
+            return bytes(reply)
         if len(found) > 2 and found[2] is not None:
             text += b" script: %b, on %b:%d." % (name, found[2], found[3])
         raise ReplyError(text.decode("utf-8", "surrogateescape"))

@@ -405,19 +405,20 @@ local function explain(why)
   return why
 end
 
--- Raises nothing: returns the reply, or nil, the error's text, its source and its line.
+-- Raises nothing. Returns a string alone, as it is; any other reply encoded, and true; or nil, and of an error the text,
+-- source and line.
 local function finish(resp3, ok, value)
   if not ok then
     if type(value) ~= "table" then return nil, "ERR " .. tostring(value) end  -- out of memory, or an error in `explain`
     return nil, value.err, value.source, value.line
   end
   local kind = type(value)
-  if kind == "string" then return "$" .. #value .. "\r\n" .. value .. "\r\n" end
-  if kind == "number" then return ":" .. integer(value) .. "\r\n" end
+  if kind == "string" then return value end
+  if kind == "number" then return ":" .. integer(value) .. "\r\n", true end
   local out = {}
   local encoded, why = pcall(encode, out, value, resp3, host.resp3())
   if not encoded then return nil, "ERR the reply is nested too deeply" end
-  return concat(out)
+  return concat(out), true
 end
 
 local function run(chunk, lines, resp3, keys, argv)

@@ -49,10 +49,10 @@ HELP
 
 def _fcall(engine: Engine, client: Client, argv: list[bytes], read_only: bool) -> bytes:
     lua = lua_of(engine)
-    if lua.functions.find(argv[1]) is None:
+    function = lua.functions.find(argv[1])
+    if function is None:
         raise ReplyError("ERR Function not found")
-    count = check_count(argv, "ERR Bad number of keys provided")
-    return lua.call(client, argv[1], argv, count, read_only)
+    return lua.call(client, function, argv, check_count(argv, "ERR Bad number of keys provided"), read_only)
 
 
 @server_command(

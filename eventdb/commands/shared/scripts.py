@@ -12,20 +12,23 @@ from eventdb.scripting.lua import Lua
 
 EVALS: Final = "noscript stale skip_monitor no_mandatory_keys movablekeys"
 THAT_OF_THE_SCRIPT: Final = "That of the script"
+SMALL: Final = {b"%d" % n: n for n in range(16)}  # numbers of keys, as most scripts have them
 
 
 def lua_of(engine: Engine) -> Lua:
     """The engine's interpreter, made when it is first asked for. Raises ReplyError."""
     lua = engine.interpreter
-    if lua is None:
-        lua = engine.interpreter = Lua(engine)
-    assert isinstance(lua, Lua)
-    return lua
+    if isinstance(lua, Lua):
+        return lua
+    made = engine.interpreter = Lua(engine)
+    return made
 
 
 def check_count(argv: list[bytes], message: str = NOT_INTEGER) -> int:
     """`numkeys` at argv[2]. Raises ReplyError."""
-    count = parse_int(argv[2], message)
+    count = SMALL.get(argv[2], -1)
+    if count < 0:
+        count = parse_int(argv[2], message)
     if count > len(argv) - 3:
         raise ReplyError("ERR Number of keys can't be greater than number of args")
     if count < 0:
