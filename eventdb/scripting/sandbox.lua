@@ -532,16 +532,21 @@ end
 rawset(load_api, "register_function", register)
 
 -- Run a library's code: what it registers goes to `host.register`. Returns nil, or the text of the error.
+local function loaded()
+  registered, of_functions.__index = nil, F
+end
+
 local function load_library(chunk, lines)
   last_line, last_source = lines, "@user_function"
   registered, of_functions.__index = true, L
   local ok, why = xpcall(chunk, explain)
-  registered, of_functions.__index = nil, F
+  loaded()
   if ok then return nil end
   return type(why) == "table" and why.err or "ERR " .. tostring(why)
 end
 
 local function call_function(f, lines, resp3, keys, argv)
+  if registered then loaded() end  -- memory has ended in the middle of a library
   last_line, last_source = lines, "@user_function"
   return finish(resp3, xpcall(function() return f(keys, argv) end, explain))
 end

@@ -17,6 +17,10 @@ from tests.node.test_unbroken_lease import Pair, field, info
 TRIAL = 10_000_000
 COUNT = "redis.call('SET', 'a', 1) local n = 0 for i = 1, ARGV[1] do n = n + 1 end redis.call('SET', 'n', n) return n"
 CALLS = "local n = 0 for i = 1, ARGV[1] do n = redis.call('INCR', 'calls') end return n"
+LIBRARY = """#!lua name=lib
+redis.register_function('f', function() while true do end end)
+redis.register_function{function_name='seven', flags={'no-writes'}, callback=function() return 7 end}
+"""
 
 
 def rounds(wire: Wire, script: str, trial: int, seconds: float) -> int:
@@ -57,9 +61,7 @@ def test_a_function_that_reads_for_long_keeps_the_lease_and_others_may_end_it(
 ) -> None:
     with Pair(eventdb_server, url, "--config", "busy-reply-threshold=1500") as pair:
         other = Wire(pair.primary.port)
-        assert pair.wire(
-            "FUNCTION", "LOAD", "#!lua name=lib\nredis.register_function('f', function() while true do end end)"
-        )
+        assert pair.wire("FUNCTION", "LOAD", LIBRARY) == b"lib"
         assert other("PING") == b"PONG"
         pair.wire.send(encode("FCALL", "f", 0))
         while not isinstance(other("PING"), hiredis.ReplyError):
@@ -69,6 +71,13 @@ def test_a_function_that_reads_for_long_keeps_the_lease_and_others_may_end_it(
         assert isinstance(pair.wire.receive(), hiredis.ReplyError)
         other.close()
         pair.check()
+        assert pair.beside("FCALL", "seven", 0) == 7  # the replica has the library from the log
+        refused = pair.beside("FCALL", "f", 0)
+        assert isinstance(refused, hiredis.ReplyError) and str(refused).startswith("READONLY"), refused
+        assert pair.beside("FUNCTION", "LIST") == pair.wire("FUNCTION", "LIST")
+        pair.primary.kill()
+        wait_until(lambda: b"role:master" in info(pair.beside), what="the other one has taken over")
+        assert pair.beside("FUNCTION", "DELETE", "lib") == b"OK"
 
 
 def test_a_process_that_is_stopped_in_the_middle_of_a_script_is_replaced(eventdb_server: StartServer, url: str) -> None:

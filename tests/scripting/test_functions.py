@@ -14,6 +14,7 @@ from eventdb.rdb.crc64 import crc64
 from eventdb.rdb.functions import PayloadError, dump, load
 from tests.kit.differential import Address, Pair, split
 from tests.kit.harness import Local
+from tests.scripting.test_scripts import SCRIPTS
 
 HEADER = "#!lua name=lib\n"
 A = (
@@ -272,6 +273,20 @@ def test_memory_is_asked_for_as_redis_asks(redis_server: Address) -> None:
         finally:
             pair("CONFIG", "SET", "maxmemory", 0)
             pair("FUNCTION", "FLUSH")
+
+
+@pytest.mark.parametrize("script", SCRIPTS["ESCAPES"])
+def test_a_hostile_function_ends_in_an_error_or_an_answer_and_the_next_one_runs(script: str) -> None:
+    local = Local()
+    local("FUNCTION", "LOAD", A)
+    loaded = local.raw("FUNCTION", "LOAD", f"{HEADER}redis.register_function('f', function() {script} end)")
+    answers = [loaded, local.raw("FCALL", "f", 0), local.raw("FUNCTION", "LOAD", f"#!lua name=top\n{script}")]
+    for answer in answers:
+        assert answer[:1] in b"+-:$*", answer
+        assert b"python" not in answer.lower() and b"lupa" not in answer.lower()
+    assert local("FCALL", "fa", 0, "x") == [0, b"x"]
+    assert local("EVAL", "return {type(string.rep), #KEYS}", 0) == [b"function", 0]
+    local.check_replay()
 
 
 def test_what_a_library_costs_is_in_info() -> None:
