@@ -10,6 +10,7 @@ What others run meanwhile must not meet the transaction in the making: `_answer_
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -18,8 +19,11 @@ from eventdb.engine.client import BUSY
 if TYPE_CHECKING:
     from eventdb.engine.engine import Engine
 
+log: Final = logging.getLogger("eventdb.scripting")
+
 LOOK_SECONDS: Final = 0.01  # between two looks
 LOAD_SECONDS_MAX: Final = 0.5  # for the code of a library
+NOTHING: Final[list[bytes]] = []
 
 
 class Watch:
@@ -53,6 +57,7 @@ class Watch:
     def end(self) -> None:
         self._loading = False
         busy = self.engine.busy
+        busy.argv = NOTHING
         if busy.answering:
             busy.answering = False
             busy.wrote = False
@@ -65,6 +70,14 @@ class Watch:
         now = time.monotonic()
         if now < self.due:
             return None
+        try:
+            return self._look(now)
+        except Exception:
+            log.exception("internal error while a script ran")
+            self.due = now + LOOK_SECONDS
+            return None
+
+    def _look(self, now: float) -> bytes | None:
         busy, config = self.engine.busy, self.engine.config
         took = now - busy.began
         if self._loading and 0 < self._load_limit_s < took:
@@ -102,6 +115,7 @@ class Watch:
             busy.on_wait()
         finally:
             engine.gate &= ~BUSY
-            assert not store.events, "no command that is allowed now changes anything"
+            changed = store.events
             store.events, store.event_db, store.event_size = events, event_db, event_size
             engine.deferred, store.in_exec, store.now_ms, engine.clock = deferred, in_exec, now_ms, clock
+            assert not changed, "no command that is allowed now changes anything"

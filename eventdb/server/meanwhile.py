@@ -188,6 +188,9 @@ class Meanwhile:
         transport = Accepted(opened)
         connection = Connection(self.engine, self.connections, self.waiting)
         connection.connection_made(transport)
+        if connection.client is None:  # there are too many
+            opened.close()
+            return
         self._accepted.append((connection, transport))
         if not transport.closing:
             selector.register(opened, selectors.EVENT_READ, connection)
@@ -207,15 +210,14 @@ class Meanwhile:
             task.add_done_callback(self._adopting.discard)
 
     async def _adopt(self, connection: Connection, transport: Accepted) -> None:
-        """The loop takes over a connection, with what is not yet written to it."""
+        """The loop takes over a connection; what is not yet written to it goes first (Connection.connection_made)."""
         loop = asyncio.get_running_loop()
+        connection.rest = lambda: transport.unsent
         try:
             made, _ = await loop.connect_accepted_socket(lambda: connection, transport.socket)  # type: ignore[type-var]
         except OSError:
             transport.socket.close()
             connection.connection_lost(None)
             return
-        if transport.unsent:
-            made.write(transport.unsent)
         if transport.closing:
             made.close()
