@@ -20,7 +20,9 @@ from eventdb.engine import effort
 from eventdb.engine.access import asked_for
 from eventdb.engine.accounting import LOG_LEVELS, Accounting
 from eventdb.engine.blocking import UNBLOCKED, Blocking
+from eventdb.engine.busy import Busy
 from eventdb.engine.client import (
+    BUSY,
     CACHES,
     CLUSTERED,
     IN_MULTI,
@@ -78,6 +80,7 @@ class Engine:
             self.commands[name.lower()] = command
         self.turn = Turn(commit.schedule)
         self.blocking = Blocking(self.store)
+        self.busy = Busy()
         self.clients: dict[int, Client] = {}
         self.shared_reader = SharedReader()
         self.next_client_id = 1
@@ -95,10 +98,7 @@ class Engine:
         # The loop may be busy for so many seconds: with a command that waits for `run_stalled_later`, because that is
         # longer than the lease lasts (True), or soon (False).
         self.on_long: Callable[[float, bool], None] | None = None
-        self.commands_run = 0
-        self.connections_received = 0
-        self.bytes_in = 0
-        self.reads = 0  # how often something came
+        self.commands_run = self.connections_received = self.bytes_in = self.reads = 0  # reads: times something came
         self.statistics = Statistics()
         self.accounting = Accounting(config.slowlog_entries_max)
         self.slow_usec = 0.0  # accounting.limit_usec
@@ -210,14 +210,14 @@ class Engine:
         """Take the time that every command sees until the next call; drivers call it once per batch of input."""
         self.store.now_ms = int(time.time() * 1000)
         self.clock = perf_counter()
-        if self.clock > self.lease_until and self.on_lapse is not None:
+        if self.clock > self.lease_until and self.on_lapse is not None and not self.gate & BUSY:
             self.on_lapse()
 
     def may_run(self, client: Client) -> bool:
-        """False while the client's next command has to wait; `client.sink.resume()` says when to ask again."""
+        """False while the client's next command waits, for room too if it may write; `sink.resume()`: ask again."""
         if client.blocked is not None or client.stalled is not None or client.closing:
             return False
-        return not self.commit.full or client.gate & NEEDS_AUTH != 0  # who may not write yet need not wait for room
+        return not self.commit.full or client.gate & NEEDS_AUTH != 0 or self.gate & BUSY != 0
 
     def call(self, client: Client, argv: list[bytes]) -> None:
         """Run one command; its reply goes to the client, now or when it is durable. Never raises."""
