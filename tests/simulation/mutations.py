@@ -61,14 +61,17 @@ MUTATIONS: dict[str, Mutation] = {
         zones.hint_ahead,
         test=PLAIN + "test_quorum_rules.py::test_a_longer_tail_of_a_fenced_writer_is_not_adopted",
     ),
-    "prove-without-promise": Mutation(
-        "a reader proves nothing under a higher promise",
-        zones.prove_without_promise,
+    "prove-by-what-is-readable": Mutation(
+        "a reader believes a writer's word", zones.prove_by_what_is_readable, noticed=(300170, 300246)
+    ),
+    "foresee-without-promise": Mutation(
+        "nothing is foreseen under a higher promise",
+        zones.foresee_without_promise,
         test=PLAIN + "test_quorum_rules.py::test_what_was_written_under_a_higher_promise_is_not_shown",
     ),
-    "prove-by-one-zone": Mutation(
-        "a reader believes a majority",
-        zones.prove_by_one_zone,
+    "foresee-by-one-zone": Mutation(
+        "what one zone holds need not be found",
+        zones.foresee_by_one_zone,
         test=PLAIN + "test_quorum_rules.py::test_what_was_written_under_a_higher_promise_is_not_shown",
     ),
     # -- fencing

@@ -102,8 +102,21 @@ def hint_ahead() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def prove_without_promise() -> Iterator[None]:
-    """A reader takes for durable what a majority holds, whatever the zones are promised to."""
+def prove_by_what_is_readable() -> Iterator[None]:
+    """A reader takes for durable what it can read in a majority of zones."""
+    prove = reader.End.prove
+
+    def proven(end: reader.End) -> None:
+        with patch.object(reader.End, "prove", prove):
+            end.foresee()
+
+    with patch.object(reader.End, "prove", proven):
+        yield
+
+
+@contextlib.contextmanager
+def foresee_without_promise() -> Iterator[None]:
+    """What is written under a higher promise is taken for what a claim will find."""
 
     def epochs(ops: FileOps, directory: str) -> list[int]:
         return [segment.epoch for segment in list_segments(ops, directory)][-1:]
@@ -113,18 +126,18 @@ def prove_without_promise() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def prove_by_one_zone() -> Iterator[None]:
-    """A reader takes for durable what any zone holds."""
-    prove = reader.End.prove
+def foresee_by_one_zone() -> Iterator[None]:
+    """What any zone holds is taken for what a claim will find."""
+    foresee = reader.End.foresee
 
-    def proven(end: reader.End) -> None:
-        prove(end)
-        tails = [tail for tail in map(reader._synced_tail, end._places) if tail is not None]
+    def foreseen(end: reader.End) -> None:
+        foresee(end)
+        tails = [tail for tail in map(reader._tail, end._places) if tail is not None]
         for tail in tails:
             if tail.writer_epoch >= end.epoch:
                 end.epoch, end.durable_end = tail.writer_epoch, max(end.durable_end, tail.end)
 
-    with patch.object(reader.End, "prove", proven):
+    with patch.object(reader.End, "foresee", foreseen):
         yield
 
 
