@@ -56,13 +56,19 @@ MUTATIONS: dict[str, Mutation] = {
         zones.trust_the_page_cache,
         test=PLAIN + "test_quorum_replaced.py::test_a_claim_writes_the_tail_again_in_its_own_source_too",
     ),
+    "try-a-hole-again": Mutation(
+        "a zone with a hole is rebuilt from the others",
+        zones.try_a_hole_again,
+        test=PLAIN
+        + "test_quorum_replaced.py::test_a_hole_before_the_end_of_a_zone_that_was_away_is_filled_from_the_others",
+    ),
     "hint-ahead": Mutation(
         "a hint is never ahead of the truth",
         zones.hint_ahead,
         test=PLAIN + "test_quorum_rules.py::test_a_longer_tail_of_a_fenced_writer_is_not_adopted",
     ),
     "prove-by-what-is-readable": Mutation(
-        "a reader believes a writer's word", zones.prove_by_what_is_readable, noticed=(300170, 300246)
+        "a reader believes a writer's word", zones.prove_by_what_is_readable, noticed=(254, 373)
     ),
     "foresee-without-promise": Mutation(
         "nothing is foreseen under a higher promise",

@@ -90,6 +90,18 @@ def trust_the_page_cache() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def try_a_hole_again() -> Iterator[None]:
+    """A zone that finds a hole in what it should write again tries the same once more."""
+
+    def again(self: Zone, synced: int) -> None:
+        zone.write_again(self.ops, self.directory, self.name, self._quorum.epoch, synced, self.end)
+        self._unsynced_from = None
+
+    with patch.object(Zone, "_write_again", again):
+        yield
+
+
+@contextlib.contextmanager
 def hint_ahead() -> Iterator[None]:
     """A zone states one record more than is durable."""
     encode = hint.encode
