@@ -38,7 +38,7 @@ def end_of_history(places: Sequence[Place], progress: Progress, *, foresee: bool
         view = ZoneView(place.ops, place.directory, place.name)
         try:
             view.refresh()
-            if not any(segment.epoch == end.epoch for segment in view.segments):
+            if not any(segment.epoch >= end.epoch for segment in view.segments):
                 continue
             view.mark(hints.load(place.ops, place.directory))
             frame = view.frame_at(end.durable_end - 1)

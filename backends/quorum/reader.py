@@ -4,15 +4,16 @@ How far to read is a writer's word: its hint, or a frame, which says how far his
 A reader does not count copies itself. What it can read may be in the page cache alone, after a sync that failed; and a
 zone that has not voted for a frame may still cut it, when it joins anew. So what a dead writer left unsaid is shown
 after the next claim has written and synced it again, and said so.
-Where to read is any zone that this writer has begun a segment in, because it did so only behind true history. A zone
-that cannot deliver, or whose next frame does not follow the one that was read last, is left for another; only when none
-can is it an error.
+Where to read is any zone that this writer or a later one has begun a segment in, because it did so only behind true
+history. (A later one, which has said nothing yet, may have written all of a segment again.) A zone that cannot deliver,
+or whose next frame does not follow the one that was read last, is left for another; only when none can is it an error.
 All of it blocks and runs in the reader's own thread.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 from eventdb.backends.log import Batch, Corrupt, Record, Trimmed, Unavailable
@@ -67,15 +68,23 @@ class End:
         """Look, and hear what the last frames say: after a crash hints are a little old, after a power cut more so.
 
         A frame that knew something to be durable says what a hint of its epoch would. It stays true, whoever is
-        fenced and whatever is cut: later histories hold all that was durable once.
+        fenced and whatever is cut: later histories hold all that was durable once. Raises Unavailable when no zone
+        answers: that is not an empty log.
         """
         self.look()
+        errors: list[str] = []
         for place in self._places:
-            tail = _tail(place)
+            try:
+                tail = _tail(place)
+            except OSError as error:
+                errors.append(f"{place.name}: {error}")
+                continue
             last = tail.last if tail is not None else None
             if last is not None and last.durable_below:
                 self.epoch = max(self.epoch, last.epoch)
                 self.durable_end = max(self.durable_end, last.durable_below)
+        if len(errors) == len(self._places):
+            raise Unavailable(f"no zone can be read: {'; '.join(errors)}")
 
     def foresee(self) -> None:
         """Prove, and go on to what a claim made now would find in a majority of zones, acknowledged or not.
@@ -84,7 +93,12 @@ class End:
         proof: until that claim is made, a power cut may take away what is not durable.
         """
         self.prove()
-        tails = [tail for tail in (_tail(place, promised=True) for place in self._places) if tail is not None]
+        tails: list[Tail] = []
+        for place in self._places:
+            with suppress(OSError):
+                tail = _tail(place)
+                if tail is not None and promises.epochs(place.ops, place.directory)[-1:] == [tail.writer_epoch]:
+                    tails.append(tail)  # else a claim is under way in it
         epoch = max((tail.writer_epoch for tail in tails), default=0)
         ends = sorted(
             tail.end
@@ -107,22 +121,20 @@ class End:
                 return
         if not self._quiet:  # once in each silence: the writer may have died before its last hint
             self._quiet = True
-            self.prove()
+            with suppress(Unavailable):
+                self.prove()
 
 
-def _tail(place: Place, *, promised: bool = False) -> Tail | None:
-    """The end of a zone's history; None when the zone cannot say. promised: nor when a claim is under way in it."""
+def _tail(place: Place) -> Tail | None:
+    """The end of a zone's history; None when the zone is blank or damaged. Raises OSError."""
     view = ZoneView(place.ops, place.directory, place.name)
     try:
         if identities.load(place.ops, place.directory) is None:
             return None
         view.refresh()
         view.mark(hints.load(place.ops, place.directory))
-        tail = view.tail()
-        if promised and promises.epochs(place.ops, place.directory)[-1:] != [tail.writer_epoch]:
-            return None
-        return tail
-    except (OSError, Damage, DamagedIdentity):
+        return view.tail()
+    except (Damage, DamagedIdentity):
         return None
     finally:
         view.close()
@@ -220,7 +232,7 @@ class Reader:
                 view.refresh()
             except OSError:
                 continue
-            if any(segment.epoch == self.end.epoch for segment in view.segments):
+            if any(segment.epoch >= self.end.epoch for segment in view.segments):
                 firsts.append(view.first_position)
         if firsts and self.position < min(firsts):
             raise Trimmed(f"position {self.position} was trimmed; the first one kept is {min(firsts)}")
@@ -282,8 +294,8 @@ class Reader:
         view.close()
         view.refresh()
         view.mark(self._behind[index])
-        if not any(segment.epoch == self.end.epoch for segment in view.segments):
-            return None  # the latest writer has not vouched for it
+        if not any(segment.epoch >= self.end.epoch for segment in view.segments):
+            return None  # no such writer has vouched for it
         if self.position < view.first_position or not view.is_joined(self.position):
             return None
         chunk = view.read(self.position, stop, self._size)

@@ -107,11 +107,11 @@ class Node:
         self.freshness.hurry = self.log.hurry
         self._follow_task: asyncio.Task[None] | None = None
         self._handing_over: asyncio.Task[None] | None = None
+        self._shown, self._behind = 0, False  # the offset that clients have seen here; less is there
         self.reloading = Reloading(self.engine, self.log)
         self._cron: asyncio.TimerHandle | None = None
         self._ticked = math.inf  # the loop's time then
-        self._held_up = False
-        self._closed = False
+        self._held_up = self._closed = False
         self._new_follower()
         self.load_seconds = 0.0
 
@@ -264,6 +264,7 @@ class Node:
         self.role = "loading"
         engine.topology.update(engine.topology.epoch, None, engine.topology.members.values())
         self._fail_pending(text)
+        self._shown = max(self._shown, engine.commit.durable_offset)
         engine.reset_state()
         self._new_follower()
         engine.begin_commit(self._new_commit())
@@ -370,6 +371,10 @@ class Node:
         self._follow_task = asyncio.get_running_loop().create_task(self._follow(rebuilt=True))
 
     def _serve_reads(self) -> None:
+        """Unless the log shows less, now, than this node did before it stepped down: its clients would go back."""
+        self._behind = self.follower.offset < self._shown
+        if self._behind:
+            return
         self.role = "replica"
         engine = self.engine
         engine.gate = engine.gate & ~LOADING | FOLLOWING
@@ -443,6 +448,8 @@ class Node:
     def _followed(self, record: Record) -> None:
         """A record was applied: the engine answers reads by what is applied, its offsets follow."""
         self.standing.heard(record)
+        if self._behind and self.follower.offset >= self._shown:
+            self._serve_reads()
         if self.role == "replica":
             me = self.engine.topology.me
             me.lag_ms = min(max(int(time.time() * 1000) - record.time_ms, 0), LAG_KNOWN_MS_MAX)  # two machines' clocks

@@ -11,6 +11,9 @@ import pytest
 from eventdb.backends import Record, RecordKind
 from eventdb.backends.log import Unavailable
 from eventdb.backends.quorum import QuorumLog
+from eventdb.backends.quorum import promise as promises
+from eventdb.backends.quorum.files import FileOps
+from eventdb.backends.quorum.joining import write_again
 from eventdb.backends.quorum.progress import Progress
 from eventdb.backends.quorum.reader import Reader
 from eventdb.backends.quorum.segment import CHUNK_BYTES
@@ -124,6 +127,45 @@ async def test_without_any_hint_the_last_frame_says_how_far_history_was_durable(
     assert _data(reader) == [b"one", b"two"], "the frame of the third knew so much"
     assert reader.end.epoch == writer.epoch
     reader.close()
+    await bench.close()
+
+
+async def test_a_log_of_which_no_zone_answers_is_not_empty(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    writer = await bench.open().claim("one")
+    await bench.append(writer, b"one")
+    crash(writer)
+    for ops in bench.ops:
+        ops.fail(errno.EIO)
+    log = bench.open()
+    reader = _reader(log)
+    with pytest.raises(Unavailable, match=r"no zone can be read: zone-a: .*Input/output error; zone-b"):
+        reader.next()
+    for ops in bench.ops[:2]:
+        ops.heal()
+    assert _data(reader) == [b"one"]
+    reader.close()
+    await bench.close()
+
+
+async def test_what_a_claim_that_came_to_nothing_has_written_again_is_read(tmp_path: Path) -> None:
+    """It began a segment of its own in every zone, in place of the only one, and died before it said anything."""
+    bench = Bench(tmp_path)
+    log = bench.open()
+    writer = await log.claim("one")
+    await bench.append(writer, b"one", b"two")
+    await until(lambda: all(zone.reached() == writer.durable_end for zone in writer.zones))
+    await writer.close()
+    for index, zone in enumerate(bench.zones):
+        promises.make(FileOps(), str(zone), writer.epoch + 1)
+        write_again(FileOps(), str(zone), zone.name, writer.epoch + 1, 0, writer.durable_end)
+        assert len(bench.segments(index)) == 2
+    assert (await log.info()).last_offset == 2
+    reader = _reader(log)
+    assert _data(reader) == [b"one", b"two"]
+    reader.close()
+    await bench.open().claim("three")
+    await bench.check()
     await bench.close()
 
 

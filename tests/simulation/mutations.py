@@ -37,7 +37,7 @@ class Mutation:
 MUTATIONS: dict[str, Mutation] = {
     # -- what durable means
     "acknowledge-before-quorum": Mutation(
-        "durable: in a majority of zones", zones.acknowledge_before_quorum, noticed=(44, 62)
+        "durable: in a majority of zones", zones.acknowledge_before_quorum, noticed=(27,)
     ),
     "write-without-sync": Mutation("durable: written and synced", zones.write_without_sync, noticed=(12,)),
     "vote-for-what-is-on-its-way": Mutation(
@@ -80,6 +80,11 @@ MUTATIONS: dict[str, Mutation] = {
         zones.foresee_by_one_zone,
         test=PLAIN + "test_quorum_rules.py::test_what_was_written_under_a_higher_promise_is_not_shown",
     ),
+    "show-what-is-older": Mutation(
+        "no node shows less than it has shown",
+        zones.show_what_is_older,
+        test="tests/node/test_outage.py::test_a_node_that_stepped_down_shows_nothing_older_than_what_it_has_shown",
+    ),
     # -- fencing
     "skip-promise-check": Mutation(
         "an append counts only while its promise stands", zones.skip_promise_check, noticed=(1,)
@@ -104,7 +109,7 @@ MUTATIONS: dict[str, Mutation] = {
         zones.read_before_the_promise,
         test=PLAIN + "test_quorum_rules.py::test_a_claim_reads_the_end_of_a_zone_after_it_has_fenced_its_writer",
     ),
-    "skip-adoption": Mutation("the best tail is adopted", zones.skip_adoption, noticed=(12,)),
+    "skip-adoption": Mutation("the best tail is adopted", zones.skip_adoption, noticed=(1,)),
     "adopt-the-longest": Mutation(
         "a later epoch's tail is better than a longer one",
         zones.adopt_the_longest,
@@ -115,7 +120,7 @@ MUTATIONS: dict[str, Mutation] = {
         zones.durable_before_the_claim,
         test=PLAIN + "test_quorum_rules.py::test_what_was_adopted_is_durable_with_the_claim_record_and_not_before",
     ),
-    "read-fenced-records": Mutation("what a fenced writer adds is ignored", zones.read_fenced_records, noticed=(26,)),
+    "read-fenced-records": Mutation("what a fenced writer adds is ignored", zones.read_fenced_records, noticed=(25,)),
     # -- zones that forgot
     "vote-while-rebuilt": Mutation(
         "a zone counts again when it is complete",

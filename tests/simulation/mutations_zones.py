@@ -19,6 +19,7 @@ from eventdb.backends.quorum.view import Damage, Tail, ZoneView
 from eventdb.backends.quorum.window import Quorum
 from eventdb.backends.quorum.zone import Zone
 from eventdb.backends.record import Assembler, Frame
+from eventdb.node.node import Node
 from eventdb.node.succession import Standing
 from eventdb.node.tenure import Tenure
 
@@ -347,6 +348,19 @@ def skip_what_is_damaged() -> Iterator[None]:
             return read(self, found, index, stop)
 
     with patch.object(reader.Reader, "_read_zone", skipped):
+        yield
+
+
+@contextlib.contextmanager
+def show_what_is_older() -> Iterator[None]:
+    """A node that stepped down serves whatever the zones show now."""
+    serve = Node._serve_reads
+
+    def served(node: Node) -> None:
+        node._shown = 0
+        serve(node)
+
+    with patch.object(Node, "_serve_reads", served):
         yield
 
 
