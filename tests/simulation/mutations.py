@@ -186,7 +186,9 @@ MUTATIONS: dict[str, Mutation] = {
         test=LEASE + "process_that_was_stopped_longer_than_its_lease_answers_nothing_before_the_log_confirms_it",
     ),
     "believe-a-longer-lease": Mutation(
-        "a longer lease counts when it is durable", zones.believe_a_longer_lease, noticed=(71,), long_commands=6
+        "a longer lease counts when it is durable",
+        zones.believe_a_longer_lease,
+        test=LEASE + "command_that_may_outlast_the_lease_waits_until_a_longer_one_is_durable",
     ),
     "answer-at-once": Mutation(
         "a claimant waits for the lease of another",
