@@ -208,9 +208,8 @@ class Node:
 
     async def _replay(self) -> None:
         """Apply everything the log holds behind what was applied so far, at full speed."""
-        follower = self.follower
-        await follower.rebuild(on_progress=self.on_progress)
-        self.engine.commit.start_at(follower.offset)
+        await self.follower.rebuild(on_progress=self.on_progress)
+        self.engine.commit.start_at(self.follower.offset)
 
     # -- committing
 
@@ -374,6 +373,7 @@ class Node:
         """Unless the log shows less, now, than this node did before it stepped down: its clients would go back."""
         self._behind = self.follower.offset < self._shown
         if self._behind:
+            log.warning("the log shows offset %d, and this node has shown %d", self.follower.offset, self._shown)
             return
         self.role = "replica"
         engine = self.engine
