@@ -74,6 +74,10 @@ class RequestParser:
         parts = sum([len(part) for part in self.parts])
         return len(self.rest) + parts + self.args_bytes + len(self.args) * ARGUMENT_BYTES
 
+    def idle(self) -> bool:
+        """What comes next is the beginning of a command."""
+        return not self.args_left and not self.rest and not self.failure
+
     def feed(self, data: bytes) -> list[list[bytes]]:
         """Take a chunk; return the commands now complete (maybe none). Check `failure` afterwards.
 

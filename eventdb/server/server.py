@@ -22,6 +22,7 @@ from eventdb import commands
 from eventdb.cluster.lease import LEASE_MS, Role
 from eventdb.cluster.topology import Member, member_of
 from eventdb.engine.client import Client
+from eventdb.engine.plain_runs import PlainRuns, find_runner
 from eventdb.engine.settings import Config
 from eventdb.node.announcing import announce
 from eventdb.node.freshness import keep_asking
@@ -75,8 +76,9 @@ class Server:
         """Bind, then load. Raises OSError (the port), LogError (the log)."""
         loop = asyncio.get_running_loop()
         engine = self.node.engine
+        plain = PlainRuns(engine, find_runner())
         self.listener = await loop.create_server(
-            lambda: Connection(engine, self.connections, self.waiting),  # type: ignore[arg-type, return-value]
+            lambda: Connection(engine, self.connections, self.waiting, plain),  # type: ignore[arg-type, return-value]
             self.host,
             self.port,
             backlog=LISTEN_BACKLOG,
