@@ -56,22 +56,29 @@ class PlainRuns:
         self.tally: list[int] = [0] * TALLIES
         self.commands = [engine.commands[name] for name in NAMES]
 
+    def may_run(self, client: Client) -> bool:
+        """Nothing wants to look at each of this client's commands before it runs, or at its time."""
+        engine = self.engine
+        if client.gate or engine.gate & ~FOLLOWING or client.reply_mode != REPLY_ON:
+            return False
+        return engine.slow_usec >= SLOW_USEC_LEAST
+
     def take(self, client: Client, data: bytes, limit: int) -> int:
-        """Run the plain commands that the chunk begins with; returns where the first one stands that was not run."""
+        """Run the plain commands that the chunk begins with; returns where the first one stands that was not run.
+
+        Only while `may_run`.
+        """
         self.ran = 0
         engine = self.engine
-        gate = engine.gate
         run = self.run
-        if run is None or client.gate or gate & ~FOLLOWING or client.reply_mode != REPLY_ON:
-            return 0
-        if engine.slow_usec < SLOW_USEC_LEAST:
+        if run is None:
             return 0
         store = engine.store
         commit = engine.commit
         db = client.db
         null = NULL3 if client.resp3 else NULL_BULK
         head: bytes | None = None
-        if not gate and not store.watching.watches and not store.awaited:
+        if not engine.gate and not store.watching.watches and not store.awaited:
             head = client.head_of_one()
         tally = self.tally
         at = 0

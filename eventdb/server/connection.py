@@ -244,21 +244,30 @@ class Connection:
         """
         parser = self.parser
         self.position = 0
-        if self.plain.run is not None and self.writable and parser.idle() and len(data) <= parser.bulk_bytes_max:
-            done = self.plain.take(client, data, left)
-            left -= self.plain.ran
-            if done:
-                data = data[done:]
-                if data and left <= 0:
-                    self.unread.appendleft(data)
-                    self.unread_size += len(data) + CHUNK_BYTES
-                    self.waiting.account(self, self._waiting_bytes(client))
-                if not data or left <= 0:
-                    self.backlog = NOTHING
-                    return left
+        plain = self.plain
         parser.authenticated = True
-        self.backlog = parser.feed(data)
+        if plain.run is None or not self.writable or len(data) > parser.bulk_bytes_max or not plain.may_run(client):
+            self.backlog = parser.feed(data)
+        elif parser.idle():
+            done = plain.take(client, data, left)
+            left -= plain.ran
+            data = data[done:] if done else data
+            if data and left > 0:
+                self.backlog = parser.feed(data)
+            else:
+                self.backlog = NOTHING
+                self._put_back(client, data)
+        else:  # a pipeline was cut: what comes after the command in which it was may be plain again
+            self.backlog, data = parser.feed_end(data)
+            self._put_back(client, data)
         return left
+
+    def _put_back(self, client: Client, data: bytes) -> None:
+        """Of a chunk that was taken this has to wait, for some commands at least."""
+        if data:
+            self.unread.appendleft(data)
+            self.unread_size += len(data) + CHUNK_BYTES
+            self.waiting.account(self, self._waiting_bytes(client))
 
     def _run(self, client: Client, left: int = RUN_MAX) -> None:
         """Run the backlog, and what came after it, until nothing is left or the next command has to wait."""

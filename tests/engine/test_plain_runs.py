@@ -115,7 +115,7 @@ class Side:
             last = client.last_command
             found[f"client {number}"] = (
                 transport.data, client.owed, client.last_offset, "" if last is None else last.name, client.closing,
-                [(part.batch.first_offset, list(part.replies)) for part in client.held], connection.commands_waiting(),
+                [(part.batch.first_offset, list(part.replies)) for part in client.held], connection._waits(),
             )  # fmt: skip
         return found
 
@@ -297,6 +297,17 @@ def test_what_is_not_plain_is_left_untouched(run: Run, argv: tuple[bytes, ...]) 
     assert side.plain.take(side.connections[0].client, encode(*argv), 512) == 0
     assert side.engine.digest() == digest
     assert side.engine.commit.open.count <= 1
+
+
+def test_a_pipeline_that_is_cut_goes_on_there(run: Run) -> None:
+    """Else of a long one only the first chunk would be quick."""
+    stream = encode(b"SET", b"key", b"value") * 90
+    for size in (1, 7, 100, 1000):
+        side = Side(run)
+        for start in range(0, len(stream), size):
+            side.feed(0, stream[start : start + size])
+        cuts = (len(stream) - 1) // size
+        assert side.ran >= 90 - cuts and side.engine.commit.offset == 90, size
 
 
 def test_settings_that_want_every_command_get_every_command(run: Run) -> None:
