@@ -1,6 +1,7 @@
 /* Runs of plain commands: what a chunk of bytes from a client begins with, executed without a Python object a command.
 
-   Optional. A plain command is GET, MGET, EXISTS, HGET, SET or INCR without options, as nearly every client writes it:
+   Optional. A plain command is GET, MGET, EXISTS, HGET, HGETALL, LRANGE, ZRANGE, SET or INCR without options, as nearly
+   every client writes it:
 
      *2\r\n $3\r\n GET\r\n $5\r\n key:1\r\n        (spaces only here)
 
@@ -9,7 +10,7 @@
    that is not plain ends the run, untouched, and takes the ordinary way (parser, gates, handler) from that byte on:
 
      another command, or other arguments; an odd length; a request that is not there to its end;
-     a key of another type than the command is for; a large value, which may take long;
+     a key of another type than the command is for; a large value, or many elements, which may take long;
      a key whose deadline has passed, or (INCR) that has one; a read of a dirty key, changed but not yet durable;
      a new key where the database keeps an Order of its keys; an INCR whose result is an error; no memory.
 
@@ -41,11 +42,13 @@
 #define ARGUMENTS_MAX 64        /* of one command */
 #define VALUE_MAX (64 << 10)    /* a larger one is read by its handler */
 #define REPLIES_MAX (64 << 10)  /* bytes of replies after which a run ends */
-#define REPLY_MAX (256 << 10)   /* of an MGET */
+#define REPLY_MAX (256 << 10)   /* of one command */
+#define ELEMENTS_MAX 1000       /* in a reply */
+#define BLOCKS_MAX 4096         /* of a sorted set; more are for its handler to search */
 #define DIGITS_MAX 9            /* of a length */
 
 /* The commands; plain_runs.py has the same order. The first WRITES only read. */
-enum { GET, MGET, EXISTS, HGET, SET, INCR, KINDS };
+enum { GET, MGET, EXISTS, HGET, HGETALL, LRANGE, ZRANGE, SET, INCR, KINDS };
 #define WRITES SET
 #define UNKNOWN (-1)
 
@@ -62,9 +65,9 @@ typedef struct {
 
 typedef struct {
     PyObject_HEAD
-    PyObject *hash_type;  /* HashValue */
-    PyObject *fields;     /* the name of its dict */
-    PyObject *ok;         /* the reply of SET */
+    PyObject *hash_type, *list_type, *zset_type;         /* HashValue, ListValue, ZSetValue */
+    PyObject *fields, *front, *back, *ranking, *members; /* names of what they hold */
+    PyObject *ok;                                        /* the reply of SET */
     Buffer reply, log;    /* kept from run to run; empty between them */
 } Runner;
 
@@ -171,7 +174,11 @@ static int kind_of(Slice name, Py_ssize_t count) {
         if (count == 3 && is_name(name, "hget", 4)) return HGET;
         if (count == 2 && is_name(name, "incr", 4)) return INCR;
         return count >= 2 && is_name(name, "mget", 4) ? MGET : UNKNOWN;
-    case 6: return count >= 2 && is_name(name, "exists", 6) ? EXISTS : UNKNOWN;
+    case 6:
+        if (count == 4 && is_name(name, "lrange", 6)) return LRANGE;
+        if (count == 4 && is_name(name, "zrange", 6)) return ZRANGE;
+        return count >= 2 && is_name(name, "exists", 6) ? EXISTS : UNKNOWN;
+    case 7: return count == 2 && is_name(name, "hgetall", 7) ? HGETALL : UNKNOWN;
     default: return UNKNOWN;
     }
 }
@@ -192,6 +199,22 @@ static int read_request(Request *request, const char *at, const char *end) {
         if (at == NULL) return 0;
     }
     request->end = at;
+    return 1;
+}
+
+/* Read a signed 64-bit integer as strictly as protocol/replies.py: parse_int; 0 when it is none. */
+static int read_integer(Slice text, long long *number) {
+    const char *at = text.at, *end = at + text.size;
+    int negative = at < end && *at == '-';
+    at += negative;
+    if (at == end || end - at > 19 || (*at == '0' && text.size > 1)) return 0;
+    unsigned long long size = 0; /* 19 digits fit */
+    for (; at < end; at++) {
+        if (*at < '0' || *at > '9') return 0;
+        size = size * 10 + (unsigned long long)(*at - '0');
+    }
+    if (size > (unsigned long long)INT64_MAX + (unsigned)negative) return 0;
+    *number = negative ? (long long)(0ULL - size) : (long long)size;
     return 1;
 }
 
@@ -294,19 +317,117 @@ static int put_field(Run *run, PyObject *hash, Slice name) {
     return done;
 }
 
+/* A value of exactly this type, held, or NULL where the key holds nothing; 0: another type, or for the ordinary way. */
+static int look_up_typed(Run *run, Slice name, PyObject *type, PyObject **value) {
+    if (!look_up(run, name, value)) return 0;
+    if (*value != NULL && (PyObject *)Py_TYPE(*value) != type) return 0;
+    Py_XINCREF(*value);
+    return 1;
+}
+
 static int run_hget(Run *run, Request *request) {
-    PyObject *value;
-    if (!look_up(run, request->argument[1], &value)) return 0;
-    int done;
-    if (value == NULL) done = put_null(run);
-    else {
-        Py_INCREF(value);
-        done = (PyObject *)Py_TYPE(value) == run->self->hash_type && put_field(run, value, request->argument[2]);
-        count_look_ups(run, done, done);
-        Py_DECREF(value);
-        return done;
+    PyObject *hash;
+    if (!look_up_typed(run, request->argument[1], run->self->hash_type, &hash)) return 0;
+    int done = hash == NULL ? put_null(run) : put_field(run, hash, request->argument[2]);
+    if (done) count_look_ups(run, hash != NULL, 1);
+    Py_XDECREF(hash);
+    return done;
+}
+
+static int put_element(Buffer *reply, Py_ssize_t start, PyObject *item) {
+    if (!PyBytes_CheckExact(item) || reply->size - start > REPLY_MAX) return 0;
+    return put_bulk(reply, PyBytes_AS_STRING(item), PyBytes_GET_SIZE(item));
+}
+
+static int run_hgetall(Run *run, Request *request) {
+    Buffer *reply = &run->self->reply;
+    PyObject *hash, *fields = NULL, *name, *value;
+    if (!look_up_typed(run, request->argument[1], run->self->hash_type, &hash)) return 0;
+    if (hash != NULL) fields = PyObject_GetAttr(hash, run->self->fields);
+    Py_ssize_t count = fields != NULL && PyDict_CheckExact(fields) ? PyDict_GET_SIZE(fields) : 0, at = 0;
+    Py_ssize_t start = reply->size;
+    int maps = PyBytes_AS_STRING(run->null)[0] == '_'; /* RESP3 */
+    int done = (hash == NULL || count > 0) && count * 2 <= ELEMENTS_MAX && reserve(reply, HEAD_MAX);
+    if (done) put_head(reply, maps ? '%' : '*', maps ? count : count * 2);
+    while (done && count > 0 && PyDict_Next(fields, &at, &name, &value))
+        done = put_element(reply, start, name) && put_element(reply, start, value);
+    if (done) count_look_ups(run, hash != NULL, 1);
+    Py_XDECREF(fields);
+    Py_XDECREF(hash);
+    return done;
+}
+
+/* The range that two arguments mean among `size` elements, `stop` exclusive: commands/data/lists.py clamp. */
+static int read_range(Request *request, Py_ssize_t size, Py_ssize_t *start, Py_ssize_t *stop) {
+    long long first, last;
+    if (!read_integer(request->argument[2], &first) || !read_integer(request->argument[3], &last)) return 0;
+    if (first < 0) first = first + size < 0 ? 0 : first + size;
+    if (last < 0) last += size;
+    if (last > size - 1) last = size - 1;
+    if (first > last) first = 0, last = -1;
+    *start = (Py_ssize_t)first, *stop = (Py_ssize_t)last + 1;
+    return *stop - *start <= ELEMENTS_MAX;
+}
+
+/* The elements [start, stop) of the lists, one after the other; the first of them back to front if `turned`. */
+static int put_slice(Buffer *reply, PyObject **lists, Py_ssize_t start, Py_ssize_t stop, int turned) {
+    Py_ssize_t before = reply->size;
+    if (!reserve(reply, HEAD_MAX)) return 0;
+    put_head(reply, '*', stop - start);
+    for (Py_ssize_t first = 0; start < stop; lists++, turned = 0) {
+        PyObject *list = *lists;
+        Py_ssize_t size = PyList_GET_SIZE(list);
+        for (; start < stop && start < first + size; start++) {
+            Py_ssize_t i = turned ? size - 1 - (start - first) : start - first;
+            if (!put_element(reply, before, PyList_GET_ITEM(list, i))) return 0;
+        }
+        first += size;
     }
-    count_look_ups(run, 0, done);
+    return 1;
+}
+
+static int run_lrange(Run *run, Request *request) {
+    PyObject *list, *parts[2] = {NULL, NULL};
+    if (!look_up_typed(run, request->argument[1], run->self->list_type, &list)) return 0;
+    int done = 1;
+    Py_ssize_t size = 0, start, stop;
+    if (list != NULL) {
+        parts[0] = PyObject_GetAttr(list, run->self->front);
+        parts[1] = parts[0] != NULL ? PyObject_GetAttr(list, run->self->back) : NULL;
+        done = parts[1] != NULL && PyList_CheckExact(parts[0]) && PyList_CheckExact(parts[1]);
+        if (done) size = PyList_GET_SIZE(parts[0]) + PyList_GET_SIZE(parts[1]);
+    }
+    done = done && read_range(request, size, &start, &stop) && put_slice(&run->self->reply, parts, start, stop, 1);
+    if (done) count_look_ups(run, list != NULL, 1);
+    Py_XDECREF(parts[0]);
+    Py_XDECREF(parts[1]);
+    Py_XDECREF(list);
+    return done;
+}
+
+/* A sorted set keeps its members in blocks; without a ranking yet it is for the handler, which makes one. */
+static int run_zrange(Run *run, Request *request) {
+    PyObject *zset, *ranking = NULL, *blocks = NULL;
+    if (!look_up_typed(run, request->argument[1], run->self->zset_type, &zset)) return 0;
+    int done = 1;
+    Py_ssize_t count = 0, size = 0, start, stop;
+    if (zset != NULL) {
+        ranking = PyObject_GetAttr(zset, run->self->ranking);
+        blocks = ranking != NULL && ranking != Py_None ? PyObject_GetAttr(ranking, run->self->members) : NULL;
+        done = blocks != NULL && PyList_CheckExact(blocks) && PyList_GET_SIZE(blocks) <= BLOCKS_MAX;
+        if (done) count = PyList_GET_SIZE(blocks);
+    }
+    for (Py_ssize_t i = 0; i < count && done; i++) {
+        done = PyList_CheckExact(PyList_GET_ITEM(blocks, i));
+        if (done) size += PyList_GET_SIZE(PyList_GET_ITEM(blocks, i));
+    }
+    done = done && read_range(request, size, &start, &stop);
+    PyObject **first = blocks != NULL ? PySequence_Fast_ITEMS(blocks) : NULL;
+    done = done && put_slice(&run->self->reply, first, start, stop, 0);
+    if (done) count_look_ups(run, zset != NULL, 1);
+    Py_XDECREF(blocks);
+    Py_XDECREF(ranking);
+    Py_XDECREF(zset);
     return done;
 }
 
@@ -354,28 +475,15 @@ static int run_set(Run *run, Request *request) {
     return done;
 }
 
-/* Read a signed 64-bit integer as strictly as protocol/replies.py: parse_int; 0 when it is none. */
-static int read_integer(PyObject *text, long long *number) {
-    const char *at = PyBytes_AS_STRING(text), *end = at + PyBytes_GET_SIZE(text);
-    int negative = at < end && *at == '-';
-    at += negative;
-    if (at == end || end - at > 19 || (*at == '0' && PyBytes_GET_SIZE(text) > 1)) return 0;
-    unsigned long long size = 0; /* 19 digits fit */
-    for (; at < end; at++) {
-        if (*at < '0' || *at > '9') return 0;
-        size = size * 10 + (unsigned long long)(*at - '0');
-    }
-    if (size > (unsigned long long)INT64_MAX + (unsigned)negative) return 0;
-    *number = negative ? (long long)(0ULL - size) : (long long)size;
-    return 1;
-}
-
 static int run_incr(Run *run, Request *request) {
     PyObject *key = bytes_of(request->argument[1]), *old, *value = NULL, *reply = NULL;
     long long number = 0;
     int done = key != NULL && old_string(run, key, &old);
     if (done && PyDict_GET_SIZE(run->expires) > 0) done = PyDict_Contains(run->expires, key) == 0;
-    if (done && old != NULL) done = read_integer(old, &number) && number < INT64_MAX;
+    if (done && old != NULL) {
+        Slice text = {PyBytes_AS_STRING(old), PyBytes_GET_SIZE(old)};
+        done = read_integer(text, &number) && number < INT64_MAX;
+    }
     if (done) {
         char text[64]; /* :12\r\n for the client, $2\r\n12\r\n for the log */
         Buffer made = {text, 0, sizeof text};
@@ -396,7 +504,9 @@ static int run_incr(Run *run, Request *request) {
 
 /* -- runs */
 
-static int (*const COMMANDS[KINDS])(Run *, Request *) = {run_get, run_mget, run_exists, run_hget, run_set, run_incr};
+static int (*const COMMANDS[KINDS])(Run *, Request *) = {
+    run_get, run_mget, run_exists, run_hget, run_hgetall, run_lrange, run_zrange, run_set, run_incr,
+};
 
 /* Hand over what `reply` has from `start` on; 0 when there is no memory. */
 static int hand_over(Run *run, Py_ssize_t start) {
@@ -506,26 +616,30 @@ static PyObject *runner_run(Runner *self, PyObject *const *p, Py_ssize_t count) 
 
 /* -- the module */
 
-static PyObject *runner_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(names)) {
-    PyObject *hash_type;
-    if (!PyArg_ParseTuple(args, "O!", &PyType_Type, &hash_type)) return NULL;
-    Runner *self = (Runner *)type->tp_alloc(type, 0);
-    if (self == NULL) return NULL;
-    Py_INCREF(hash_type);
-    self->hash_type = hash_type;
-    self->fields = PyUnicode_InternFromString("fields");
-    self->ok = PyBytes_FromString("+OK\r\n");
-    if (self->fields == NULL || self->ok == NULL) Py_CLEAR(self);
-    return (PyObject *)self;
-}
-
 static void runner_dealloc(Runner *self) {
-    Py_XDECREF(self->hash_type);
-    Py_XDECREF(self->fields);
-    Py_XDECREF(self->ok);
+    PyObject *held[] = {self->hash_type, self->list_type, self->zset_type, self->fields, self->front,
+                        self->back,      self->ranking,   self->members,   self->ok};
+    for (size_t i = 0; i < sizeof held / sizeof *held; i++) Py_XDECREF(held[i]);
     PyMem_Free(self->reply.at);
     PyMem_Free(self->log.at);
     Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+static PyObject *runner_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(names)) {
+    PyObject *hash, *list, *zset;
+    if (!PyArg_ParseTuple(args, "O!O!O!", &PyType_Type, &hash, &PyType_Type, &list, &PyType_Type, &zset)) return NULL;
+    Runner *self = (Runner *)type->tp_alloc(type, 0);
+    if (self == NULL) return NULL;
+    Py_INCREF(hash), Py_INCREF(list), Py_INCREF(zset);
+    self->hash_type = hash, self->list_type = list, self->zset_type = zset;
+    self->fields = PyUnicode_InternFromString("fields");
+    self->front = PyUnicode_InternFromString("front");
+    self->back = PyUnicode_InternFromString("back");
+    self->ranking = PyUnicode_InternFromString("ranking");
+    self->members = PyUnicode_InternFromString("members");
+    self->ok = PyBytes_FromString("+OK\r\n");
+    if (PyErr_Occurred()) Py_CLEAR(self);
+    return (PyObject *)self;
 }
 
 static PyMethodDef methods[] = {

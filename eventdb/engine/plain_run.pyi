@@ -1,11 +1,13 @@
 """plain_run.c: runs of plain commands without the interpreter. Only there where a C compiler was."""
 
 from eventdb.keyspace.types.hash import HashValue
+from eventdb.keyspace.types.list import ListValue
+from eventdb.keyspace.types.zset import ZSetValue
 
 class Runner:
     """Buffers that are kept from run to run. See plain_run.c for the rules."""
 
-    def __new__(cls, hash_type: type[HashValue]) -> Runner: ...
+    def __new__(cls, hash_: type[HashValue], list_: type[ListValue], zset: type[ZSetValue], /) -> Runner: ...
     def run(
         self,
         data: bytes,

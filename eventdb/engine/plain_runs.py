@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 from eventdb.engine.client import FOLLOWING
 from eventdb.keyspace.types.hash import HashValue
+from eventdb.keyspace.types.list import ListValue
+from eventdb.keyspace.types.zset import ZSetValue
 from eventdb.pipeline.outbox import REPLY_ON
 from eventdb.protocol.replies import NULL3, NULL_BULK
 from eventdb.protocol.requests import RequestParser, SharedReader
@@ -22,15 +24,15 @@ if TYPE_CHECKING:
     from eventdb.engine.engine import Engine
 
 # The order of plain_run.c: the calls of each command, then these.
-NAMES: Final = (b"GET", b"MGET", b"EXISTS", b"HGET", b"SET", b"INCR")
-KINDS: Final = 6
-COUNT: Final = 6  # commands of the run
-HITS: Final = 7
-MISSES: Final = 8
-REPLY_BYTES: Final = 9
-EVENT_BYTES: Final = 10  # 0: it was a run of reads
-LAST: Final = 11  # kind of the last command
-TALLIES: Final = 12
+NAMES: Final = (b"GET", b"MGET", b"EXISTS", b"HGET", b"HGETALL", b"LRANGE", b"ZRANGE", b"SET", b"INCR")
+KINDS: Final = 9
+COUNT: Final = 9  # commands of the run
+HITS: Final = 10
+MISSES: Final = 11
+REPLY_BYTES: Final = 12
+EVENT_BYTES: Final = 13  # 0: it was a run of reads
+LAST: Final = 14  # kind of the last command
+TALLIES: Final = 15
 
 SLOW_USEC_LEAST: Final = 1000.0  # who wants to hear of less is told of each command by itself
 OWED_BYTES_MAX: Final = 1 << 20  # replies that a client may be owed before the ordinary way decides what waits
@@ -43,7 +45,7 @@ def find_runner() -> Callable[..., int] | None:
         import eventdb.engine.plain_run as plain_run
     except ImportError:
         return None
-    return plain_run.Runner(HashValue).run
+    return plain_run.Runner(HashValue, ListValue, ZSetValue).run
 
 
 class PlainRuns:

@@ -22,7 +22,6 @@ from hypothesis import given
 from eventdb.engine import plain_runs
 from eventdb.engine.engine import Engine
 from eventdb.engine.plain_runs import PlainRuns
-from eventdb.keyspace.types.hash import HashValue
 from eventdb.server.connection import Connection, Unread
 from tests.kit import plain_run as kit
 from tests.kit.differential import examples
@@ -47,8 +46,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     assert os.environ.get("EVENTDB_BUILD") != "compiled", "plain_run.c is missing in the compiled build"
     if kit.compiler() is None:
         pytest.skip("no C compiler")
-    made: Run = kit.load(kit.build(tmp_path_factory.mktemp("plain_run"))).Runner(HashValue).run
-    return made
+    return kit.make(kit.build(tmp_path_factory.mktemp("plain_run")))
 
 
 @pytest.fixture(autouse=True)
@@ -149,6 +147,15 @@ OTHERS: list[tuple[bytes, ...]] = [
     (b"APPEND", b"c", b"more"),
     (b"APPEND", b"a", b"1"),
     (b"LPUSH", b"e", b"1"),
+    (b"RPUSH", b"e", b"2", b"3"),
+    (b"LPUSH", b"e", b"-1", b"-2", b"x" * 70000),
+    (b"LPOP", b"e"),
+    (b"ZADD", b"", b"1", b"one", b"2", b"two", b"0.5", b"half"),
+    (b"ZADD", b"", b"0", b"two"),
+    (b"ZREM", b"", b"one"),
+    (b"ZRANGE", b"", b"0", b"-1", b"WITHSCORES"),
+    (b"ZRANGE", b"", b"0", b"2", b"REV"),
+    (b"HSET", b"a", b"f", b"1"),
     (b"SADD", b"b", b"1"),
     (b"DEL", b"a", b"d"),
     (b"DEL", b"b"),
@@ -229,6 +236,7 @@ STREAM = b"".join(
     [
         encode(b"SET", b"a", b"1"), encode(b"GET", b"b"), encode(b"INCR", b"a"), encode(b"set", b"k" * 40, b"v" * 40),
         encode(b"MGET", b"b", b"x", b"a"), encode(b"EXISTS", b"b", b"b"), encode(b"HGET", b"h", b"f"),
+        encode(b"HGETALL", b"h"), encode(b"LRANGE", b"l", b"0", b"-1"), encode(b"ZRANGE", b"z", b"0", b"-1"),
         encode(b"GET", b"a"), encode(b"STRLEN", b"a"), encode(b"GET", b"h"), encode(b"INCR", b"n") * 2,
     ]
 )  # fmt: skip
@@ -308,6 +316,33 @@ def test_a_pipeline_that_is_cut_goes_on_there(run: Run) -> None:
             side.feed(0, stream[start : start + size])
         cuts = (len(stream) - 1) // size
         assert side.ran >= 90 - cuts and side.engine.commit.offset == 90, size
+
+
+def test_many_elements_are_those_of_the_handlers(run: Run) -> None:
+    """Ranges of a list with two halves and of a sorted set with several blocks; whole hashes, in both protocols."""
+    seed = random.randrange(1 << 32)
+    rng = random.Random(seed)
+    pair = Pair(run)
+    pair.feed(0, encode(b"RPUSH", b"l", *[b"%d" % i for i in range(40)]))
+    pair.feed(0, encode(b"LPUSH", b"l", *[b"%d" % -i for i in range(1, 30)]))
+    scores = [arg for i in range(1500) for arg in (b"%d" % rng.randrange(100), b"member %d" % i)]
+    pair.feed(0, encode(b"ZADD", b"z", *scores) + encode(b"ZRANGE", b"z", b"0", b"0"))
+    pair.feed(0, encode(b"HSET", b"h", *[b"%d" % (i // 2) for i in range(60)]))
+    pair.turn()
+    queries = [encode(b"HGETALL", key) for key in (b"h", b"nothing")]
+    for _ in range(60):
+        start, stop = rng.randrange(-1600, 1600), rng.randrange(-1600, 1600)
+        queries.append(encode(b"ZRANGE", b"z", b"%d" % start, b"%d" % (start + rng.randrange(900))))
+        queries.append(encode(b"LRANGE", rng.choice([b"l", b"nothing"]), b"%d" % (start // 20), b"%d" % (stop // 20)))
+    for version in (b"2", b"3"):
+        pair.feed(0, encode(b"HELLO", version))
+        for query in queries:
+            before = pair.quick.ran
+            pair.feed(0, query)
+            assert pair.quick.ran == before + 1, (seed, query)
+    pair.feed(0, encode(b"ZRANGE", b"z", b"0", b"1000"))
+    assert pair.quick.ran == before + 1, "so many elements are for the handler"
+    pair.finish()
 
 
 def test_settings_that_want_every_command_get_every_command(run: Run) -> None:

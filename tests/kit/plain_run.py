@@ -15,13 +15,18 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-from eventdb.engine.plain_runs import TALLIES
+from eventdb.engine.plain_runs import REPLY_BYTES, TALLIES
 from eventdb.keyspace.types.hash import HashValue
+from eventdb.keyspace.types.list import ListValue
+from eventdb.keyspace.types.zset import ZSetValue
 
 SOURCE = Path(__file__).resolve().parents[2] / "eventdb" / "engine" / "plain_run.c"
 NOW_MS = 1_700_000_000_000
 KEYS = [b"a", b"b", b"c", b"d", b"e", b"", b"key:7", b"\r\n"]
 VALUES = [b"", b"0", b"-1", b"41", b"9223372036854775807", b"-9223372036854775808", b"-0", b"01", b"x" * 100, b"$3\r\n"]
+
+
+BOUNDS = [b"0", b"1", b"3", b"-1", b"-2", b"100", b"-100", b"01", b"x", b"9223372036854775807", b"-9223372036854775808"]
 
 
 def compiler() -> str | None:
@@ -46,15 +51,24 @@ def load(path: Path) -> ModuleType:
     return made
 
 
+def make(path: Path) -> Callable[..., int]:
+    """What find_runner returns, of a module that lies anywhere."""
+    run: Callable[..., int] = load(path).Runner(HashValue, ListValue, ZSetValue).run
+    return run
+
+
 def encode(*args: bytes) -> bytes:
     return b"*%d\r\n" % len(args) + b"".join([b"$%d\r\n%b\r\n" % (len(arg), arg) for arg in args])
 
 
 def random_command(rng: random.Random) -> bytes:
     key = rng.choice(KEYS)
-    name = rng.choice([b"GET", b"get", b"MGET", b"EXISTS", b"HGET", b"SET", b"Set", b"INCR", b"INCR", b"DEL", b"G\0T"])
+    name = rng.choice([b"GET", b"get", b"MGET", b"EXISTS", b"HGET", b"SET", b"Set", b"INCR", b"INCR", b"DEL", b"G\0T",
+                       b"HGETALL", b"LRANGE", b"ZRANGE"])  # fmt: skip
     if name in (b"MGET", b"EXISTS"):
         return encode(name, *rng.choices(KEYS, k=rng.choice([1, 2, 3, 63, 64])))
+    if name in (b"LRANGE", b"ZRANGE"):
+        return encode(name, key, rng.choice(BOUNDS), rng.choice(BOUNDS))
     if name == b"HGET":
         return encode(name, key, rng.choice(KEYS))
     if name in (b"SET", b"Set"):
@@ -79,8 +93,15 @@ class Fields:
     def __init__(self, run: Callable[..., int]) -> None:
         made = HashValue()
         made.fields = {b"a": b"1", b"": b"", b"b": b"x" * 70000}
+        line, ranked = ListValue(), ZSetValue()
+        line.front, line.back = [b"2", b"1", b"0"], [b"3", b"4" * 70000]
+        for score in range(3):
+            ranked.put(float(score), b"m%d" % score)
+        ranked.ranked()
         self.run = run
-        self.values: dict[bytes, object] = {b"a": b"1", b"b": made, b"c": bytearray(b"in place"), b"d": [1]}
+        self.values: dict[bytes, object] = {
+            b"a": b"1", b"b": made, b"c": bytearray(b"in place"), b"d": [1], b"e": line, b"": ranked,
+        }  # fmt: skip
         self.expires = {b"a": NOW_MS + 1, b"key:7": NOW_MS - 1}
         self.dirty: set[bytes] = set()
         self.tally = [0] * TALLIES
@@ -99,14 +120,14 @@ class Fields:
                 rng.random() < 0.2,
             )  # fmt: skip
             assert at <= end <= len(data)
-            assert self.tally[9] == sum(map(len, replies))
+            assert self.tally[REPLY_BYTES] == sum(map(len, replies))
             if end == at:
                 return at
             at = end
 
 
 def main(path: str, seed: int, streams: int) -> None:
-    fields = Fields(load(Path(path)).Runner(HashValue).run)
+    fields = Fields(make(Path(path)))
     rng = random.Random(seed)
     for _ in range(streams):
         stream = b"".join([random_command(rng) for _ in range(rng.randrange(1, 20))])
