@@ -318,6 +318,24 @@ def test_a_pipeline_that_is_cut_goes_on_there(run: Run) -> None:
         assert side.ran >= 90 - cuts and side.engine.commit.offset == 90, size
 
 
+@pytest.mark.parametrize("data", [*RAW, encode(b"GET", b"a")[:-1], b"*2\r\n$3\r\nGET\r\n$0000000001\r\na\r\n"])
+def test_odd_requests_are_for_the_parser(run: Run, data: bytes) -> None:
+    side = Side(run)
+    assert side.connections[0].client is not None
+    assert side.plain.take(side.connections[0].client, data, 512) == 0
+
+
+def test_a_plain_set_ends_the_deadline(run: Run) -> None:
+    pair = Pair(run)
+    pair.feed(0, encode(b"SET", b"a", b"1", b"PX", b"50000") + encode(b"SET", b"b", b"1", b"PX", b"50000"))
+    pair.turn()
+    pair.feed(0, encode(b"GET", b"a") + encode(b"SET", b"a", b"2"))
+    assert pair.quick.ran == 2
+    assert list(pair.quick.engine.store.keyspace.dbs[0].expires) == [b"b"]
+    pair.feed(0, encode(b"PTTL", b"a") + encode(b"PTTL", b"b"))
+    pair.finish()
+
+
 def test_many_elements_are_those_of_the_handlers(run: Run) -> None:
     """Ranges of a list with two halves and of a sorted set with several blocks; whole hashes, in both protocols."""
     seed = random.randrange(1 << 32)
