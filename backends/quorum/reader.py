@@ -4,7 +4,7 @@ How far to read is a writer's word: its hint, or a frame, which says how far his
 A reader does not count copies itself. What it can read may be in the page cache alone, after a sync that failed; and a
 zone that has not voted for a frame may still cut it, when it joins anew. So what a dead writer left unsaid is shown
 after the next claim has written and synced it again, and said so.
-Where to read is any zone that this writer or a later one has begun a segment in, because it did so only behind true
+Where to read is any zone that this writer or a later one has begun a segment in, because it did so only after true
 history. (A later one, which has said nothing yet, may have written all of a segment again.) A zone that cannot deliver,
 or whose next frame does not follow the one that was read last, is left for another; only when none can is it an error.
 All of it blocks and runs in the reader's own thread.

@@ -452,7 +452,7 @@ class Zone:
         logger.warning("%s: rebuilt up to position %d", self.name, self.end)
 
     def _source(self, position: int, tried: frozenset[int] = frozenset()) -> Zone:
-        """Another zone that holds true history behind `position`. Raises NotYet."""
+        """Another zone that holds true history after `position`. Raises NotYet."""
         best: Zone | None = None
         for other in self.others:
             if (
@@ -463,7 +463,7 @@ class Zone:
             ):
                 best = other
         if best is None:
-            raise NotYet(f"no other zone has history behind position {position}")
+            raise NotYet(f"no other zone has history after position {position}")
         return best
 
     def _catch_up(self) -> None:

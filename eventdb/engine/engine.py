@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 logger: Final = logging.getLogger("eventdb")
 
-HTTP: Final = (b"POST", b"HOST:")  # how its requests begin, or go on behind a line that no command is
+HTTP: Final = (b"POST", b"HOST:")  # how its requests begin, or go on after a line that is no command
 
 
 class Engine(Parts):

@@ -149,7 +149,7 @@ class Outbox(Flushable):
         return part
 
     def push(self, data: bytes, after: Batch | None = None) -> None:
-        """Send out-of-band data, which CLIENT REPLY does not silence; behind everything the client is still owed."""
+        """Send out-of-band data, which CLIENT REPLY does not silence; after everything the client is still owed."""
         if self.closing:
             return
         self.owed += len(data)

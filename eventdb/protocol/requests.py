@@ -26,7 +26,7 @@ BULK_BYTES_MAX_UNAUTHENTICATED: Final = 16384
 HUGE_ARRAY: Final = re.compile(rb"\*[0-9]{7}")
 HUGE_OTHERS: Final = [(mark, re.compile(re.escape(mark) + rb"[0-9]{7}")) for mark in (b">", b"~", b"%", b"|")]
 
-# Fed to hiredis behind a chunk: it comes out last, as itself, when the chunk ended with a whole request. No client can
+# Fed to hiredis after a chunk: it comes out last, as itself, when the chunk ended with a whole request. No client can
 # know the number, so it is never one of theirs.
 END: Final = secrets.randbits(62)
 ENCODED_END: Final = b":%d\r\n" % END

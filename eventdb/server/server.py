@@ -45,7 +45,7 @@ SWITCH_INTERVAL_S: Final = 0.00005
 
 
 class Server:
-    """A node behind a TCP port. `start`, then `wait` until `stop` is asked for, then `close`."""
+    """A node that listens on a TCP port. `start`, then `wait` until `stop` is asked for, then `close`."""
 
     def __init__(
         self,
