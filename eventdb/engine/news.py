@@ -28,6 +28,7 @@ from eventdb.engine.notifications import (
     NEW,
     NO_MISS,
     OF_EVENT,
+    OF_EXPIRY,
     ONLY_CONSUMERS,
     READS_FROM,
     SILENT,
@@ -55,6 +56,15 @@ if TYPE_CHECKING:
 EXPIRY: Final = b"expiry"  # the origin of what the expiry cycle deletes
 CREATE_CONSUMER: Final = b"xgroup-createconsumer"
 Consumer = tuple[int, bytes, bytes, bytes]  # database, key, group, name
+
+
+def unwrapped(command: Command, argv: list[bytes]) -> tuple[Command, list[bytes]]:
+    """The command that EVENTDB.ONCE runs: it names what it changes; of any other, itself."""
+    if command.inner is not None:
+        inner = command.inner(argv)
+        if not isinstance(inner, str):
+            return inner, argv[2:]
+    return command, argv
 
 
 class News:
@@ -162,7 +172,7 @@ class News:
         if tracker is not None:
             self.tracking.note(client, tracker, command, argv)
         if self.classes & MISS and command.has_keys:
-            self._note_misses(db, command, argv)
+            self._note_misses(db, *unwrapped(command, argv))
         self.look(db, command, argv)
 
     def ended(self, client: Client, argv: list[bytes]) -> None:
@@ -174,6 +184,9 @@ class News:
     def look(self, db: Db, command: Command, argv: list[bytes]) -> None:
         """Note what is not there before a command that may make it."""
         if not self.classes & (NEW | STREAM) or not command.bits & WRITE or not command.has_keys:
+            return
+        command, argv = unwrapped(command, argv)
+        if not command.has_keys:
             return
         keys = command.keys(argv)
         for key in keys:
@@ -225,7 +238,10 @@ class News:
     def gather(self, command: Command | None, argv: list[bytes]) -> None:
         """The command has run: look at the events it has added to the transaction in the making."""
         events = self.store.events
-        name = command.name if command is not None else ""
+        name = ""
+        if command is not None:
+            command, argv = unwrapped(command, argv)
+            name = command.name
         stores = STORES.get(name)
         start = len(self._found)
         for i in range(self._seen, len(events)):
@@ -277,7 +293,7 @@ class News:
         else:
             self.tracking.change(key)
             for name in names:
-                if self.classes & CLASS_OF[name]:
+                if self.classes & CLASS_OF.get(name, CLASSES["g"]):
                     self._say(db, key, name)
         self.turn.schedule(self._tell_rest)
 
@@ -329,6 +345,8 @@ class News:
                 self._add(key, name)
             if kind == b"SET" and len(event) > 4 and event[3] == b"PXAT":
                 self._add(key, b"expire")
+            if kind == b"HSETEX" and event[2] == b"PXAT":
+                self._add(key, b"hexpire")
             if kind in EMPTIES and key not in db.values:
                 self._add(key, b"del")
         elif kind == b"DEL":
@@ -393,7 +411,7 @@ class News:
                 EVENTS[event[0]].apply(self._db, event)
                 self._change(event)
                 if self.classes:
-                    self._name(event, b"expired" if expired else None, len(self._found))
+                    self._name(event, OF_EXPIRY.get(event[0]) if expired else None, len(self._found))
             self._reset()
             self._deliver(None)
             self.tracking.tell(None, None)

@@ -19,10 +19,10 @@ import logging
 import os
 import selectors
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from eventdb.server.connection import Connection, Unread
+from eventdb.server.connection import Connection
 
 if TYPE_CHECKING:
     from eventdb.engine.engine import Engine
@@ -119,10 +119,10 @@ class Accepted(asyncio.Transport):
 class Meanwhile:
     """One for each server. `look` and `end` are called by the watch over scripts, in the loop's own thread."""
 
-    def __init__(self, engine: Engine, connections: dict[Connection, None], waiting: Unread) -> None:
+    def __init__(self, engine: Engine, connections: dict[Connection, None], connect: Callable[[], Connection]) -> None:
         self.engine = engine
         self.connections = connections
-        self.waiting = waiting
+        self.connect = connect  # makes one for what is accepted
         self.listeners: Iterable[int] = ()  # file numbers, of a server that listens
         self._selector: selectors.BaseSelector | None = None
         self._accepting: list[socket.socket] = []
@@ -186,7 +186,7 @@ class Meanwhile:
             return
         opened.setblocking(False)
         transport = Accepted(opened)
-        connection = Connection(self.engine, self.connections, self.waiting)
+        connection = self.connect()
         connection.connection_made(transport)
         if connection.client is None:  # there are too many
             opened.close()

@@ -26,6 +26,7 @@ from eventdb.cluster.topology import Member, member_of
 from eventdb.engine.client import Client
 from eventdb.engine.config_file import UNPROTECTED, is_local
 from eventdb.engine.config_file import load as load_file
+from eventdb.engine.plain_runs import PlainRuns, find_runner
 from eventdb.engine.settings import Config
 from eventdb.node.announcing import announce
 from eventdb.node.freshness import keep_asking
@@ -46,7 +47,7 @@ SWITCH_INTERVAL_S: Final = 0.00005
 
 
 class Server:
-    """A node behind a TCP port. `start`, then `wait` until `stop` is asked for, then `close`."""
+    """A node that listens on a TCP port. `start`, then `wait` until `stop` is asked for, then `close`."""
 
     def __init__(
         self,
@@ -75,7 +76,8 @@ class Server:
         self.listener: asyncio.Server | None = None
         self.stopping = asyncio.Event()
         self.node.on_shutdown = self.stopping.set
-        self.meanwhile = Meanwhile(self.node.engine, self.connections, self.waiting)
+        self.plain = PlainRuns(self.node.engine, find_runner())
+        self.meanwhile = Meanwhile(self.node.engine, self.connections, self._connection)
         self.node.engine.busy.on_wait = self.meanwhile.look
         self.node.engine.busy.on_end = self.meanwhile.end
         self.node.engine.busy.on_abort = _abort
@@ -89,7 +91,7 @@ class Server:
         if self.config.acl_file:
             engine.permissions.load_file(engine.clients)
         self.listener = await loop.create_server(
-            lambda: Connection(engine, self.connections, self.waiting),  # type: ignore[arg-type, return-value]
+            self._connection,  # type: ignore[arg-type]
             self.hosts if self.port else self.host,
             self.port,
             backlog=LISTEN_BACKLOG,
@@ -108,6 +110,9 @@ class Server:
         if self.config.replica_read_mode == "fresh":
             self.node.freshness.backlog = _backlog
             self.tasks.append(loop.create_task(keep_asking(engine, self.node.freshness)))
+
+    def _connection(self) -> Connection:
+        return Connection(self.node.engine, self.connections, self.waiting, self.plain)
 
     def _retire_clients(self) -> None:
         for connection in list(self.connections):
