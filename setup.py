@@ -35,6 +35,7 @@ HOT_ROOMS = (
     "eventdb/metrics/*.py",
     "eventdb/cluster/*.py",
     "eventdb/engine/*.py",
+    "eventdb/scripting/*.py",
     "eventdb/commands/**/*.py",
     "eventdb/server/connection.py",
     "eventdb/replay/transaction.py",

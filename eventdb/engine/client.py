@@ -39,6 +39,7 @@ CACHES: Final = 8192  # of a client that caches: the keys it reads are noted (tr
 OBSERVED: Final = 16384  # somebody asks to see commands as they begin (news.py)
 RESTRICTED: Final = 32768  # its user may not do everything
 LARGE: Final = 4096  # a command of megabytes is coming: it is asked how long it may take (effort.py)
+BUSY: Final = 65536  # a script runs, and others are answered meanwhile: few commands may run
 WATCHES: Final = OUT_OF_MEMORY | TRACKED | OBSERVED  # bits that keep a state from changing no more than usual
 
 

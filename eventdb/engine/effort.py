@@ -5,7 +5,8 @@ said here is a bound and no forecast: four times what an interpreted build needs
 command waits for one more record of the log, and a takeover in the middle of it comes later; said too low, it may end
 the lease. Most commands cost nothing here: `Command.element_usec` is 0, and they are never asked.
 
-Not judged, and therefore held to the lease as a loop that hangs: DEBUG SLEEP.
+Not judged: scripts, which renew the lease while they run (cluster/lease.py, rule 6), though not in the middle of one of
+their commands; and DEBUG SLEEP, which is held to the lease as a loop that hangs.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from eventdb.engine import effort
 from eventdb.engine.blocking import UNBLOCKED
 from eventdb.engine.client import (
+    BUSY,
     CACHES,
     CLUSTERED,
     IN_MULTI,
@@ -115,14 +116,14 @@ class Engine(Parts):
         """Take the time that every command sees until the next call; drivers call it once per batch of input."""
         self.store.now_ms = int(time.time() * 1000)
         self.clock = perf_counter()
-        if self.clock > self.lease_until and self.on_lapse is not None:
+        if self.clock > self.lease_until and self.on_lapse is not None and not self.gate & BUSY:
             self.on_lapse()
 
     def may_run(self, client: Client) -> bool:
-        """False while the client's next command has to wait; `client.sink.resume()` says when to ask again."""
+        """False while the client's next command waits, for room too if it may write; `sink.resume()`: ask again."""
         if client.blocked is not None or client.stalled is not None or client.closing:
             return False
-        return not self.commit.full or client.gate & NEEDS_AUTH != 0  # who may not write yet need not wait for room
+        return not self.commit.full or client.gate & NEEDS_AUTH != 0 or self.gate & BUSY != 0
 
     def call(self, client: Client, argv: list[bytes]) -> None:
         """Run one command; its reply goes to the client, now or when it is durable. Never raises."""

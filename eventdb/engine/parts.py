@@ -13,6 +13,7 @@ from eventdb.cluster.topology import Member, Topology
 from eventdb.engine.access import asked_for
 from eventdb.engine.accounting import LOG_LEVELS, Accounting
 from eventdb.engine.blocking import Blocking
+from eventdb.engine.busy import Busy
 from eventdb.engine.client import OBSERVED, OUT_OF_MEMORY, TRACKED, WATCHES, Client
 from eventdb.engine.command import Command
 from eventdb.engine.gates import Gates
@@ -52,6 +53,7 @@ class Parts:
             self.commands[name.lower()] = command
         self.turn = Turn(commit.schedule)
         self.blocking = Blocking(self.store)
+        self.busy = Busy()
         self.clients: dict[int, Client] = {}
         self.shared_reader = SharedReader()
         self.next_client_id = 1

@@ -56,6 +56,8 @@ class Config:
         self.keepalive_seconds = 300  # of silence before TCP asks whether the peer is there; 0: never
         self.commit_timeout_ms = 5000
         self.atomic_errors = "no"
+        self.busy_reply_ms = 5000  # that a script may keep everybody waiting; 0: for ever
+        self.script_limit_ms = 30_000  # after which a script is stopped; 0: never
         self.query_buffer_bytes_max = 1 << 30  # of commands that one client has sent and that have not run
         self.query_buffers_bytes_max = 2 << 30  # … all clients; then the newest greedy one is closed
         self.bulk_bytes_max = 512 << 20

@@ -178,10 +178,6 @@ _CONSTANT: Final = (
         "replicas confirm nothing to the primary: the log's zones do",
         "min-replicas-to-write/min-slaves-to-write number 0 0 2147483647",
     ),
-    (
-        "a script that never ends keeps the server busy: there is no BUSY yet",
-        "busy-reply-threshold/lua-time-limit number 0 0 9223372036854775807",
-    ),
     ("eventdb listens on --host and has no other protection than requirepass", "protected-mode yes_no no"),
     (
         "one log is one shard, which serves all slots or none",

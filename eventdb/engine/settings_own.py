@@ -102,6 +102,20 @@ OWN: Final[tuple[Setting, ...]] = (
         "once-max-reply", MEMORY, 16 << 10, "limits.once_reply_bytes_max",
         note="bytes of a reply that is kept; instead of a larger one a repeat gets an error that says that it ran",
     ),
+    # scripts
+    *[
+        Setting(
+            name, NUMBER, 5000, "busy_reply_ms",
+            note="milliseconds after which a script that runs is BUSY: others are answered so, and may end it by SCRIPT"
+            " KILL or FUNCTION KILL; 0: they wait",
+        )
+        for name in ("busy-reply-threshold", "lua-time-limit")
+    ],
+    Setting(
+        "script-time-limit", NUMBER, 30_000, "script_limit_ms",
+        note="milliseconds after which a script or a function is stopped by an error; what it wrote stays; 0: never."
+        " Redis has no such limit",
+    ),
     # who finds this node, and how
     Setting(
         "cluster-enabled", YES_NO, "no", "cluster_enabled", change=FIXED,

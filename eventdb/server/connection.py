@@ -16,6 +16,7 @@ import socket
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from eventdb.engine.client import NEEDS_AUTH, SUBSCRIBED, Client
@@ -91,6 +92,7 @@ class Connection:
         self.writable = True
         self.resuming = False
         self.ended = False  # the client has shut down its side
+        self.rest: Callable[[], bytes] | None = None  # what was not written before the loop took the connection over
         self.retiring = False  # nothing more is read; it closes after what was
         self.behind_since = 0.0  # time.monotonic() when a subscriber's unread messages passed the soft limit
 
@@ -99,6 +101,11 @@ class Connection:
     def connection_made(self, transport: asyncio.Transport) -> None:
         self.transport = transport
         transport.set_write_buffer_limits(UNSENT_BYTES_MAX)
+        if self.client is not None:  # accepted while a script kept the loop (meanwhile.py)
+            if self.rest is not None:
+                transport.write(self.rest())
+                self.rest = None
+            return
         engine = self.engine
         if len(self.connections) >= engine.config.maxclients:
             engine.statistics.connections_rejected += 1

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import resource
 import signal
 import socket
@@ -32,6 +33,7 @@ from eventdb.node.freshness import keep_asking
 from eventdb.node.node import Node
 from eventdb.replay.follower import Progress
 from eventdb.server.connection import Connection, Unread
+from eventdb.server.meanwhile import Meanwhile
 
 logger: Final = logging.getLogger("eventdb")
 
@@ -74,6 +76,11 @@ class Server:
         self.listener: asyncio.Server | None = None
         self.stopping = asyncio.Event()
         self.node.on_shutdown = self.stopping.set
+        self.plain = PlainRuns(self.node.engine, find_runner())
+        self.meanwhile = Meanwhile(self.node.engine, self.connections, self._connection)
+        self.node.engine.busy.on_wait = self.meanwhile.look
+        self.node.engine.busy.on_end = self.meanwhile.end
+        self.node.engine.busy.on_abort = _abort
         if config.cluster_enabled != "yes":  # there MOVED shows clients the way
             self.node.parting.on_parted = self._retire_clients
 
@@ -83,14 +90,14 @@ class Server:
         engine = self.node.engine
         if self.config.acl_file:
             engine.permissions.load_file(engine.clients)
-        plain = PlainRuns(engine, find_runner())
         self.listener = await loop.create_server(
-            lambda: Connection(engine, self.connections, self.waiting, plain),  # type: ignore[arg-type, return-value]
+            self._connection,  # type: ignore[arg-type]
             self.hosts if self.port else self.host,
             self.port,
             backlog=LISTEN_BACKLOG,
         )
         self.port = self.listener.sockets[0].getsockname()[1]
+        self.meanwhile.listeners = [each.fileno() for each in self.listener.sockets]
         self.node.address = self.advertise or announced(self.config, self.host, self.port)
         try:
             member_of(Member(self.node.name, self.node.address).describe())
@@ -103,6 +110,9 @@ class Server:
         if self.config.replica_read_mode == "fresh":
             self.node.freshness.backlog = _backlog
             self.tasks.append(loop.create_task(keep_asking(engine, self.node.freshness)))
+
+    def _connection(self) -> Connection:
+        return Connection(self.node.engine, self.connections, self.waiting, self.plain)
 
     def _retire_clients(self) -> None:
         for connection in list(self.connections):
@@ -125,6 +135,13 @@ class Server:
                     await asyncio.sleep(0.01)
         for connection in list(self.connections):
             connection.abort()
+
+
+def _abort() -> None:
+    """SHUTDOWN NOSAVE while a script runs that has written. As after `kill -9`, every acknowledged write is there."""
+    logger.warning("stopped at once, in the middle of a script: what it has written is not in the log")
+    logging.shutdown()
+    os._exit(0)
 
 
 def _backlog(client: Client) -> int:

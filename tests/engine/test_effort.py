@@ -29,7 +29,9 @@ subscribe unsubscribe psubscribe punsubscribe ssubscribe sunsubscribe publish sp
 pubsub|shardchannels pubsub|numsub pubsub|shardnumsub discard
 bitcount bitop bitpos pfcount pfmerge pfdebug pfselftest geoadd geosearch geosearchstore georadius georadius_ro
 georadiusbymember georadiusbymember_ro hset sadd watch xack xclaim xdel xgroup|destroy xpending xrange xread xreadgroup
-xrevrange xtrim eval eval_ro evalsha evalsha_ro script|load script|exists script|flush latency|histogram
+xrevrange xtrim eval eval_ro evalsha evalsha_ro script|load script|exists script|flush
+fcall fcall_ro function|delete function|dump function|flush function|list function|load function|restore
+latency|histogram
 memory|malloc-stats memory|purge sentinel|config sentinel|info-cache sentinel|reset
 hexpire hpexpire hexpireat hpexpireat hpersist httl hpttl hexpiretime hpexpiretime hgetdel hgetex hsetex
 msetex xdelex xackdel

@@ -414,7 +414,7 @@ def test_every_kind_of_event_is_called_something() -> None:
     """A new kind of event needs a line in OF_EVENT, or in News._name and here."""
     otherwise = {b"DEL", b"MSET", b"LMOVE", b"XGROUP", b"XREADGROUP", b"XCLAIM", b"RENAME", b"COPY", b"MOVE"}
     silent = {b"XACK"}
-    keyless = {b"EVENTDB.RAN", b"EVENTDB.FORGET", b"ACLSETUSER", b"ACLDELUSER"}
+    keyless = {b"EVENTDB.RAN", b"EVENTDB.FORGET", b"ACLSETUSER", b"ACLDELUSER", b"LIBRARY"}
     assert keyless == {name for name, kind in EVENTS.items() if kind.keys == KEY_NONE}
     data = {name for name, kind in EVENTS.items() if kind.keys != KEY_WHOLE} - keyless
     assert data - set(OF_EVENT) - otherwise == silent

@@ -92,7 +92,7 @@ def test_every_name_of_redis_is_known_and_may_be_set_to_what_it_is(redis_server:
     own = {
         "atomic-errors", "client-query-buffer-total-limit", "commit-timeout", "once-max-reply", "once-max-tokens",
         "once-retention-ms", "primary-serve-stale-data", "replica-read-mode", "replica-read-timeout",
-        "sentinel-service-name", "track-access",
+        "script-time-limit", "sentinel-service-name", "track-access",
     }  # fmt: skip
     assert SETTINGS.keys() - set(names) == own
     for name in names:

@@ -117,26 +117,30 @@ def cached_sources(engine: Engine) -> int:
 
 
 def _script_memory(engine: Engine) -> Lines:
-    """The interpreter is there once a script came; there are no functions."""
+    """The interpreter is there once a script came; functions have the same one, and count once it has compiled them."""
     interpreter = engine.interpreter
     machine = count = 0
     sources = cached_sources(engine)
+    code = engine.store.keyspace.libraries.code
+    kept = sum([len(source) for source in code.values()])
+    functions = 0
     if isinstance(interpreter, Lua):
         machine, count = interpreter.memory_bytes(), len(interpreter.scripts)
+        functions = interpreter.functions.counts()[1] if code else 0
     return [
         ("used_memory_lua", machine),
         ("used_memory_vm_eval", machine),
         ("used_memory_lua_human", human(machine)),
         ("used_memory_scripts_eval", sources),
         ("number_of_cached_scripts", count),
-        ("number_of_functions", 0),
-        ("number_of_libraries", 0),
+        ("number_of_functions", functions),
+        ("number_of_libraries", len(code)),
         ("used_memory_vm_functions", 0),
         ("used_memory_vm_total", machine),
         ("used_memory_vm_total_human", human(machine)),
-        ("used_memory_functions", 0),
-        ("used_memory_scripts", sources),
-        ("used_memory_scripts_human", human(sources)),
+        ("used_memory_functions", kept),
+        ("used_memory_scripts", sources + kept),
+        ("used_memory_scripts_human", human(sources + kept)),
     ]
 
 
