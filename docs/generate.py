@@ -21,15 +21,13 @@ REDIS: Final = DOCS / "redis-commands.txt"  # one name a line: COMMAND LIST of a
 # Reasons by the beginning of a name, the longest first that fits.
 MISSING: Final = {
     "acl": "there are no users yet, but for `requirepass`",
-    "dump": "Redis's encoding of values comes with the snapshots",
     "fcall": "functions are not there yet",
     "function": "functions are not there yet",
-    "migrate": "between servers: `eventdb restore` copies a log",
+    "migrate": "between servers: DUMP and RESTORE, or `eventdb export` and `eventdb import`",
     "module": "Redis modules are machine code for another server",
     "monitor": "not there yet",
     "psync": "a replica here is a node that follows the log",
     "replconf": "a replica here is a node that follows the log",
-    "restore": "Redis's encoding of values comes with the snapshots",
     "sync": "a replica here is a node that follows the log",
 }
 

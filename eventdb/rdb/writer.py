@@ -1,0 +1,136 @@
+"""Writes values and whole files in version 10 of Redis's format, which Redis 7.0 and later and Valkey read.
+
+Only the plain encodings are written: a server that loads them packs small values by its own limits. Nothing is
+compressed here. A file goes out in pieces of a megabyte, so its size does not matter.
+Source: redis src/rdb.c (rdbSaveRio, rdbSaveObject).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+
+from eventdb.keyspace.databases import Db, Keyspace
+from eventdb.keyspace.types.hash import HashValue
+from eventdb.keyspace.types.list import ListValue
+from eventdb.keyspace.types.set import SetValue
+from eventdb.keyspace.types.stream import StreamValue
+from eventdb.keyspace.types.zset import ZSetValue
+from eventdb.rdb import codes
+from eventdb.rdb.out import PIECE_BYTES, Out
+from eventdb.rdb.streams import write_stream
+
+
+def write_value(value: object, out: Out) -> None:
+    """A value, after its type and key."""
+    if isinstance(value, (bytes, bytearray)):
+        out.string(value)
+    elif isinstance(value, ListValue):
+        out.length(value.size())
+        _write_strings(value.front[::-1], out)
+        _write_strings(value.back, out)
+    elif isinstance(value, SetValue):
+        out.length(len(value.members))
+        _write_strings(list(value.members), out)
+    elif isinstance(value, HashValue):
+        out.length(len(value.fields))
+        for field, text in value.fields.items():
+            out.string(field)
+            out.string(text)
+            if out.size >= PIECE_BYTES:
+                out.flush_if_large()
+    elif isinstance(value, ZSetValue):
+        out.length(len(value.scores))
+        for member, score in value.scores.items():
+            out.string(member)
+            out.raw(struct.pack("<d", score))
+            if out.size >= PIECE_BYTES:
+                out.flush_if_large()
+    else:
+        assert isinstance(value, StreamValue)
+        write_stream(value, out)
+
+
+def _write_strings(found: list[bytes], out: Out) -> None:
+    for each in found:
+        out.string(each)
+        if out.size >= PIECE_BYTES:
+            out.flush_if_large()
+
+
+def type_of(value: object) -> int:
+    """The type that a value is written as."""
+    if isinstance(value, (bytes, bytearray)):
+        return codes.STRING
+    if isinstance(value, HashValue):
+        return codes.HASH
+    if isinstance(value, ListValue):
+        return codes.LIST
+    if isinstance(value, SetValue):
+        return codes.SET
+    if isinstance(value, ZSetValue):
+        return codes.ZSET_2
+    assert isinstance(value, StreamValue)
+    return codes.STREAM_LISTPACKS_2
+
+
+class FileWriter:
+    """One file: begin, then databases, then end."""
+
+    def __init__(self, write: Callable[[bytes], None]) -> None:
+        self.out = Out(write, PIECE_BYTES)
+        self.key_count = 0
+
+    def begin(self, facts: dict[str, str]) -> None:
+        """The header, and facts about the file that a server shows or ignores."""
+        self.out.raw(b"REDIS%04d" % codes.VERSION)
+        for name, text in facts.items():
+            self.out.raw(b"%c" % codes.AUX)
+            self.out.string(name.encode())
+            self.out.string(text.encode())
+
+    def database(self, db: Db) -> None:
+        """All keys of a database, those too whose deadlines have passed. It must not change meanwhile."""
+        self.open(db)
+        for key in db.values:
+            self.pair(db, key)
+
+    def open(self, db: Db) -> None:
+        out = self.out
+        out.raw(b"%c" % codes.SELECTDB)
+        out.length(db.index)
+        out.raw(b"%c" % codes.RESIZEDB)
+        out.length(len(db.values))
+        out.length(len(db.expires))
+
+    def pair(self, db: Db, key: bytes) -> None:
+        """One key, its deadline and its value."""
+        out = self.out
+        value = db.values[key]
+        at_ms = db.expires.get(key) if db.expires else None
+        if at_ms is not None:
+            out.raw(b"%c%b" % (codes.EXPIRETIME_MS, at_ms.to_bytes(8, "little", signed=True)))
+        out.raw(b"%c" % type_of(value))
+        out.string(key)
+        write_value(value, out)
+        self.key_count += 1
+        if out.size >= PIECE_BYTES:
+            out.flush()
+
+    def end(self) -> None:
+        out = self.out
+        out.raw(b"%c" % codes.EOF)
+        out.flush()
+        out.raw(out.sum.to_bytes(8, "little"))
+        out.flush()
+
+
+def write(target: Callable[[bytes], None], keyspace: Keyspace, facts: dict[str, str]) -> int:
+    """Write all databases as one file; returns how many keys that was."""
+    file = FileWriter(target)
+    file.begin(facts)
+    for db in keyspace.dbs:
+        if db.values:
+            file.database(db)
+    file.end()
+    return file.key_count
