@@ -59,6 +59,10 @@ EXPIRETIME: Final = 253
 SELECTDB: Final = 254
 EOF: Final = 255
 
+# A fact before a stream, for what version 10 has no place for: group, consumer, when it was last given an entry, and
+# when it last asked. Other servers pass over facts that they do not know.
+ACTIVITY: Final = b"eventdb-activity"
+
 LENGTH_32: Final = 0x80
 LENGTH_64: Final = 0x81
 INT8: Final = 0  # of strings that are written as something else: 0xC0 | …

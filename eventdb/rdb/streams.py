@@ -187,6 +187,30 @@ def write_stream(value: StreamValue, out: Out) -> None:
         _write_group(group, out)
 
 
+def activity(value: StreamValue) -> list[bytes]:
+    """Group, consumer, and both its times, of those that were last given an entry at another time than they asked."""
+    found: list[bytes] = []
+    for name, group in value.groups.items():
+        for consumer in group.consumers.values():
+            if consumer.active_ms != consumer.seen_ms:
+                found += [name, consumer.name, b"%d" % consumer.active_ms, b"%d" % consumer.seen_ms]
+    return found
+
+
+def read_activity(data: bytes, key: bytes, events: list[list[bytes]]) -> list[list[bytes]]:
+    """The events that give the consumers of a stream, which `events` make, their times. Raises BadRdb."""
+    flat = listpack.read(data)
+    made = {(event[3], event[4]) for event in events if event[:2] == [b"XGROUP", b"CREATECONSUMER"]}
+    found: list[list[bytes]] = []
+    for i in range(0, len(flat), 4):
+        name, consumer, active, seen = flat[i : i + 4]
+        if (name, consumer) not in made or int(active) < NEVER:
+            raise BadRdb("times of a consumer that is not there")
+        found.append([b"XCLAIM", key, name, consumer, active, b"0", b"0"])
+        found.append([b"XGROUP", b"CREATECONSUMER", key, name, consumer, b"SEEN", b"%d" % int(seen)])
+    return found
+
+
 def _write_id(eid: int, out: Out) -> None:
     out.length(eid >> 64)
     out.length(eid & SEQ_MAX)

@@ -17,8 +17,9 @@ from eventdb.keyspace.types.set import SetValue
 from eventdb.keyspace.types.stream import StreamValue
 from eventdb.keyspace.types.zset import ZSetValue
 from eventdb.rdb import codes
+from eventdb.rdb.listpack import ListpackWriter
 from eventdb.rdb.out import PIECE_BYTES, Out
-from eventdb.rdb.streams import write_stream
+from eventdb.rdb.streams import activity, write_stream
 
 
 def write_value(value: object, out: Out) -> None:
@@ -108,6 +109,8 @@ class FileWriter:
         out = self.out
         value = db.values[key]
         at_ms = db.expires.get(key) if db.expires else None
+        if isinstance(value, StreamValue):
+            self._activity(value)
         if at_ms is not None:
             out.raw(b"%c%b" % (codes.EXPIRETIME_MS, at_ms.to_bytes(8, "little", signed=True)))
         out.raw(b"%c" % type_of(value))
@@ -116,6 +119,16 @@ class FileWriter:
         self.key_count += 1
         if out.size >= PIECE_BYTES:
             out.flush()
+
+    def _activity(self, value: StreamValue) -> None:
+        found = activity(value)
+        if found:
+            pack = ListpackWriter()
+            for part in found:
+                pack.string(part)
+            self.out.raw(b"%c" % codes.AUX)
+            self.out.string(codes.ACTIVITY)
+            self.out.string(pack.made())
 
     def end(self) -> None:
         out = self.out
