@@ -26,9 +26,6 @@ MISSING: Final = {
     "migrate": "between servers: DUMP and RESTORE, or `eventdb export` and `eventdb import`",
     "module": "Redis modules are machine code for another server",
     "monitor": "not there yet",
-    "psync": "a replica here is a node that follows the log",
-    "replconf": "a replica here is a node that follows the log",
-    "sync": "a replica here is a node that follows the log",
 }
 
 

@@ -16,7 +16,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from eventdb import __version__
 from eventdb.backends import Log, LogError, open_log
 from eventdb.engine.settings import REDIS_VERSION
 from eventdb.history.view import View
@@ -27,6 +26,7 @@ from eventdb.replay.follower import BeyondEnd, Follower
 
 APPEAR_S_MAX: Final = 5.0  # for an offset that is durable to be seen by a reader in another process
 APPEAR_STEP_S: Final = 0.05
+NICENESS: Final = 10  # of the program: the server that has started it goes first
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ async def export(
         "redis-ver": REDIS_VERSION,
         "redis-bits": "64",
         "ctime": str(int(time.time())),
-        "eventdb-ver": __version__,
+        "eventdb-ver": str(getattr(sys.modules["eventdb"], "__version__", "?")),
         "eventdb-offset": str(cut.offset),
     }
     key_count = write(counted, view.keyspace, facts)
@@ -88,6 +88,7 @@ async def export_offset(url: str, offset: int, take: Callable[[bytes], None]) ->
 
 def main() -> int:
     """The program; what goes wrong is one line on stderr."""
+    os.nice(NICENESS)
     asked = json.loads(sys.stdin.buffer.read())
     try:
         with os.fdopen(int(sys.argv[1]), "wb", closefd=False) as file:
