@@ -23,7 +23,7 @@ def values(rng: Random) -> dict[str, list[Command]]:
         "string almost int": [("SET", "string almost int", "007")],
         "string embstr": [("SET", "string embstr", word(40))],
         "string raw": [("SET", "string raw", word(5000))],
-        "string squeezed": [("SET", "string squeezed", b"squeeze me " * 3000)],
+        "string squeezed": [("SET", "string squeezed", b"squeeze me " * 300)],
         "bitmap": [("SETBIT", "bitmap", 100_000, 1)],
         "appended": [("SET", "appended", "a"), ("APPEND", "appended", "b")],
         "list small": [("RPUSH", "list small", 1, "two", *words(5, 9))],
@@ -42,8 +42,8 @@ def values(rng: Random) -> dict[str, list[Command]]:
         "geo": [("GEOADD", "geo", 13.361389, 38.115556, "p", 15.087269, 37.502669, "q")],
         "hll sparse": [("PFADD", "hll sparse", *range(HLL_SPARSE))],
         "hll dense": [("PFADD", "hll dense", *range(HLL_DENSE))],
-        "stream": [("XADD", "stream", f"{i}-{i % 3}", *fields(rng, i)) for i in range(1, 250)]
-        + [("XDEL", "stream", "3-0", "100-1", "249-0"), ("XTRIM", "stream", "MAXLEN", 220)],
+        "stream": [("XADD", "stream", f"{i}-{i % 3}", *fields(rng, i)) for i in range(1, 130)]
+        + [("XDEL", "stream", "3-0", "100-1", "129-0"), ("XTRIM", "stream", "MAXLEN", 110)],
         "stream empty": [("XADD", "stream empty", "5-5", "f", "v"), ("XDEL", "stream empty", "5-5")],
         "stream of nothing": [
             ("XGROUP", "CREATE", "stream of nothing", "g", "$", "MKSTREAM"),
