@@ -137,8 +137,8 @@ def import_(
 
 
 async def _import(path: Path, target: Log, skip: bool) -> None:
+    from eventdb.history.importing import import_file
     from eventdb.rdb.codes import BadRdb, Unkept
-    from eventdb.rdb.importing import import_file
 
     try:
         with path.open("rb") as file, terminal.Display() as display:

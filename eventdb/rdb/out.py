@@ -61,12 +61,16 @@ class Out:
     def string(self, data: bytes | bytearray) -> None:
         """A string; a decimal that fits into 32 bits as a number, as Redis does."""
         size = len(data)
+        parts = self.parts
         if 0 < size <= INTEGER_BYTES_MAX and data[0] <= 57 and self._integer(bytes(data)):
             return
-        parts = self.parts
         if size < 64:
             parts.append(b"%c%b" % (size, bytes(data)))
             self.size += size + 1
+            return
+        if size < 16384:
+            parts.append(b"%c%c%b" % (0x40 | size >> 8, size & 255, bytes(data)))
+            self.size += size + 2
             return
         self.length(size)
         parts.append(bytes(data))

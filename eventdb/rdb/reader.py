@@ -59,6 +59,15 @@ class FileReader:
                     self._opcode(kind)
                 continue
             key = source.string()
+            if kind == codes.STRING and not timed:  # what most keys are
+                source.unpacked = 0
+                if selected != self.db:
+                    selected = self.db
+                    found.append([b"SELECT", b"%d" % selected])
+                found.append([b"SET", key, source.string()])
+                self.key_count += 1
+                size += source.position() - began + source.unpacked
+                continue
             events = self._value(kind, key)
             size += source.position() - began + source.unpacked
             if events:

@@ -102,6 +102,17 @@ class Source:
         raise BadRdb(f"byte {first} where a length begins, at byte {self.position() - 1}")
 
     def string(self) -> bytes:
+        at, end = self.at, self.end
+        if at + 1 < end:  # nearly all strings are short, and there
+            first = self.data[at]
+            if first < 128:
+                at += 1
+                if first >= 64:
+                    first = (first & 63) << 8 | self.data[at]
+                    at += 1
+                if at + first <= end:
+                    self.at = at + first
+                    return self.data[at : at + first]
         first = self.byte()
         if first < 64:
             return self.take(first)

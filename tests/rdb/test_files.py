@@ -17,10 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventdb.backends import open_log
+from eventdb.history.importing import Imported, import_file
 from eventdb.history.view import View
 from eventdb.rdb.codes import BadRdb, Unkept
 from eventdb.rdb.crc64 import crc64
-from eventdb.rdb.importing import Imported, import_file
 from eventdb.rdb.reader import FileReader
 from eventdb.rdb.source import Source
 from eventdb.rdb.writer import write
@@ -358,7 +358,7 @@ async def test_a_log_that_holds_something_is_not_added_to(tmp_path: Path) -> Non
 
 
 async def test_a_large_value_comes_in_several_transactions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("eventdb.rdb.importing.VALUE_BYTES", 50_000)
+    monkeypatch.setattr("eventdb.history.importing.VALUE_BYTES", 50_000)
     local = Local()
     local("SELECT", 2)
     local("RPUSH", "l", *range(20_000))
