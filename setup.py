@@ -20,6 +20,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
@@ -123,7 +124,7 @@ def generate() -> list:
         [*lenient, *files],
         opt_level=os.environ.get("EVENTDB_OPT_LEVEL", "3"),
         debug_level=os.environ.get("EVENTDB_DEBUG_LEVEL", "0"),
-        multi_file=False,  # one C file: quicker to compile, and calls across modules are inlined
+        multi_file=True,  # a C file for each module, so that every core compiles: a sixth of the time one file takes
         group_name="eventdb.hot",
         target_dir=GENERATED,
     )
@@ -131,7 +132,10 @@ def generate() -> list:
         # mypyc 2.4 puts a dotted group's header into a folder, and includes it as if it had not.
         module.include_dirs.append(f"{GENERATED}/eventdb")
         # Warnings of a compiler newer than mypyc are no reason to lose the build.
-        module.extra_compile_args = [flag for flag in module.extra_compile_args if flag != "-Werror"]
+        module.extra_compile_args = [
+            *(flag for flag in module.extra_compile_args if flag != "-Werror"),
+            "-fvisibility=hidden",
+        ]
     return modules + [Extension(name.removesuffix(".c").replace("/", "."), [name]) for name in C_FILES]
 
 
@@ -154,11 +158,27 @@ def extension_modules(mode: str) -> list:
         return []
 
 
+def compile_in_parallel(compiler: object) -> None:
+    """Give the C compiler every source of an extension at once, one process for each core; setuptools takes turns."""
+    one_by_one = compiler.compile
+
+    def compile_all(sources: list[str], *args: object, **kwargs: object) -> list[str]:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            objects = pool.map(lambda source: one_by_one([source], *args, **kwargs), sources)
+            return [name for names in objects for name in names]
+
+    compiler.compile = compile_all
+
+
 def commands(mode: str) -> dict:
     """build_ext that is all or nothing: without the group's library the modules beside it could not be imported."""
     from setuptools.command.build_ext import build_ext as plain_build_ext
 
     class build_ext(plain_build_ext):  # noqa: N801
+        def build_extensions(self) -> None:
+            compile_in_parallel(self.compiler)
+            super().build_extensions()
+
         def run(self) -> None:
             made_from = source_hash()
             if self.inplace:

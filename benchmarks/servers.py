@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
-START_SECONDS_MAX = 300
+START_S_MAX = 300
 
 
 class StartError(Exception):
@@ -49,7 +49,7 @@ class Server:
                 self.command(), stdout=sink, stderr=subprocess.STDOUT, cwd=self.folder, env=self.environment()
             )
         while not self._serves():
-            if self.process.poll() is not None or time.perf_counter() - begin > START_SECONDS_MAX:
+            if self.process.poll() is not None or time.perf_counter() - begin > START_S_MAX:
                 raise StartError(f"{self.label} did not start:\n{self.output.read_text(errors='replace')[-2000:]}")
             time.sleep(0.005)
         return time.perf_counter() - begin

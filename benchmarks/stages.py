@@ -20,7 +20,7 @@ from benchmarks.servers import ROOT, Server
 from eventdb.cli.dev.brokers import Broker, Brokers, cache_folder, fetch_jars, wait_for
 
 LEASE_MS = 500
-STEADY_SECONDS = 60.0
+STEADY_S = 60.0
 
 
 class Wire:
@@ -126,7 +126,7 @@ class Nodes:
         return found[0]
 
 
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = STEADY_SECONDS) -> None:
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = STEADY_S) -> None:
     """Poll. Raises TimeoutError."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -200,5 +200,5 @@ class Kafka(Stage):
     def bring_back(self, broker: Broker, url: str) -> None:
         """Start it again, and return when it has every record."""
         broker.start()
-        wait_for(broker.is_ready, STEADY_SECONDS)
+        wait_for(broker.is_ready, STEADY_S)
         wait_until(lambda: all(zone["state"] == "up" for zone in self.zones(url)), "all copies are in sync")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from eventdb.backends.log import BadLogURL, Corrupt, Fenced, Trimmed, Unavailable
     from eventdb.embedded import Closed, Opening, SyncDatabase
-    from eventdb.protocol.replies import ReplyError
+    from eventdb.protocol.errors import ReplyError
 
 __version__ = "0.1.0"
 
@@ -31,7 +31,7 @@ ERRORS = {
     "Closed": "eventdb.embedded",
     "Corrupt": "eventdb.backends.log",
     "Fenced": "eventdb.backends.log",
-    "ReplyError": "eventdb.protocol.replies",
+    "ReplyError": "eventdb.protocol.errors",
     "Trimmed": "eventdb.backends.log",
     "Unavailable": "eventdb.backends.log",
 }

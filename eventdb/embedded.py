@@ -27,7 +27,7 @@ from eventdb import commands
 from eventdb.engine.client import IN_MULTI, NEEDS_AUTH
 from eventdb.engine.settings import Config
 from eventdb.node.node import Node
-from eventdb.protocol.replies import ReplyError
+from eventdb.protocol.errors import ReplyError
 
 Argument: TypeAlias = bytes | str | int | float
 T = TypeVar("T")

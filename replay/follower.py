@@ -28,7 +28,7 @@ from eventdb.replay.transaction import decode
 SLICE_MS: Final = 2.0  # of work in follow mode before the loop gets its turn
 SLICE_TRANSACTIONS: Final = 256  # between two looks at the clock
 READ_AHEAD_MAX: Final = 2  # batches (of about 1 MiB) read and not yet applied
-PROGRESS_SECONDS: Final = 0.1  # between two progress reports
+PROGRESS_S: Final = 0.1  # between two progress reports
 
 
 class NotApplied(Corrupt):
@@ -130,7 +130,7 @@ class Follower:
                     if self._apply_batch(batch, stop_offset):
                         break
                     now = time.monotonic()
-                    if on_progress is not None and now - reported >= PROGRESS_SECONDS:
+                    if on_progress is not None and now - reported >= PROGRESS_S:
                         reported = now
                         self._report(progress, before, on_progress)
                     if between is not None:

@@ -14,8 +14,8 @@ from typing import Final
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND: Final = timedelta(milliseconds=1)
 # Unix seconds outside are surely something else: a year or YYYYMMDD below, milliseconds above.
-UNIX_SECONDS_MIN: Final = 100_000_000  # 1973
-UNIX_SECONDS_MAX: Final = 100_000_000_000  # year 5138
+UNIX_S_MIN: Final = 100_000_000  # 1973
+UNIX_S_MAX: Final = 100_000_000_000  # year 5138
 FORMAT_MS_MAX: Final = 253_402_300_799_999  # the end of year 9999, datetime's own limit
 
 UNIT_MS: Final[dict[str, int]] = {
@@ -68,9 +68,9 @@ def parse_moment(text: str, now_ms: int) -> int:
 def _unix(text: str) -> int:
     whole, _, fraction = text.partition(".")
     seconds = int(whole)
-    if text.startswith("-") or seconds < UNIX_SECONDS_MIN:
+    if text.startswith("-") or seconds < UNIX_S_MIN:
         raise BadMoment(f"{text!r} as Unix seconds lies before 1973-03-03; for a date write {FORMS}")
-    if seconds >= UNIX_SECONDS_MAX:
+    if seconds >= UNIX_S_MAX:
         raise BadMoment(f"{text!r} looks like milliseconds; Unix time is taken in seconds: {text[:-3]}.{text[-3:]}")
     return seconds * 1000 + int(fraction[:3].ljust(3, "0"))
 

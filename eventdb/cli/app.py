@@ -9,7 +9,8 @@ import typer
 from eventdb.cli import rdb, terminal
 from eventdb.cli.dev.kafka import dev
 from eventdb.cli.log import logs
-from eventdb.cluster.lease import LEASE_MS, LEASE_MS_MAX, LEASE_MS_MIN, Role
+from eventdb.cluster.lease import AskedRole
+from eventdb.cluster.timing import LEASE_MS, LEASE_MS_MAX, LEASE_MS_MIN
 
 EXAMPLES = """
 [bold]Examples[/bold]
@@ -68,7 +69,7 @@ LogURL = Annotated[
     ),
 ]
 RoleOption = Annotated[
-    Role,
+    AskedRole,
     typer.Option(
         help="auto: primary if nobody is, else a replica that takes over when the primary is gone."
         " primary: take the log over now. replica: only answer reads, never take over."
@@ -133,7 +134,7 @@ def serve(
     node_name: Annotated[
         str, typer.Option(help="Name of this node in the log. [dim]\\[default: HOST:PID][/dim]", show_default=False)
     ] = "",
-    role: RoleOption = Role.AUTO,
+    role: RoleOption = AskedRole.AUTO,
     lease_ms: LeaseOption = LEASE_MS,
     advertise: AdvertiseOption = "",
     config: Annotated[

@@ -10,8 +10,8 @@ import hiredis
 
 from eventdb.keyspace.events import encode_event
 
-ANSWER_SECONDS: Final = 5.0
-LOOK_SECONDS: Final = 0.005
+ANSWER_S: Final = 5.0
+LOOK_S: Final = 0.005
 
 
 class Refused(Exception):  # noqa: N818
@@ -29,7 +29,7 @@ class Connection:
         self.address = address
         host, _, port = address.rpartition(":")
         try:
-            self._socket = socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS)
+            self._socket = socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S)
         except (OSError, ValueError) as error:
             raise Refused(f"no node answers at {address}: {error}") from None
         self._reader = hiredis.Reader(encoding="utf-8", errors="replace")
@@ -85,7 +85,7 @@ def hand_over(address: str, to: str, timeout_ms: int, password: str) -> tuple[st
             continue
         if new:
             return old, new, time.monotonic() - began
-        time.sleep(LOOK_SECONDS)
+        time.sleep(LOOK_S)
     raise Refused(f"{old} gave the lease back, but nobody has taken it within {2 * timeout_ms} ms")
 
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-QUIET_SECONDS = 1.0  # work shorter than this shows no progress
-LINE_SECONDS = 5.0  # between two plain progress lines
+QUIET_S = 1.0  # work shorter than this shows no progress
+LINE_S = 5.0  # between two plain progress lines
 VERBS = {"replay": "replaying", "copy": "copying", "verify": "reading back"}
 
 
@@ -136,11 +136,11 @@ class Display:
     def report(self, phase: str, progress: Progress) -> None:
         """For `on_progress` of a restore."""
         now = time.monotonic()
-        if now - self.began < QUIET_SECONDS:
+        if now - self.began < QUIET_S:
             return
         if sys.stderr.isatty():
             self._bar(phase, progress)
-        elif phase != self.phase or now - self.lined >= LINE_SECONDS or progress.fraction() >= 1:
+        elif phase != self.phase or now - self.lined >= LINE_S or progress.fraction() >= 1:
             self.lined = now
             hint(f"{VERBS[phase]}: {progress.describe()}")
         self.phase = phase

@@ -42,19 +42,13 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, Final
 
+from eventdb.cluster.timing import LEASE_MS_MAX, LONE_LEASE_MS, MARGIN
 from eventdb.cluster.topology import Member, member_of
 
-LEASE_MS: Final = 500  # with other candidates about; `--lease-ms`
-LEASE_MS_MIN: Final = 50
-LEASE_MS_MAX: Final = 60_000
-# Of a primary that knows no other candidate: nobody waits to take over, so it may append less often.
-LONE_LEASE_MS: Final = 2_000
-BEATS: Final = 5  # heartbeats in a lease: so many are late or lost before it lapses
-MARGIN: Final = 0.1  # of a lease: by how much the rates of two clocks may differ
 STATEMENT_BYTES_MAX: Final = 256 << 10
 
 
-class Role(StrEnum):
+class AskedRole(StrEnum):
     """What a node is asked to be."""
 
     AUTO = "auto"  # primary if nobody else is, else a replica that takes over

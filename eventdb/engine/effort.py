@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from eventdb.cluster.timing import EFFORT_S_MAX
 from eventdb.engine.client import LARGE, Client
 from eventdb.engine.command import Command
 from eventdb.keyspace.types.hash import HashValue
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from eventdb.keyspace.databases import Db
 
 LARGE_BYTES: Final = 4 << 20  # of a command and its arguments: from here on any command is judged
-SECONDS_MAX: Final = 50.0  # what is said at most, so that there is a lease which outlasts it
 BYTE_USEC: Final = 0.01
 ARGUMENT_USEC: Final = 10.0
 CELL_USEC: Final = 0.015  # of LCS's table
@@ -102,7 +102,7 @@ def seconds(client: Client, command: Command, argv: list[bytes]) -> float:
             usec += QUEUED_USEC + ARGUMENT_USEC * (len(args) - 1) + _reading(client, queued, args)
     else:
         usec += _reading(client, command, argv)
-    return min(usec / 1e6, SECONDS_MAX)
+    return min(usec / 1e6, EFFORT_S_MAX)
 
 
 def size_of(argv: list[bytes]) -> int:

@@ -34,7 +34,7 @@ from eventdb.engine.client import (
 from eventdb.engine.command import SERVER, WHOLE, WRITE, Command
 from eventdb.engine.expiry import Expiry
 from eventdb.engine.gates import FRESHEN, PASS, QUEUE, REDIRECT, REFUSE, STALL, Gates
-from eventdb.engine.host import Host, NoHost
+from eventdb.engine.host import NO_FAILOVER, Host, NoHost
 from eventdb.engine.pause import Pause
 from eventdb.engine.pubsub import Messages, PubSub
 from eventdb.engine.registry import COMMANDS, find_subcommand, unknown_command
@@ -43,7 +43,8 @@ from eventdb.metrics.memory import used_bytes
 from eventdb.metrics.statistics import Statistics
 from eventdb.pipeline.outbox import Batch, Sink
 from eventdb.pipeline.turn import Turn
-from eventdb.protocol.replies import QUEUED, ReplyError, error, integer
+from eventdb.protocol.errors import DISCARDED, ReplyError, wrong_arity
+from eventdb.protocol.replies import QUEUED, error, integer
 from eventdb.protocol.requests import SharedReader
 
 if TYPE_CHECKING:
@@ -58,13 +59,6 @@ LOG_LEVELS: Final[dict[str, int]] = {
     "debug": logging.DEBUG, "verbose": logging.DEBUG, "notice": logging.INFO, "warning": logging.WARNING,
 }  # fmt: skip
 HTTP: Final = (b"POST", b"HOST:")  # how its requests begin, or go on behind a line that no command is
-
-# Engine.failover_state, in Redis's words. While a hand-over waits for what was accepted to be durable it can be called
-# off: whoever sets NO_FAILOVER ends it.
-NO_FAILOVER: Final = "no-failover"
-WAITING_FOR_SYNC: Final = "waiting-for-sync"
-FAILOVER_IN_PROGRESS: Final = "failover-in-progress"
-
 UNBLOCKED: Final = "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)"
 
 
@@ -233,7 +227,7 @@ class Engine:
         n = len(argv)
         if n != arity if arity >= 0 else n < -arity:
             command.rejected_calls += 1
-            self.refuse(client, f"ERR wrong number of arguments for '{command.name}' command", command)
+            self.refuse(client, wrong_arity(command.name).text, command)
             return
         if command.checked or client.gate or self.gate:
             checked = self._pass_gates(client, command, argv)
@@ -373,7 +367,7 @@ class Engine:
     def refuse(self, client: Client, text: str, command: Command | None = None) -> None:
         """Answer with an error without running anything; inside MULTI, the transaction is spoiled."""
         if command is not None and command.name == "exec":
-            text = "EXECABORT Transaction discarded because of: " + text.removeprefix("ERR ")
+            text = DISCARDED + text.removeprefix("ERR ")
             self.discard(client)
         elif client.gate & IN_MULTI:
             client.queue_failed = True

@@ -25,7 +25,7 @@ from eventdb.engine.client import (
 )
 from eventdb.engine.command import DENY_OOM, IMMEDIATE, LOADING_OK, NO_AUTH, NO_MULTI, WHOLE, WRITE, Command
 from eventdb.engine.pause import Pause, may_write
-from eventdb.protocol.replies import ReplyError
+from eventdb.protocol.errors import ReplyError
 
 # Verdicts.
 PASS: Final = 0

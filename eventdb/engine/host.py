@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
-from eventdb.protocol.replies import ReplyError
+from eventdb.protocol.errors import ReplyError
 
 if TYPE_CHECKING:
     from eventdb.cluster.topology import Member
     from eventdb.engine.client import Client
+
+# Engine.failover_state, in Redis's words. While a hand-over waits for what was accepted to be durable it can be called
+# off: whoever sets NO_FAILOVER ends it.
+NO_FAILOVER: Final = "no-failover"
+WAITING_FOR_SYNC: Final = "waiting-for-sync"
+FAILOVER_IN_PROGRESS: Final = "failover-in-progress"
 
 
 class Host(Protocol):

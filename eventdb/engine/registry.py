@@ -34,7 +34,7 @@ from eventdb.engine.command import (
     KeyFinder,
 )
 from eventdb.engine.effort import ELEMENT_USEC
-from eventdb.protocol.replies import shown
+from eventdb.protocol.errors import shown, wrong_arity
 
 if TYPE_CHECKING:
     from eventdb.engine.client import Client
@@ -222,7 +222,7 @@ def find_subcommand(command: Command, argv: list[bytes]) -> Command | str:
         return f"ERR unknown subcommand '{shown(argv[1], 128)}'. Try {command.name.upper()} HELP."
     n = len(argv)
     if n != found.arity if found.arity >= 0 else n < -found.arity:
-        return f"ERR wrong number of arguments for '{found.name}' command"
+        return wrong_arity(found.name).text
     return found
 
 

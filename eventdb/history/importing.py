@@ -18,7 +18,7 @@ from eventdb.rdb.crc64 import crc64
 from eventdb.rdb.reader import CHECKSUM_SINCE, FileReader
 from eventdb.rdb.source import Source
 from eventdb.replay.filling import Filling, OnPhase, begin, check_empty, state_of
-from eventdb.replay.follower import PROGRESS_SECONDS, Progress, collector_paused
+from eventdb.replay.follower import PROGRESS_S, Progress, collector_paused
 from eventdb.replay.machine import Machine, MachineFactory
 from eventdb.replay.transaction import encode
 
@@ -130,7 +130,7 @@ class _Copy:
             self._add(events)
             await self.filling.room()
             now = time.monotonic()
-            if on_progress is not None and now - reported >= PROGRESS_SECONDS:
+            if on_progress is not None and now - reported >= PROGRESS_S:
                 reported = now
                 self._report(on_progress, now)
         await self.filling.room(0)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import hiredis
 
 from eventdb.backends.resolver import known
+from eventdb.cluster.timing import ANNOUNCE_ANSWER_S, ANNOUNCE_S, PRIMARY_LOOK_S
 from eventdb.keyspace.events import encode_event
 
 if TYPE_CHECKING:
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 
 log: Final = logging.getLogger("eventdb")
 
-ANNOUNCE_SECONDS: Final = 0.5
-LOOK_SECONDS: Final = 0.05  # between two looks at who is the primary
-ANSWER_SECONDS: Final = 2.0  # for connecting, and for each reply
 UNSENT_BYTES_MAX: Final = 32 << 20  # of messages for a primary that does not read; above it they are dropped
 
 
@@ -37,7 +35,7 @@ async def announce(engine: Engine) -> None:
     while True:
         primary = topology.primary
         if primary is None or topology.is_primary or not primary.port:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(PRIMARY_LOOK_S)
             continue
         try:
             await _announce_to(primary, engine)
@@ -46,13 +44,13 @@ async def announce(engine: Engine) -> None:
             reason = f"{primary.address} does not list this node: {error or type(error).__name__}"
             log.log(logging.DEBUG if reason == said else logging.WARNING, "%s", reason)
             said = reason
-            await asyncio.sleep(ANNOUNCE_SECONDS)
+            await asyncio.sleep(ANNOUNCE_S)
 
 
 async def _announce_to(primary: Member, engine: Engine) -> None:
     """Keep announcing over one connection until another is the primary. Raises OSError, TimeoutError, EOFError."""
     topology, address = engine.topology, primary.address
-    async with asyncio.timeout(ANSWER_SECONDS):
+    async with asyncio.timeout(ANNOUNCE_ANSWER_S):
         await known(primary.host)
         reader, writer = await asyncio.open_connection(primary.host, primary.port)
     line = _Line(reader, writer, engine)
@@ -65,15 +63,15 @@ async def _announce_to(primary: Member, engine: Engine) -> None:
                 topology.primary.offset = offset
             if engine.config.cluster_enabled == "yes":
                 engine.pubsub.upstream = line.publish
-            for _ in range(round(ANNOUNCE_SECONDS / LOOK_SECONDS)):
+            for _ in range(round(ANNOUNCE_S / PRIMARY_LOOK_S)):
                 if topology.primary is None or topology.primary.address != address:
                     return
-                await line.listen(LOOK_SECONDS)
+                await line.listen(PRIMARY_LOOK_S)
     finally:
         engine.pubsub.upstream = None
         writer.close()
         with contextlib.suppress(OSError, TimeoutError):
-            await asyncio.wait_for(writer.wait_closed(), ANSWER_SECONDS)
+            await asyncio.wait_for(writer.wait_closed(), ANNOUNCE_ANSWER_S)
 
 
 class _Line:
@@ -88,7 +86,7 @@ class _Line:
     async def ask(self, *words: str | bytes) -> object:
         """The reply to a command. Raises TimeoutError, EOFError, ConnectionRefusedError: it is an error."""
         self._writer.write(encode_event([word.encode() if isinstance(word, str) else word for word in words]))
-        async with asyncio.timeout(ANSWER_SECONDS):
+        async with asyncio.timeout(ANNOUNCE_ANSWER_S):
             return await self._reply()
 
     async def listen(self, seconds: float) -> None:

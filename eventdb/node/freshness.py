@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 log: Final = logging.getLogger("eventdb")
 
-LOOK_SECONDS: Final = 0.02  # between two looks at who is the primary
-CONNECT_SECONDS: Final = 2.0
-HURRY_SECONDS: Final = 0.0003
+LOOK_S: Final = 0.02  # between two looks at who is the primary
+CONNECT_S: Final = 2.0
+HURRY_S: Final = 0.0003
 QUESTION: Final = encode_event([b"EVENTDB.DURABLE"])
 
 
@@ -118,7 +118,7 @@ class Freshness:
         self._look = None
         if self._known and self._waiting:
             self.hurry()
-            self._look = self.engine.turn.later(HURRY_SECONDS, self._hurry)
+            self._look = self.engine.turn.later(HURRY_S, self._hurry)
 
     def all_fresh(self) -> None:
         """This node is the primary: it is what others would ask."""
@@ -219,20 +219,20 @@ async def keep_asking(engine: Engine, freshness: Freshness) -> None:
     while True:
         primary = engine.topology.primary
         if not engine.gate & FRESH or primary is None or engine.topology.is_primary or not primary.port:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(LOOK_S)
             continue
         reason = await _ask_at(primary, engine, freshness)
         if reason and reason != said:
             log.warning("%s cannot be asked how far it is: %s", primary.address, reason)
         said = reason
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(LOOK_S)
 
 
 async def _ask_at(primary: Member, engine: Engine, freshness: Freshness) -> str:
     """Returns when this is no longer the primary, or why it cannot be asked."""
     topology = engine.topology
     try:
-        async with asyncio.timeout(CONNECT_SECONDS):
+        async with asyncio.timeout(CONNECT_S):
             await known(primary.host)
             _transport, line = await asyncio.get_running_loop().create_connection(
                 lambda: _Line(freshness), primary.host, primary.port
@@ -241,7 +241,7 @@ async def _ask_at(primary: Member, engine: Engine, freshness: Freshness) -> str:
         return str(error) or type(error).__name__
     try:
         while topology.primary is not None and topology.primary.address == primary.address and not topology.is_primary:
-            await asyncio.wait((line.ended,), timeout=LOOK_SECONDS)
+            await asyncio.wait((line.ended,), timeout=LOOK_S)
             if line.ended.done():
                 return line.failure or "it closed the connection"
         return ""

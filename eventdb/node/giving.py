@@ -22,7 +22,8 @@ from typing import IO, TYPE_CHECKING, Final
 from eventdb.backends.log import LogError
 from eventdb.history.exporting import export
 from eventdb.pipeline.outbox import REPLY_OFF, socket_facts
-from eventdb.protocol.replies import ReplyError, error
+from eventdb.protocol.errors import ReplyError
+from eventdb.protocol.replies import error
 from eventdb.replay.cut import Cut
 
 if TYPE_CHECKING:

@@ -21,21 +21,36 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from eventdb.backends import Fenced, Indeterminate, Log, LogError, LogInfo, Record, Unavailable, Writer, open_log
-from eventdb.cluster.lease import BEATS, LEASE_MS, MARGIN, Role
+from eventdb.cluster.lease import AskedRole
+from eventdb.cluster.timing import (
+    BEATS,
+    CLAIM_ATTEMPTS,
+    CRON_S,
+    FOLLOW_RETRY_S,
+    GIVE_BACK_S,
+    HAND_OVER_MS,
+    LEASE_MS,
+    MARGIN,
+)
 from eventdb.cluster.topology import Member
 from eventdb.engine.client import FOLLOWING, FRESH, LOADING
-from eventdb.engine.engine import FAILOVER_IN_PROGRESS, NO_FAILOVER, WAITING_FOR_SYNC, Engine
+from eventdb.engine.engine import Engine
+from eventdb.engine.host import FAILOVER_IN_PROGRESS, NO_FAILOVER, WAITING_FOR_SYNC
 from eventdb.keyspace.types.zset import rank_large
+from eventdb.node.answers import facts_of
 from eventdb.node.freshness import Freshness
 from eventdb.node.giving import Giving
+from eventdb.node.hand_over import drained
 from eventdb.node.parting import Parting
 from eventdb.node.reloading import Reloading
+from eventdb.node.role import Event, Role, after
 from eventdb.node.succession import Ground, Standing
 from eventdb.node.tenure import Tenure, all_durable
+from eventdb.node.unanswered import CLOSED_TEXT, FENCED_TEXT, fail_pending, time_out
 from eventdb.pipeline.appending import Appending
 from eventdb.pipeline.commit import Commit
-from eventdb.pipeline.outbox import Outbox
-from eventdb.protocol.replies import ReplyError, integer
+from eventdb.protocol.errors import FAILOVER_ON_REPLICA, FAILOVER_UNDER_WAY, ReplyError
+from eventdb.protocol.replies import integer
 from eventdb.replay.follower import Follower, OnProgress
 
 if TYPE_CHECKING:
@@ -43,27 +58,11 @@ if TYPE_CHECKING:
 
 log: Final = logging.getLogger("eventdb")
 
-CRON_SECONDS: Final = 0.1
-CLAIM_ATTEMPTS: Final = 5
-HAND_OVER_MS: Final = 5_000  # a hand-over that takes longer is given up
-DRAIN_SECONDS: Final = 3.0  # for a stop to give the lease back; after that it lapses by itself
-FOLLOW_RETRY_SECONDS: Final = 0.5  # between two tries to read a log of which no zone answers
 LAG_KNOWN_MS_MAX: Final = 1 << 40
 
 STOPPING_TEXT: Final = "LOADING eventdb is stopping; the command was not run"
 READONLY_TEXT: Final = "READONLY You can't write against a read only replica."
 LOADING_TEXT: Final = "LOADING eventdb is loading the dataset in memory"
-FENCED_TEXT: Final = (
-    "UNKNOWN the outcome of this command is unknown: another node has taken over the log before it was confirmed"
-)
-CLOSED_TEXT: Final = "UNKNOWN the outcome of this command is unknown: the server stopped before it was confirmed"
-
-
-def timeout_text(timeout_ms: int) -> str:
-    return (
-        f"UNKNOWN the outcome of this command is unknown: no majority of zones confirmed it within {timeout_ms} ms;"
-        " a write may still become durable"
-    )
 
 
 class Node:
@@ -80,7 +79,7 @@ class Node:
         name: str = "",
         address: str = "",
         *,
-        asked: Role = Role.PRIMARY,
+        asked: AskedRole = AskedRole.PRIMARY,
         lease_ms: int = LEASE_MS,
         monotonic: Callable[[], float] = time.perf_counter,
         rng: random.Random | None = None,
@@ -95,7 +94,7 @@ class Node:
         self.monotonic = monotonic
         self.appending = Appending(self._failed, monotonic)
         self.tenure: Tenure | None = None
-        self.role = "loading"  # then "primary" or "replica"
+        self.role = Role.LOADING
         self.on_progress: OnProgress | None = None  # told how a rebuild goes
         self.engine = Engine(config, self._new_commit())
         self.engine.host = self
@@ -114,7 +113,6 @@ class Node:
         self._cron: asyncio.TimerHandle | None = None
         self._ticked = math.inf  # the loop's time then
         self._held_up = False
-        self._closed = False
         self._new_follower()
         self.load_seconds = 0.0
 
@@ -126,6 +124,9 @@ class Node:
 
     def _new_follower(self) -> None:
         self.follower = Follower(self.log, self.engine, on_record=self._followed, on_slice=self._applied)
+
+    def _happens(self, event: Event) -> None:
+        self.role = after(self.role, event)
 
     @property
     def writer(self) -> Writer | None:
@@ -142,21 +143,21 @@ class Node:
         engine = self.engine
         engine.turn.call_later = asyncio.get_running_loop().call_later
         engine.gate, engine.gate_error = LOADING, LOADING_TEXT
-        engine.topology.introduce(self.name, self.address, self.asked is not Role.REPLICA)
+        engine.topology.introduce(self.name, self.address, self.asked is not AskedRole.REPLICA)
         began = time.perf_counter()
         await self._replay()
         if self.config.cluster_enabled == "yes" and any(db.values for db in engine.store.keyspace.dbs[1:]):
             raise LogError("the log holds keys in other databases than 0, which cluster-enabled does not have")
         if not await self._claim_at_start():
-            self._become_replica()
+            self._become_replica(Event.REBUILT)
         self.load_seconds = time.perf_counter() - began
         self._tick()
 
     async def _claim_at_start(self) -> bool:
-        if self.asked is Role.PRIMARY:
+        if self.asked is AskedRole.PRIMARY:
             await self._take_log(Ground.FREE if self.standing.is_free() else Ground.FORCE, CLAIM_ATTEMPTS)
             return True
-        if self.asked is Role.REPLICA or not self.standing.may_begin():
+        if self.asked is AskedRole.REPLICA or not self.standing.may_begin():
             return False
         try:
             await self._take_log(Ground.FREE)
@@ -194,7 +195,7 @@ class Node:
             db.track_deadlines()
         rank_large(engine.store.keyspace)
         engine.gate &= ~(LOADING | FOLLOWING | FRESH)
-        self.role = "primary"
+        self._happens(Event.CLAIMED)
         self._members_changed()
         self.parting.returned()
         self.freshness.all_fresh()
@@ -222,33 +223,11 @@ class Node:
         for client in self.engine.clients.values():
             client.sink.resume()
 
-    def _fail_pending(self, text: str) -> None:
-        """Nothing pending will be confirmed to its clients: tell them so."""
-        clients: dict[Outbox, None] = {}
-        for batch in self.engine.commit.stop():
-            for client in batch.clients:
-                clients[client] = None
-        for client in clients:
-            client.fail_held(text)
-            client.flush()
-
-    def _time_out(self) -> None:
-        """Answer what has waited longer than commit-timeout; the batches themselves go on."""
-        limit = self.config.commit_timeout_ms
-        now = time.monotonic()
-        for batch in self.engine.commit.pending:
-            if (now - batch.opened) * 1000 < limit:
-                break
-            clients, batch.clients = batch.clients, []
-            for client in clients:
-                client.fail_held(timeout_text(limit), batch)
-                client.flush()
-
     # -- stepping down
 
     def _failed(self, failure: BaseException | None) -> None:
         """An append of this tenure failed; None: it was cancelled."""
-        if self.tenure is None or self._closed:
+        if self.tenure is None or self.role is Role.CLOSED:
             return
         if isinstance(failure, Fenced):
             log.warning("fenced: another node has claimed the log (%s); stepping down", failure)
@@ -261,12 +240,12 @@ class Node:
     def _step_down(self, text: str = FENCED_TEXT) -> None:
         """Fenced: answer nothing that was pending, forget the state, follow the log as a replica."""
         engine = self.engine
+        self._happens(Event.FENCED)
         self._end_tenure()
         engine.unpause()
         engine.gate, engine.gate_error = LOADING, LOADING_TEXT
-        self.role = "loading"
         engine.topology.update(engine.topology.epoch, None, engine.topology.members.values())
-        self._fail_pending(text)
+        fail_pending(engine.commit, text)
         engine.reset_state()
         self._new_follower()
         engine.begin_commit(self._new_commit())
@@ -292,9 +271,9 @@ class Node:
     def fail_over(self, address: str | None, timeout_ms: int) -> None:
         """FAILOVER: check what can be checked at once, then hand over in the background. Raises ReplyError."""
         if self.tenure is None:
-            raise ReplyError("ERR FAILOVER is not valid when server is a replica.")
+            raise ReplyError(FAILOVER_ON_REPLICA)
         if self._handing_over is not None and not self._handing_over.done():
-            raise ReplyError("ERR FAILOVER already in progress.")
+            raise ReplyError(FAILOVER_UNDER_WAY)
         self.tenure.check_successor(self.tenure.successor(address))
         self.engine.failover_state = WAITING_FOR_SYNC
         self._handing_over = asyncio.get_running_loop().create_task(self._fail_over(address, timeout_ms))
@@ -317,20 +296,20 @@ class Node:
         """
         tenure, engine = self.tenure, self.engine
         if tenure is None:
-            raise ReplyError("ERR FAILOVER is not valid when server is a replica.")
+            raise ReplyError(FAILOVER_ON_REPLICA)
         successor = tenure.successor(address)
         tenure.check_successor(successor)
         engine.pause_for(timeout_ms, writes_only=True)
         engine.failover_state = WAITING_FOR_SYNC
         try:
-            await self._drained(timeout_ms / 1000)
+            await drained(engine, timeout_ms / 1000, self.monotonic)
             engine.failover_state = FAILOVER_IN_PROGRESS
             if self.tenure is not tenure:
                 raise ReplyError("ERR another node has taken the log over meanwhile")
             engine.gate |= FOLLOWING
             self.parting.hold(timeout_ms / 1000)
             engine.gate_error = READONLY_TEXT
-            self.role = "replica"
+            self._happens(Event.HANDS_OVER)
             log.info("handing over to %s at %s", successor.name, successor.address)
             self.tenure, self.standing.statement = None, None
             members = engine.topology.members.values()
@@ -340,40 +319,27 @@ class Node:
             engine.step_aside()
             # It reads its own last word again, as every follower does.
             self.follower.offset, self.follower.next_position = engine.commit.durable_offset, position
-            self._become_replica()
+            self._become_replica(Event.RELEASED)
         except ReplyError:
             raise
         except Exception as error:
-            self._step_down()
+            if self.role is not Role.CLOSED:
+                self._step_down()
             raise ReplyError(f"ERR the outcome of the hand-over is unknown: {error or 'no answer in time'}") from None
         finally:
             engine.failover_state = NO_FAILOVER
             engine.unpause()
         return successor.address
 
-    async def _drained(self, seconds: float) -> None:
-        """Wait until all that was accepted is durable. Raises ReplyError when it takes too long or is aborted."""
-        commit = self.engine.commit
-        deadline = self.monotonic() + seconds
-        commit.seal()
-        while True:
-            if self.engine.failover_state != WAITING_FOR_SYNC:
-                raise ReplyError("ERR it was aborted")
-            if not commit.pending:
-                return
-            if self.monotonic() > deadline or commit.stopped:
-                raise ReplyError("ERR writes are not durable yet, so nothing was handed over")
-            await asyncio.sleep(0.001)
-
     # -- following
 
-    def _become_replica(self) -> None:
+    def _become_replica(self, event: Event) -> None:
         """Serve reads of what is applied, refuse writes, and follow the log in a task of its own."""
-        self._serve_reads()
+        self._serve_reads(event)
         self._follow_task = asyncio.get_running_loop().create_task(self._follow(rebuilt=True))
 
-    def _serve_reads(self) -> None:
-        self.role = "replica"
+    def _serve_reads(self, event: Event) -> None:
+        self._happens(event)
         engine = self.engine
         engine.gate = engine.gate & ~LOADING | FOLLOWING
         if self.config.replica_read_mode == "fresh":
@@ -387,11 +353,11 @@ class Node:
         A log that cannot be followed any further (damage, trimmed history, a newer format) ends the service: a replica
         that stands still for ever and answers is a plausible lie.
         """
-        while not self._closed:
+        while self.role is not Role.CLOSED:
             try:
                 if not rebuilt:
                     await self._replay()
-                    self._serve_reads()
+                    self._serve_reads(Event.REBUILT)
                     rebuilt = True
                 await self._follow_until_silence()
                 if await self._take_over():
@@ -400,13 +366,13 @@ class Node:
                 log.info("another node was faster: %s", error)
             except Unavailable as error:
                 log.warning("the log cannot be followed now: %s; trying again", error)
-                await asyncio.sleep(FOLLOW_RETRY_SECONDS)
+                await asyncio.sleep(FOLLOW_RETRY_S)
             except Exception as error:
                 known = isinstance(error, LogError)
                 log.error(
                     "the log cannot be followed behind offset %d: %s", self.follower.offset, error, exc_info=not known
                 )
-                self.role = "loading"
+                self._happens(Event.LOST_LOG)
                 text = f"MASTERDOWN this replica cannot follow its log behind offset {self.follower.offset}: {error}"
                 self.engine.gate, self.engine.gate_error = LOADING, " ".join(text.split())
                 return
@@ -414,7 +380,7 @@ class Node:
     async def _follow_until_silence(self) -> None:
         """Follow; return when it is this node's turn to claim, if it may at all. Raises LogError."""
         loop = asyncio.get_running_loop()
-        silence = loop.create_future() if self.asked is Role.REPLICA else self.standing.silence()
+        silence = loop.create_future() if self.asked is AskedRole.REPLICA else self.standing.silence()
         following = loop.create_task(self.follower.follow())
         try:
             await asyncio.wait((following, silence), return_when=asyncio.FIRST_COMPLETED)
@@ -439,14 +405,14 @@ class Node:
             raise
         except LogError as error:
             log.error("the log cannot be claimed: %s; trying again", error)
-            await asyncio.sleep(FOLLOW_RETRY_SECONDS)
+            await asyncio.sleep(FOLLOW_RETRY_S)
             return False
         return True
 
     def _followed(self, record: Record) -> None:
         """A record was applied: the engine answers reads by what is applied, its offsets follow."""
         self.standing.heard(record)
-        if self.role == "replica":
+        if self.role is Role.REPLICA:
             me = self.engine.topology.me
             me.lag_ms = min(max(int(time.time() * 1000) - record.time_ms, 0), LAG_KNOWN_MS_MAX)  # two machines' clocks
             self._applied()
@@ -470,7 +436,7 @@ class Node:
 
     def _applied(self) -> None:
         """Clients may look at the state now, so it must have its offset."""
-        if self.role != "replica":
+        if self.role is not Role.REPLICA:
             return
         commit = self.engine.commit
         commit.offset = commit.durable_offset = self.engine.topology.me.offset = self.follower.offset
@@ -489,7 +455,7 @@ class Node:
     def _members_changed(self) -> None:
         """Bring the engine's list of nodes up to date, from our own tenure or from what the log says."""
         topology, tenure, said = self.engine.topology, self.tenure, self.standing.statement
-        if self.role == "loading":
+        if self.role in (Role.LOADING, Role.STUCK):
             return  # the log is being read from its beginning: it tells of primaries of long ago
         if tenure is not None:
             topology.update(tenure.writer.epoch, topology.me, tenure.members.values())
@@ -505,22 +471,22 @@ class Node:
 
     def _tick(self) -> None:
         loop = asyncio.get_running_loop()
-        self._cron = loop.call_later(CRON_SECONDS, self._tick)
+        self._cron = loop.call_later(CRON_S, self._tick)
         # After a long command it is not yet known what has become durable meanwhile: look once more before judging.
-        held_up = not self._held_up and loop.time() - self._ticked > 2 * CRON_SECONDS
+        held_up = not self._held_up and loop.time() - self._ticked > 2 * CRON_S
         self._held_up, self._ticked = held_up, loop.time()
         engine = self.engine
         engine.read_clock()
         engine.cron()
-        if self.role == "replica":
+        if self.role is Role.REPLICA:
             self._look_for_silence()
-        if self.role == "primary":
+        if self.role is Role.PRIMARY:
             began = time.perf_counter()
             engine.expire_cycle()
             engine.statistics.expire_seconds += time.perf_counter() - began
             engine.accounting.latencies.event("expire-cycle", (time.perf_counter() - began) * 1e6)
             if engine.commit.pending and not held_up:
-                self._time_out()
+                time_out(engine.commit, self.config.commit_timeout_ms)
         if self.tenure is not None and not held_up:
             if self.tenure.time_out(self.config.commit_timeout_ms) and not self.tenure.lone:
                 self.parting.close_all()  # another node may be the primary by now, and this one cannot hear of it
@@ -546,37 +512,15 @@ class Node:
         return await self.log.info()
 
     def facts(self) -> dict[str, str]:
-        """What INFO shows of the node and its log."""
-        commit = self.engine.commit
-        found = {
-            "role": self.role,
-            "log_url": self.url,
-            "node_name": self.name,
-            "lease_ms": str(self.tenure.lease_ms if self.tenure is not None else self.standing.lease_ms),
-            "offset": str(commit.offset),
-            "durable_offset": str(commit.durable_offset),
-            "pending_batches": str(len(commit.pending)),
-            "pending_bytes": str(commit.pending_size),
-            "load_seconds": f"{self.load_seconds:.3f}",
-            "events_replayed": str(self.follower.events),
-        }
-        writer = self.writer
-        if writer is not None:
-            stats = writer.stats
-            found["epoch"] = str(writer.epoch)
-            found["log_records"] = str(stats.records)
-            found["log_transactions"] = str(stats.transactions)
-            found["log_body_bytes"] = str(stats.body_bytes)
-            found["log_stored_bytes"] = str(stats.stored_bytes)
-            found["log_syncs"] = str(stats.syncs)
-            found["log_zone_errors"] = str(stats.zone_errors)
-        return found
+        lease_ms = self.tenure.lease_ms if self.tenure is not None else self.standing.lease_ms
+        commit, events = self.engine.commit, self.follower.events
+        return facts_of(self.role, self.url, self.name, lease_ms, commit, events, self.load_seconds, self.writer)
 
     async def close(self) -> None:
         """Make what was accepted durable if the log allows, tell the clients otherwise, release everything."""
-        if self._closed:
+        if self.role is Role.CLOSED:
             return
-        self._closed = True
+        self._happens(Event.CLOSED)
         # What is run from here on could be read off a state that somebody else already changes, or is not durable.
         self.engine.gate |= LOADING
         self.engine.gate_error = STOPPING_TEXT
@@ -589,9 +533,9 @@ class Node:
         await self.giving.close()
         if self.writer is not None:
             self.engine.commit.seal()
-            if self.tenure is not None and await all_durable(self.engine.commit, DRAIN_SECONDS):
+            if self.tenure is not None and await all_durable(self.engine.commit, GIVE_BACK_S):
                 self.tenure.give_up()  # not earlier: a successor's claim would cut off what was accepted
             await self._close_writer()
             await asyncio.sleep(0)  # the appends' callbacks free the last replies
-        self._fail_pending(CLOSED_TEXT)
+        fail_pending(self.engine.commit, CLOSED_TEXT)
         await self.log.close()

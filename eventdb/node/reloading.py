@@ -14,7 +14,7 @@ from eventdb.backends.log import LogError
 from eventdb.keyspace.databases import Keyspace
 from eventdb.keyspace.events import apply_transactions
 from eventdb.keyspace.types.zset import rank_large
-from eventdb.protocol.replies import ReplyError
+from eventdb.protocol.errors import ReplyError
 from eventdb.replay.follower import Follower
 
 if TYPE_CHECKING:

@@ -14,14 +14,12 @@ from enum import Enum
 from typing import Final
 
 from eventdb.backends import Record, RecordKind
-from eventdb.cluster.lease import LONE_LEASE_MS, MARGIN, Statement, silence_s
+from eventdb.cluster.lease import Statement, silence_s
+from eventdb.cluster.timing import LONE_LEASE_MS, MARGIN, SPREAD_S, TURN_S
 from eventdb.cluster.topology import Member
 from eventdb.replay.completeness import RESTORED, RESTORING, claimant
 
 log: Final = logging.getLogger("eventdb")
-
-TURN_SECONDS: Final = 0.12  # between two followers' turns: long enough for a claim to be seen
-SPREAD_SECONDS: Final = 0.02  # of chance on top, for followers that nobody has listed
 
 
 class Ground(Enum):
@@ -50,7 +48,7 @@ class Standing:
         self._renewed = False  # behind that, somebody has taken a lease up
         self._monotonic = monotonic
         self._rng = rng
-        self._chance_s = rng.uniform(0, SPREAD_SECONDS)
+        self._chance_s = rng.uniform(0, SPREAD_S)
         self._timer: asyncio.TimerHandle | None = None
         self._silent: asyncio.Future[None] | None = None
 
@@ -137,9 +135,9 @@ class Standing:
             if said.successor == self.name:
                 return 0.0
             if not said.successor:
-                return self.turn() * TURN_SECONDS + self._chance_s
+                return self.turn() * TURN_S + self._chance_s
         lease_ms = 2 * max(self.lease_ms, LONE_LEASE_MS) if self.claimed else self.lease_ms
-        return silence_s(lease_ms) + self.turn() * TURN_SECONDS + self._chance_s
+        return silence_s(lease_ms) + self.turn() * TURN_S + self._chance_s
 
     # -- silence
 

@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from eventdb.backends import RecordKind, Writer
-from eventdb.cluster.lease import BEATS, LEASE_MS_MAX, LONE_LEASE_MS, Holder, Statement
+from eventdb.cluster.lease import Holder, Statement
+from eventdb.cluster.timing import ALONE_S, BEATS, LAG_MS_MAX, LATE_S, LEASE_MS_MAX, LONE_LEASE_MS, MEMBER_S, STATE_S
 from eventdb.engine.client import LEASELESS
 from eventdb.pipeline.record_clock import RecordClock
-from eventdb.protocol.replies import ReplyError
+from eventdb.protocol.errors import FAILOVER_ALONE, FAILOVER_NO_SUCH_REPLICA, ReplyError
 
 if TYPE_CHECKING:
     from eventdb.cluster.topology import Member
@@ -26,15 +27,7 @@ if TYPE_CHECKING:
 
 log: Final = logging.getLogger("eventdb")
 
-MEMBER_SECONDS: Final = 3.0  # a follower that has not announced itself for so long is gone
-LATE_SECONDS: Final = 1.2  # one that has missed two announcements may be stopped: it is behind, and is handed nothing
-LAG_MS_MAX: Final = 1000  # a follower further behind than this is not handed the log: it has to apply all of it first
 MEMBERS_MAX: Final = 256
-STATE_SECONDS: Final = 5.0  # the whole statement is said again this often, for who starts to read in the middle
-# Where `primary-serve-stale-data` is set: how long after its lease has lapsed a lone primary that hears neither yes nor
-# no from its log answers reads of clean keys again. They may be old: that this process cannot reach its log does not
-# mean that nobody can.
-ALONE_SECONDS: Final = 0.3
 
 LAPSED_TEXT: Final = (
     "MASTERDOWN this node could not renew its lease, because its log does not answer; the command was not run"
@@ -86,7 +79,7 @@ class Tenure:
     async def begin(self, followers: Iterable[Member]) -> None:
         """Make the first statement durable; from then on the node may answer. Raises LogError.
 
-        followers: those the primary before has listed; they count until they are not heard of for MEMBER_SECONDS.
+        followers: those the primary before has listed; they count until they are not heard of for MEMBER_S.
         """
         for member in followers:
             self.members[member.name] = member
@@ -164,7 +157,7 @@ class Tenure:
         self.engine.gate |= LEASELESS
         log.warning("the lease of %d ms has lapsed; answering waits until the log confirms it anew", self.lease_ms)
         self._try_to_resume()
-        self._alone = self.engine.turn.later(ALONE_SECONDS, self._look_alone)
+        self._alone = self.engine.turn.later(ALONE_S, self._look_alone)
 
     def _try_to_resume(self) -> None:
         future = self._append(self._statement(resumed=True))
@@ -252,19 +245,19 @@ class Tenure:
             self.state(changed=False)
         if not self.lapsed and now > self.engine.lease_until:
             self._lapse()
-        elif self.lapsed and now - self.lapsed_at > ALONE_SECONDS:
+        elif self.lapsed and now - self.lapsed_at > ALONE_S:
             self._look_alone()
-        gone = [name for name, heard in self._heard.items() if now - heard > MEMBER_SECONDS]
+        gone = [name for name, heard in self._heard.items() if now - heard > MEMBER_S]
         for name in gone:
             del self.members[name], self._heard[name]
         for name, heard in self._heard.items():  # it cannot be less behind than its silence is long
-            if now - heard > LATE_SECONDS:
+            if now - heard > LATE_S:
                 self.members[name].lag_ms = max(self.members[name].lag_ms, int((now - heard) * 1000))
         if gone:
             self.state(changed=True)
         elif self._beats >= BEATS:
             return  # the log does not answer: more of them would not help
-        elif now - self._stated > STATE_SECONDS:
+        elif now - self._stated > STATE_S:
             self.state(changed=False)
         elif now - self.sent > interval / 2:
             self._append(None).add_done_callback(lambda done: self._kept(now, done))
@@ -306,7 +299,7 @@ class Tenure:
     def check_successor(self, member: Member) -> None:
         """Raises ReplyError when this follower could not take over at once: writes would wait until it can."""
         silent_s = self._monotonic() - self._heard.get(member.name, -math.inf)
-        if silent_s > LATE_SECONDS:
+        if silent_s > LATE_S:
             raise ReplyError(
                 f"ERR {member.address} has not been heard of for {silent_s:.1f} s; nothing was handed over"
             )
@@ -381,9 +374,9 @@ class Tenure:
         if address is not None:
             candidates = [member for member in candidates if member.address == address]
             if not candidates:
-                raise ReplyError("ERR FAILOVER target HOST and PORT is not a replica.")
+                raise ReplyError(FAILOVER_NO_SUCH_REPLICA)
         if not candidates:
-            raise ReplyError("ERR FAILOVER requires connected replicas.")
+            raise ReplyError(FAILOVER_ALONE)
         return max(candidates, key=lambda member: member.offset)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from eventdb.protocol.replies import NOT_FLOAT, ReplyError
+from eventdb.protocol.errors import NOT_FLOAT, ReplyError
 
 MANTISSA_BITS: Final = 64
 EXPONENT_BITS_MAX: Final = 16384  # numbers below 2^16384

@@ -1,4 +1,4 @@
-"""RESP2 and RESP3 replies, and the numbers inside commands: bytes in, bytes out, no socket.
+"""RESP2 and RESP3 replies: bytes out, no socket.
 
 Handlers return replies already encoded, so a reply is typed by the handler and never guessed from its content.
 Whatever differs between the protocol versions takes `resp3`, the client's choice by HELLO.
@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-INT64_MAX: Final = 2**63 - 1
-INT64_MIN: Final = -(2**63)
+from eventdb.protocol.numbers import format_double
 
 OK: Final = b"+OK\r\n"
 QUEUED: Final = b"+QUEUED\r\n"
@@ -26,37 +25,6 @@ NO_REPLY: Final = b""  # the handler replies later (blocked) or has replied itse
 
 SMALL_INTEGERS: Final = [b":%d\r\n" % n for n in range(1024)]
 BULK_HEADS: Final = [b"$%d" % n for n in range(1024)]  # of short bulk strings, without the line break
-
-
-class ReplyError(Exception):
-    """An error reply. The text starts with its code: "ERR syntax error". Raise before anything is emitted."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.text = text
-
-
-# Redis's texts that more than one command uses (redis src/server.c, createSharedObjects).
-WRONGTYPE: Final = "WRONGTYPE Operation against a key holding the wrong kind of value"
-SYNTAX: Final = "ERR syntax error"
-NOT_INTEGER: Final = "ERR value is not an integer or out of range"
-NOT_FLOAT: Final = "ERR value is not a valid float"
-NO_SUCH_KEY: Final = "ERR no such key"
-OUT_OF_RANGE: Final = "ERR index out of range"
-SAME_OBJECT: Final = "ERR source and destination objects are the same"
-
-
-def wrong_type() -> ReplyError:
-    return ReplyError(WRONGTYPE)
-
-
-def syntax_error() -> ReplyError:
-    return ReplyError(SYNTAX)
-
-
-def shown(arg: bytes, size_max: int = 1 << 30) -> str:
-    """An argument as an error text shows it: up to a NUL byte, as Redis's, whose texts are made of C strings."""
-    return arg.partition(b"\0")[0][:size_max].decode("utf-8", "surrogateescape")
 
 
 def error(text: str) -> bytes:
@@ -145,65 +113,17 @@ def lines(text: str) -> bytes:
     return array([simple(line.encode()) for line in text.strip("\n").split("\n")])
 
 
-def format_double(value: float) -> bytes:
-    """Print a score as Redis 7.0 does, by `%.17g`: 0.1 is 0.10000000000000001, 1e17 is 1e+17, 3.0 is 3.
-
-    Source: redis src/networking.c addReplyDouble.
-    """
-    if -1e17 < value < 1e17:
-        n = int(value)
-        if n == value and n != 0:  # the same digits, in less time; zero may have a sign
-            return b"%d" % n
-    return b"%.17g" % value
-
-
-def parse_int(text: bytes, message: str = NOT_INTEGER) -> int:
-    """Read a signed 64-bit integer as strictly as redis string2ll: no spaces, no plus, no leading zeros."""
-    n = len(text)
-    if n == 0 or n > 20:
-        raise ReplyError(message)
-    first = text[0]
-    start = 1 if first == 45 else 0
-    if start == n:
-        raise ReplyError(message)
-    for i in range(start, n):
-        digit = text[i]
-        if digit < 48 or digit > 57:
-            raise ReplyError(message)
-    if text[start] == 48 and n > 1:  # "-0", "00", "01"; a lone "0" is fine
-        raise ReplyError(message)
-    value = int(text)
-    if value < INT64_MIN or value > INT64_MAX:
-        raise ReplyError(message)
-    return value
-
-
-def parse_float(text: bytes, message: str = NOT_FLOAT) -> float:
-    """Read a double as strictly as redis string2d: no space around it, inf by name, never nan, hexadecimal too.
-
-    What a double cannot hold is refused, be it too large or so small that nothing but zero is left.
-    """
-    try:
-        value = float(text)
-    except ValueError:
-        return _parse_hex(text, message)
-    if value - value != 0.0 or value == 0.0:
-        mantissa = text.lower().partition(b"e")[0]
-        if mantissa.strip(b"+-0._") != b"" if value == 0.0 else b"inf" not in mantissa:
-            raise ReplyError(message)
-    if text[0] <= 32 or text[-1] <= 32 or b"_" in text:
-        raise ReplyError(message)
-    return value
-
-
-def _parse_hex(text: bytes, message: str) -> float:
-    digits = text.lower().lstrip(b"+-")
-    if digits[:2] != b"0x" or digits[-1] <= 32:
-        raise ReplyError(message)
-    try:
-        value = float.fromhex(text.decode("ascii"))
-    except (ValueError, OverflowError):
-        raise ReplyError(message) from None
-    if value == 0.0 and digits.partition(b"p")[0].strip(b"0x.") != b"":
-        raise ReplyError(message)
-    return value
+def scored(members: list[bytes], scores: dict[bytes, float], resp3: bool) -> bytes:
+    """Members with their scores: pairs in RESP3, a flat array in RESP2."""
+    if not resp3:
+        values: list[bytes] = []
+        for member in members:
+            values.append(member)
+            values.append(format_double(scores[member]))
+        return bulks(values)
+    parts: list[bytes] = [b"*%d\r\n" % len(members)]
+    for member in members:
+        parts.append(
+            b"*2\r\n$%d\r\n%b\r\n,%b\r\n" % (len(member), member, format_double(scores[member])),
+        )
+    return b"".join(parts)

@@ -129,13 +129,14 @@ class RequestParser:
         """Parse by hiredis; return the index of the first thing that it could not finish.
 
         A lone request leaves hiredis with an empty buffer. Of several it does not tell whether it stands between two of
-        them, so END is fed behind the data. hiredis also gives bytes for simple strings, verbatim strings and big
-        numbers, which no request may have: where one could stand, what it found is walked through once more.
+        them, so END is fed after the data. hiredis also gives bytes for simple strings, verbatim strings and big
+        numbers, which no request may have. They are shorter on the wire than a bulk string, or (verbatim ones) begin a
+        line with "=": where the sizes do not add up, what it found is walked through once more.
         """
         reader = self.shared.reader
         found: list[list[bytes]] = []
         whole = False
-        doubtful = b"+" in data or b"=" in data or b"(" in data
+        size = 0  # of what was found, were it all bulk strings
         reader.feed(data)
         gets = reader.gets
         try:
@@ -144,14 +145,18 @@ class RequestParser:
                 reader.feed(ENCODED_END)
                 if request is False:
                     request = gets()
-            elif request and not doubtful and not self.commands and _all_bytes(request):
-                self.commands.append(request)
-                return len(data)
             while request is not False:
-                if type(request) is not list or not _all_bytes(request):
+                if type(request) is not list:
                     whole = type(request) is int and request == END
                     break
+                taken = size_of(request)
+                if taken < 0:
+                    break
                 found.append(request)
+                size += taken
+                if size == len(data) and not reader.has_data():
+                    whole = True
+                    break
                 request = gets()
         except hiredis.ProtocolError:
             pass
@@ -161,7 +166,7 @@ class RequestParser:
         if not whole:
             self.shared.reader = hiredis.Reader()
         end = len(data)
-        if doubtful or not whole:
+        if not whole or size != end or (b"=" in data and b"\n=" in data):
             count, end = skip_commands(data, len(found))
             del found[count:]
         for request in found:
@@ -262,11 +267,23 @@ class RequestParser:
         return line_end + 1
 
 
-def _all_bytes(request: list[object]) -> bool:
-    for arg in request:  # noqa: SIM110 - a generator costs more than the parsing
+def size_of(request: list[object]) -> int:
+    """Bytes that an array of these bulk strings takes on the wire; -1 when one of them is none."""
+    size = 3 + _digits(len(request))
+    for arg in request:
         if type(arg) is not bytes:
-            return False
-    return True
+            return -1
+        length = len(arg)
+        size += 5 + length + _digits(length)
+    return size
+
+
+def _digits(number: int) -> int:
+    if number < 10:
+        return 1
+    if number < 100:
+        return 2
+    return 3 if number < 1000 else len(str(number))
 
 
 def _announces_much(data: bytes) -> bool:

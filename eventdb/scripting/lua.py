@@ -20,7 +20,7 @@ from eventdb.engine.client import CLUSTERED, FOLLOWING, OUT_OF_MEMORY, Client
 from eventdb.engine.command import DENY_OOM, NOSCRIPT, WRITE, Command
 from eventdb.engine.gates import NO_MEMORY
 from eventdb.engine.registry import find_subcommand
-from eventdb.protocol.replies import ReplyError
+from eventdb.protocol.errors import ReplyError
 from eventdb.scripting import libraries
 from eventdb.scripting.replies import lua_value
 

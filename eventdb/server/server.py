@@ -19,7 +19,8 @@ from typing import Final
 import uvloop
 
 from eventdb import commands
-from eventdb.cluster.lease import LEASE_MS, Role
+from eventdb.cluster.lease import AskedRole
+from eventdb.cluster.timing import LEASE_MS
 from eventdb.cluster.topology import Member, member_of
 from eventdb.engine.client import Client
 from eventdb.engine.settings import Config
@@ -32,12 +33,12 @@ from eventdb.server.connection import Connection, Unread
 log: Final = logging.getLogger("eventdb")
 
 LISTEN_BACKLOG: Final = 1024
-DRAIN_SECONDS: Final = 5.0
+DRAIN_S: Final = 5.0
 EVERYWHERE: Final = ("", "*", "0.0.0.0", "::")
-LOAD_REPORT_SECONDS: Final = 2.0
+LOAD_REPORT_S: Final = 2.0
 # How long a zone's thread waits before it asks a busy loop for the interpreter. Compiled code gives it up only
 # between two callbacks, and then only if asked.
-SWITCH_INTERVAL_SECONDS: Final = 0.00005
+SWITCH_INTERVAL_S: Final = 0.00005
 
 
 class Server:
@@ -51,7 +52,7 @@ class Server:
         port: int = 6379,
         name: str = "",
         *,
-        asked: Role = Role.PRIMARY,
+        asked: AskedRole = AskedRole.PRIMARY,
         lease_ms: int = LEASE_MS,
         advertise: str = "",
     ) -> None:
@@ -111,7 +112,7 @@ class Server:
         for connection in list(self.connections):
             connection.finish()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(DRAIN_SECONDS):
+            async with asyncio.timeout(DRAIN_S):
                 while self.connections:
                     await asyncio.sleep(0.01)
         for connection in list(self.connections):
@@ -145,7 +146,7 @@ class LoadReport:
 
     def __call__(self, progress: Progress) -> None:
         if progress.seconds >= self.due_seconds:
-            self.due_seconds = progress.seconds + LOAD_REPORT_SECONDS
+            self.due_seconds = progress.seconds + LOAD_REPORT_S
             log.info("replaying: %s", progress.describe())
 
 
@@ -171,7 +172,7 @@ def serve(
     requirepass: str = "",
     config: dict[str, str] | None = None,
     node: str = "",
-    asked: Role = Role.AUTO,
+    asked: AskedRole = AskedRole.AUTO,
     lease_ms: int = LEASE_MS,
     advertise: str = "",
 ) -> None:
@@ -183,7 +184,7 @@ def serve(
         settings.set(name, value)
     _raise_file_limit(settings.maxclients)
     gc.set_threshold(50_000, 50, 1000)
-    sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
 
     async def main() -> None:
         await _run(Server(log_url, settings, host, port, node, asked=asked, lease_ms=lease_ms, advertise=advertise))

@@ -32,7 +32,7 @@ PROGRAMS: dict[str, tuple[list[str], Path]] = {  # how to start it, and what mus
     "jedis": (JAVA, BUILD / "Clients.class"),
     "go-redis": ([str(BUILD / "go-redis")], BUILD / "go-redis"),
 }
-RESUME_SECONDS = 15.0  # within which a client writes again: go-redis and jedis wait a second now and then
+RESUME_S = 15.0  # within which a client writes again: go-redis and jedis wait a second now and then
 
 
 def lacking(name: str) -> str:
@@ -89,7 +89,7 @@ class Story:
         self.held: dict[str, int] = {}
 
     def until_all_write(self, moment: float, but: str = "") -> None:
-        deadline = time.monotonic() + RESUME_SECONDS
+        deadline = time.monotonic() + RESUME_S
         waiting = {name: program for name, program in self.programs.items() if name != but}
         while waiting and time.monotonic() < deadline:
             for name, program in list(waiting.items()):

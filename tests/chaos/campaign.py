@@ -28,9 +28,9 @@ from tests.chaos.faults import node_faults
 from tests.chaos.stage import Mend, Stage, Strike
 from tests.conftest import wait_until
 
-AGAIN_SECONDS: Final = 20.0  # within which writes are accepted again when all is mended
-LEVEL_SECONDS: Final = 30.0
-WHOLE_SECONDS: Final = 60.0
+AGAIN_S: Final = 20.0  # within which writes are accepted again when all is mended
+LEVEL_S: Final = 30.0
+WHOLE_S: Final = 60.0
 SECOND_FAULT: Final = 0.35  # chance that a node and the storage fail together
 GENERATION_ROUNDS: Final = 2  # rounds that share keys
 TIMEOUTS_S: Final = (0.15, 0.6, 2.0)  # of clients: shorter and longer than a failover
@@ -93,7 +93,7 @@ class Campaign:
         finally:
             self.stop_clients()
         self._wait_whole()
-        offset = self.cluster.wait_level(LEVEL_SECONDS)
+        offset = self.cluster.wait_level(LEVEL_S)
         answered = {operation.client for operation in self.history.operations if operation.results is not None}
         silent = {client.label for client, _task in self._tasks} - answered
         silent |= {thread.label for thread in self._threads if isinstance(thread, SyncClient)} - answered
@@ -124,7 +124,7 @@ class Campaign:
         for mend in mends:
             mend()
         mended = time.monotonic()
-        wait_until(self._accepts, AGAIN_SECONDS, f"writes are accepted again after: {self._names(faults)}")
+        wait_until(self._accepts, AGAIN_S, f"writes are accepted again after: {self._names(faults)}")
         again = time.monotonic()
         if any(name in self._storage for name, _strike in faults):
             self._wait_whole()
@@ -142,8 +142,8 @@ class Campaign:
         handed_over = False
         while missing := self.stage.missing():
             waited = time.monotonic() - began
-            assert waited < WHOLE_SECONDS, f"the log is not whole again: {missing}"
-            if waited > WHOLE_SECONDS / 4 and not handed_over:
+            assert waited < WHOLE_S, f"the log is not whole again: {missing}"
+            if waited > WHOLE_S / 4 and not handed_over:
                 handed_over = True
                 primary = self.cluster.primary
                 print(f" ({missing} for {waited:.0f} s: a hand-over)", end="", flush=True)

@@ -12,7 +12,7 @@ from tests.chaos.proxy import OwnedBy, Proxy
 from tests.conftest import Server, wait_until
 from tests.kit.wire import Wire
 
-READY_SECONDS = 30.0
+READY_S = 30.0
 LEASE_MS = 500
 NODES = 3
 
@@ -30,7 +30,7 @@ class Node:
         self.server = Server(url, folder, options, {})
 
     def wait_ready(self) -> None:
-        self.proxy.target = self.server.wait_ready(READY_SECONDS).port
+        self.proxy.target = self.server.wait_ready(READY_S).port
 
     @property
     def pid(self) -> int:
@@ -44,7 +44,7 @@ class Node:
     def restart(self) -> None:
         """Start it again after a kill."""
         self.outputs.append(self.server.text)
-        self.server.restart(READY_SECONDS)
+        self.server.restart(READY_S)
         self.proxy.accept()
         self.down = False
 
@@ -93,8 +93,8 @@ class Cluster:
         try:
             for node in self.nodes:
                 node.wait_ready()
-            wait_until(lambda: self.primary is not None, READY_SECONDS, "a primary")
-            wait_until(lambda: len(self.listed()) == len(self.nodes) - 1, READY_SECONDS, "all followers are listed")
+            wait_until(lambda: self.primary is not None, READY_S, "a primary")
+            wait_until(lambda: len(self.listed()) == len(self.nodes) - 1, READY_S, "all followers are listed")
         except BaseException:
             self.__exit__()
             raise

@@ -14,7 +14,7 @@ from tests.chaos.proxy import HANG, RESET
 from tests.chaos.stage import Mend, Strike
 from tests.kit.wire import Wire, encode
 
-TAKEN_OVER_SECONDS: Final = 3.0
+TAKEN_OVER_S: Final = 3.0
 
 Pick = Callable[[random.Random], Node]
 
@@ -88,7 +88,7 @@ def _late_question(cluster: Cluster) -> Mend:
         return lambda: None
     with contextlib.suppress(OSError), Wire(primary.server.port) as wire:
         primary.pause()
-        deadline = time.monotonic() + TAKEN_OVER_SECONDS
+        deadline = time.monotonic() + TAKEN_OVER_S
         while not (written := cluster.write("late", "new")) and time.monotonic() < deadline:
             time.sleep(0.01)
         wire.send(encode("GETEX", "late"))

@@ -11,14 +11,15 @@ import time
 from pathlib import Path
 from typing import Final
 
+from eventdb.backends.kafka.broker_timing import BROKER_TIMING
 from eventdb.cli.dev.brokers import Broker, Brokers, fetch_jars, java, wait_for
 from tests.chaos.cluster import Cluster
 from tests.chaos.proxy import HANG, RESET, OwnedBy, Proxy
 from tests.chaos.stage import Mend, Strike
 from tests.kit.kafka_brokers import JARS, POM, cluster_of, topic_name
 
-START_SECONDS: Final = 90.0
-SESSION_SECONDS: Final = 1.0  # after which a silent broker is replaced; see FAILOVER in eventdb/cli/dev/brokers.py
+START_S: Final = 90.0
+SESSION_S: Final = int(BROKER_TIMING["broker.session.timeout.ms"]) / 1000  # after which a silent broker is replaced
 
 
 class ProxiedBrokers(Brokers):
@@ -65,7 +66,7 @@ class Kafka:
 
         def start() -> None:
             broker.start()
-            wait_for(broker.is_ready, START_SECONDS)
+            wait_for(broker.is_ready, START_S)
 
         return start
 
@@ -73,7 +74,7 @@ class Kafka:
         """Shorter and longer than a broker's session."""
         for broker in brokers:
             broker.pause()
-        time.sleep(sessions * SESSION_SECONDS)
+        time.sleep(sessions * SESSION_S)
 
         def resume() -> None:
             for broker in brokers:

@@ -14,12 +14,13 @@ import pytest
 
 from eventdb.backends import Record, RecordKind
 from eventdb.backends.memory import MemoryWriter, open_memory
-from eventdb.cluster.lease import BEATS, LONE_LEASE_MS, Holder, Statement, silence_s
+from eventdb.cluster.lease import Holder, Statement, silence_s
+from eventdb.cluster.timing import ALONE_S, BEATS, LONE_LEASE_MS, TURN_S
 from eventdb.cluster.topology import Member
 from eventdb.engine.client import LEASELESS
 from eventdb.engine.engine import Engine
-from eventdb.node.succession import TURN_SECONDS, Ground, Standing
-from eventdb.node.tenure import ALONE_SECONDS, Tenure
+from eventdb.node.succession import Ground, Standing
+from eventdb.node.tenure import Tenure
 from eventdb.pipeline.appending import Appending
 from eventdb.pipeline.outbox import Batch
 from tests.kit.harness import Local
@@ -272,7 +273,7 @@ async def test_stalled_commands_are_refused_after_the_commit_timeout_and_were_no
 async def test_a_lone_primary_whose_log_does_not_answer_refuses_reads() -> None:
     site = await Site().begin()
     site.writer.hold()
-    await site.clock.run(LONE_LEASE_MS / 1000 + 20 * ALONE_SECONDS)
+    await site.clock.run(LONE_LEASE_MS / 1000 + 20 * ALONE_S)
     assert site.ask("GET", "k") == b""
 
 
@@ -280,9 +281,9 @@ async def test_a_lone_primary_answers_reads_again_where_a_setting_says_so_but_no
     site = await Site().begin()
     assert site.ask("CONFIG", "SET", "primary-serve-stale-data", "yes") == b"+OK\r\n"
     site.writer.hold()
-    await site.clock.run(LONE_LEASE_MS / 1000 + ALONE_SECONDS / 2)
+    await site.clock.run(LONE_LEASE_MS / 1000 + ALONE_S / 2)
     assert site.ask("GET", "k") == b""
-    await site.clock.run(ALONE_SECONDS)
+    await site.clock.run(ALONE_S)
     assert site.ask("GET", "k") == b"$-1\r\n"
     site.tenure.announced(FOLLOWER)
     assert site.ask("GET", "k") == b""
@@ -291,7 +292,7 @@ async def test_a_lone_primary_answers_reads_again_where_a_setting_says_so_but_no
 async def test_reading_without_a_lease_is_turned_on_and_off_while_the_log_does_not_answer() -> None:
     site = await Site().begin()
     site.writer.hold()
-    await site.clock.run(LONE_LEASE_MS / 1000 + 2 * ALONE_SECONDS)
+    await site.clock.run(LONE_LEASE_MS / 1000 + 2 * ALONE_S)
     for value, reply in (("yes", b"$-1\r\n"), ("no", b""), ("yes", b"$-1\r\n")):
         site.ask("CONFIG", "SET", "primary-serve-stale-data", value)
         await site.clock.run(LONE_LEASE_MS / 1000 / BEATS)
@@ -351,7 +352,7 @@ def test_a_follower_waits_for_the_lease_a_margin_and_its_turn() -> None:
     found.heard(record(0, RecordKind.CLAIM, 1))
     found.heard(record(1, RecordKind.HEARTBEAT, 1, SAID))
     assert not found.is_free() and not found.may_begin()
-    assert silence_s(LEASE_MS) + TURN_SECONDS <= found.patience_s() <= silence_s(LEASE_MS) + TURN_SECONDS + 0.02
+    assert silence_s(LEASE_MS) + TURN_S <= found.patience_s() <= silence_s(LEASE_MS) + TURN_S + 0.02
     assert silence_s(LEASE_MS) > LEASE_MS / 1000
 
 

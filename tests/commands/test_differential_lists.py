@@ -13,7 +13,7 @@ from tests.kit.differential import Address, Expire, Pair, Step, Wire, compare, e
 
 pytestmark = pytest.mark.redis
 
-BLOCKS_SECONDS_MAX = 5.0  # until Redis shows a client as blocked
+BLOCKS_S_MAX = 5.0  # until Redis shows a client as blocked
 
 KEYS = st.sampled_from([b"l", b"l", b"l", b"m", b"text", b"none"])
 ELEMENTS = st.sampled_from([b"a", b"b", b"c", b"", b"7", b"\x00\r\n\xff"])
@@ -201,7 +201,7 @@ class Blocking:
         return b"b" in flags
 
     def wait_until_blocked(self, number: int) -> None:
-        end = time.monotonic() + BLOCKS_SECONDS_MAX
+        end = time.monotonic() + BLOCKS_S_MAX
         while not self.is_blocked(number):
             assert time.monotonic() < end, "\n".join([*self.pair.history, f"redis does not block client {number}"])
 

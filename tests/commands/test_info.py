@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from eventdb.commands.server.info_counters import human
+from eventdb.commands.shared.info_counters import human
 from eventdb.protocol.replies import error
 from tests.kit.harness import Local, StandIn
 from tests.pipeline.test_commit import Stalled

@@ -9,7 +9,7 @@ from contextlib import closing
 import pytest
 
 from eventdb.cluster.topology import Member
-from eventdb.commands.server.info import SECTIONS, section
+from eventdb.commands.shared.info_sections import SECTIONS, section
 from eventdb.engine.client import FOLLOWING, LOADING
 from tests.conftest import Server
 from tests.kit.differential import Address, Wire

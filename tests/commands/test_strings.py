@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventdb.keyspace.types.string import is_integer
+from eventdb.protocol.errors import ReplyError
 from eventdb.protocol.longdouble import add, format_long_double, parse_long_double
-from eventdb.protocol.replies import ReplyError
 from tests.kit.differential import examples
 from tests.kit.harness import Local
 

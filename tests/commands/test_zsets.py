@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from eventdb.keyspace.types.ranking import in_order
 from eventdb.keyspace.types.zset import UNRANKED_MAX, ZSetValue, rank_large, score_text
-from eventdb.protocol.replies import ReplyError, format_double, parse_float
+from eventdb.protocol.errors import ReplyError
+from eventdb.protocol.numbers import format_double, parse_float
 from tests.kit.harness import Local
 
 SEED = 1887

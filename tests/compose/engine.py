@@ -27,7 +27,7 @@ CACHE = Path(
 COMPOSE_VERSION = "v2.39.4"
 COMPOSE_MODULE = "github.com/docker/compose/v2"
 COMPOSE_OLDEST = (2, 20)  # knows all that compose.yaml uses
-ENGINE_SECONDS = 60  # to start, and to end
+ENGINE_S = 60  # to start, and to end
 # The kernel ends dockerd when the test process dies without a goodbye.
 DOCKERD = ("setpriv", "--pdeathsig", "TERM", "dockerd")
 
@@ -136,7 +136,7 @@ def own_engine(folder: Path) -> Iterator[Engine]:
     with output.open("wb") as sink:
         daemon = subprocess.Popen(words, stdout=sink, stderr=subprocess.STDOUT, start_new_session=True)
     try:
-        deadline = time.monotonic() + ENGINE_SECONDS
+        deadline = time.monotonic() + ENGINE_S
         while not succeeds("docker", "info", env=engine.env):
             if daemon.poll() is not None or time.monotonic() > deadline:
                 tail = "\n".join(output.read_text(errors="replace").splitlines()[-15:])
@@ -146,7 +146,7 @@ def own_engine(folder: Path) -> Iterator[Engine]:
     finally:
         daemon.terminate()
         try:
-            daemon.wait(ENGINE_SECONDS)
+            daemon.wait(ENGINE_S)
         except subprocess.TimeoutExpired:
             daemon.kill()
             daemon.wait()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from eventdb.cli.dev.brokers import FAILOVER
+from eventdb.backends.kafka.broker_timing import BROKER_TIMING
 from tests.compose.engine import ROOT, Engine, run
 from tests.compose.stack import Stack
 
@@ -60,5 +60,5 @@ def test_the_brokers_replace_a_dead_one_as_fast_as_those_of_eventdb_dev_kafka(co
     broker = services(compose, "kafka")["kafka-b"]
     assert set(broker["dns_opt"]) == {"timeout:1", "attempts:1"}, "a dead broker's name must not hold the others up"
     environment = broker["environment"]
-    for name, value in FAILOVER.items():
+    for name, value in BROKER_TIMING.items():
         assert environment.get("KAFKA_" + name.replace(".", "_").upper()) == value, name

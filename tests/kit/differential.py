@@ -32,7 +32,7 @@ from tests.kit.harness import Local
 
 Arg = bytes | str | int | float
 Address = tuple[str, int]
-REPLY_SECONDS_MAX = 10  # a reply that takes longer is a command that blocks in Redis
+REPLY_S_MAX = 10  # a reply that takes longer is a command that blocks in Redis
 NEAR = 1500  # how far apart two times may be that the two servers read from their clocks; ms, or s for TTL
 
 
@@ -86,7 +86,7 @@ class Wire:
     """A blocking connection that hands out replies as they came, undecoded."""
 
     def __init__(self, address: Address, resp3: bool = False) -> None:
-        self.socket = socket.create_connection(address, timeout=REPLY_SECONDS_MAX)
+        self.socket = socket.create_connection(address, timeout=REPLY_S_MAX)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.file = self.socket.makefile("rb")
         if resp3:

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from eventdb.cluster.lease import Role
+from eventdb.cluster.lease import AskedRole
 from eventdb.cluster.topology import Member
 from eventdb.engine.settings import Config
 from eventdb.server.server import Server
@@ -54,7 +54,7 @@ class Nodes:
             config.set(setting.replace("_", "-"), value)
 
         async def begin() -> Server:
-            asked = Role.REPLICA if follow_only else Role.PRIMARY
+            asked = AskedRole.REPLICA if follow_only else AskedRole.PRIMARY
             server = Server(self.url, config, port=0, name=name, asked=asked)
             await server.start()
             return server

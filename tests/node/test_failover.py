@@ -18,8 +18,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from eventdb.cluster.lease import LEASE_MS
-from eventdb.node.tenure import LATE_SECONDS
+from eventdb.cluster.timing import LATE_S, LEASE_MS
 from tests.conftest import Server, StartServer, wait_until
 from tests.kit.wire import Wire, encode
 
@@ -173,7 +172,7 @@ def test_nothing_is_handed_to_a_node_that_does_not_answer(eventdb_server: StartS
     stopped, other = trio.others(primary)
     os.kill(stopped.pid, signal.SIGSTOP)
     with Wire(primary.port) as wire:
-        wait_until(lambda: _lag_ms(wire, stopped.port) > LATE_SECONDS * 1000, what="its silence shows in INFO")
+        wait_until(lambda: _lag_ms(wire, stopped.port) > LATE_S * 1000, what="its silence shows in INFO")
         refused = wire("FAILOVER", "TO", "127.0.0.1", str(stopped.port))
         assert isinstance(refused, hiredis.ReplyError) and "has not been heard of" in str(refused)
         assert wire("SET", "k", "v") == b"OK"

@@ -10,7 +10,8 @@ import pytest
 from eventdb.cluster.topology import Member
 from eventdb.engine.host import NoHost
 from eventdb.engine.settings import Config
-from eventdb.protocol.replies import ReplyError, bulk, error
+from eventdb.protocol.errors import ReplyError
+from eventdb.protocol.replies import bulk, error
 from tests.kit.differential import Address, Wire
 from tests.kit.harness import Local, StandIn
 

@@ -10,7 +10,7 @@ import hiredis
 import pytest
 
 from eventdb.backends import Writer, open_log
-from eventdb.cluster.lease import Role
+from eventdb.cluster.lease import AskedRole
 from eventdb.engine.client import LOADING
 from eventdb.engine.engine import Engine
 from eventdb.engine.settings import Config
@@ -123,7 +123,7 @@ async def test_a_log_that_cannot_be_followed_ends_the_service_by_name(tmp_path: 
     url = f"quorum:{tmp_path / 'data'}"
     log = open_log(url)
     writer = await log.claim("node")
-    node = Node(url, Config(), asked=Role.REPLICA)
+    node = Node(url, Config(), asked=AskedRole.REPLICA)
     await node.start()
     try:
         body = b"*2\r\n$4\r\ntest\r\n*2\r\n$9\r\nNOT-KNOWN\r\n$1\r\nk\r\n"
@@ -186,7 +186,10 @@ def test_a_waitfor_that_is_ended_leaves_nothing_behind() -> None:
 async def test_a_replica_in_the_middle_of_a_record_states_what_it_shows(tmp_path: Path) -> None:
     """Between two slices its state was ahead of its offset: two nodes with one offset had different digests."""
     url = f"quorum:{tmp_path / 'data'}"
-    primary, replica = Node(url, Config(), "p", asked=Role.PRIMARY), Node(url, Config(), "r", asked=Role.REPLICA)
+    primary, replica = (
+        Node(url, Config(), "p", asked=AskedRole.PRIMARY),
+        Node(url, Config(), "r", asked=AskedRole.REPLICA),
+    )
     await primary.start()
     await replica.start()
     replica.follower.clock = itertools.count().__next__  # every slice takes a second: the loop gets its turn behind it
@@ -215,7 +218,7 @@ async def test_a_replica_in_the_middle_of_a_record_states_what_it_shows(tmp_path
 async def test_a_claim_that_another_node_has_overtaken_and_written_after_ends_in_following(tmp_path: Path) -> None:
     """The node that was slow between its claim and its reading died of an assertion when it started."""
     url = f"quorum:{tmp_path / 'data'}"
-    rival = Node(url, Config(), "rival", asked=Role.PRIMARY)
+    rival = Node(url, Config(), "rival", asked=AskedRole.PRIMARY)
 
     class Slow(Node):
         async def _claim(self, attempts: int) -> Writer:
@@ -225,7 +228,7 @@ async def test_a_claim_that_another_node_has_overtaken_and_written_after_ends_in
             await until(lambda: rival.engine.commit.durable_offset == 1)
             return writer
 
-    slow = Slow(url, Config(), "slow", asked=Role.AUTO)
+    slow = Slow(url, Config(), "slow", asked=AskedRole.AUTO)
     await slow.start()
     assert slow.role == "replica" and rival.role == "primary"
     await until(lambda: slow.engine.digest() == rival.engine.digest())

@@ -117,6 +117,19 @@ def test_rooms_import_only_from_rooms_before_them(path: Path) -> None:
         assert house_room(module) <= own, f"{name(path)} must not import {module}"
 
 
+def is_command_module(module: str) -> bool:
+    """True for a module that registers commands, and so not for what they share."""
+    parts = module.split(".")
+    return parts[:2] == ["eventdb", "commands"] and len(parts) > 2 and parts[2] != "shared"
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if "commands" in path.relative_to(ROOT).parts], ids=name)
+def test_command_modules_import_no_sibling(path: Path) -> None:
+    """What two of them need is in eventdb/commands/shared/, which imports none of them either."""
+    for module in imported_names(ast.parse(path.read_text())):
+        assert not is_command_module(module), f"{name(path)} imports {module}: move what both need to commands/shared/"
+
+
 def test_every_folder_of_the_package_is_a_room() -> None:
     found = [path.relative_to(ROOT).parts for path in SOURCES]
     assert {parts[1] for parts in found if parts[0] == "eventdb" and len(parts) > 2} <= set(HOUSE)

@@ -12,7 +12,7 @@ from typing import Any
 
 from eventdb.backends import Batch, Log, LogError, Record, RecordKind, Writer
 from eventdb.backends.quorum import QuorumLog
-from eventdb.cluster.lease import Role
+from eventdb.cluster.lease import AskedRole
 from eventdb.engine.settings import Config
 from eventdb.server.server import Server
 from tests.simulation.broker import Partition, SimKafkaLog
@@ -99,7 +99,7 @@ class WatchedLog:
 class Machine:
     """A place where one server runs at a time, restarted after it died."""
 
-    def __init__(self, cluster: Cluster, number: int, asked: Role) -> None:
+    def __init__(self, cluster: Cluster, number: int, asked: AskedRole) -> None:
         self.cluster = cluster
         self.name = f"n{number}"
         self.host = f"10.0.0.{number}"
@@ -123,7 +123,7 @@ class Machine:
     def role(self) -> str:
         return self.server.node.role if self.up and self.server is not None else "down"
 
-    def start(self, asked: Role | None = None) -> None:
+    def start(self, asked: AskedRole | None = None) -> None:
         assert not self.up
         cluster = self.cluster
         world = cluster.world
@@ -134,7 +134,7 @@ class Machine:
         self.server = None
         self.starting = process.spawn(self._start(process, asked or self.asked))
 
-    async def _start(self, process: Process, asked: Role) -> None:
+    async def _start(self, process: Process, asked: AskedRole) -> None:
         """As an operator's service manager: try again until it starts."""
         cluster = self.cluster
         while True:
@@ -176,7 +176,7 @@ class Cluster:
         self.lease_ms = lease_ms
         self.commit_timeout_ms = 1000
         self.machine_id = ""
-        self.machines = [Machine(self, number, Role.AUTO) for number in range(1, machines + 1)]
+        self.machines = [Machine(self, number, AskedRole.AUTO) for number in range(1, machines + 1)]
 
     def open_log(self, _url: str = URL) -> Log:
         process = self.world.current

@@ -14,9 +14,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from eventdb.backends import LogError, RecordKind
-from eventdb.cluster.lease import MARGIN, Role
+from eventdb.cluster.lease import AskedRole
+from eventdb.cluster.timing import MARGIN
 from eventdb.node.node import Node
-from eventdb.protocol.replies import ReplyError
+from eventdb.protocol.errors import ReplyError
 from tests.simulation.broker import COPIES, Partition
 from tests.simulation.cluster import Cluster, Machine, choose
 from tests.simulation.ops import ZoneState
@@ -137,7 +138,7 @@ class Nemesis:
                 machine.kill()
                 machine.rate = 1.0
             if not machine.up:
-                machine.start(Role.AUTO)
+                machine.start(AskedRole.AUTO)
 
     # -- whom
 
@@ -165,7 +166,7 @@ class Nemesis:
     async def kill_primary(self) -> None:
         await self._kill(self._machine(primary=True))
 
-    async def _kill(self, machine: Machine, asked: Role | None = None) -> None:
+    async def _kill(self, machine: Machine, asked: AskedRole | None = None) -> None:
         if not machine.up:
             return
         self.world.note(f"{machine.name} is killed")
@@ -176,7 +177,7 @@ class Nemesis:
             machine.start(asked)
 
     async def claim_by_force(self) -> None:
-        await self._kill(self._machine(), Role.PRIMARY)
+        await self._kill(self._machine(), AskedRole.PRIMARY)
 
     async def pause(self) -> None:
         await self._pause(self._machine())
@@ -222,7 +223,7 @@ class Nemesis:
         self.world.create_task(self._cut(primary, self.cluster.zones))
         if other.up:
             other.kill()
-        other.start(Role.PRIMARY)
+        other.start(AskedRole.PRIMARY)
         self.world.note(f"{other.name} is started to be the primary")
 
     async def step_wall_clock(self) -> None:

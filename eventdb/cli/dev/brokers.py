@@ -20,6 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from eventdb.backends.kafka.broker_timing import BROKER_TIMING
+
 KAFKA_VERSION: Final = "4.4.0"
 JAVA_MIN: Final = 17
 HEAP: Final = "-Xmx400m"
@@ -38,30 +40,6 @@ POM: Final = f"""<?xml version="1.0" encoding="UTF-8"?>
   </dependencies>
 </project>
 """
-
-# How fast a lost broker is replaced. Kafka's defaults are made for clusters of hundreds of brokers and need some 10 s.
-# * A broker that missed its heartbeats for session.timeout is fenced: its partitions get new leaders. The heartbeats
-#   come five times in it, so that a pause of the garbage collector is not taken for a death.
-# * If the lost broker was the active controller too, the others first have to notice: they wait fetch.timeout for its
-#   answers. They ask with a wait of 500 ms that cannot be set, so less than twice that would make false alarms.
-# * election.timeout and election.backoff.max: how long a candidate waits for votes, and how long after a tie.
-# * Only then the session of the lost broker starts to run out, at the new controller.
-FAILOVER: Final = {
-    "broker.session.timeout.ms": "1000",
-    "broker.heartbeat.interval.ms": "200",
-    "controller.quorum.fetch.timeout.ms": "1000",
-    "controller.quorum.election.timeout.ms": "300",
-    "controller.quorum.election.backoff.max.ms": "100",
-    "controller.quorum.request.timeout.ms": "1000",
-    # How long a broker waits for a controller that was stopped, before it asks who is the controller now: for changes
-    # of the in-sync set, and for new producer ids. By default 30 s.
-    "controller.socket.timeout.ms": "1000",
-    # A follower that stopped fetching holds up every append until it is out of the in-sync set.
-    "replica.lag.time.max.ms": "1500",
-    "replica.fetch.wait.max.ms": "200",
-    "replica.socket.timeout.ms": "1500",
-    "replica.fetch.backoff.ms": "100",
-}
 
 
 class NoKafka(Exception):  # noqa: N818 - named as the errors of the backends are
@@ -260,7 +238,7 @@ class Brokers:
             "transaction.state.log.min.isr": f"{min(2, copies)}",
             "num.io.threads": "4",
             "num.network.threads": "2",
-            **FAILOVER,
+            **BROKER_TIMING,
             **self.settings,
         }
         found["advertised.listeners"] = ",".join(listeners)

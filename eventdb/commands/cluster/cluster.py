@@ -10,23 +10,13 @@ from typing import Final
 
 from eventdb.cluster.slots import SLOTS, Shard, SlotMap, key_slot
 from eventdb.cluster.topology import Member
-from eventdb.commands.cluster.replication import durable_offset, log_id
+from eventdb.commands.shared.roles import durable_offset, log_id
 from eventdb.engine.client import Client
 from eventdb.engine.engine import Engine
 from eventdb.engine.registry import container, server_command
-from eventdb.protocol.replies import (
-    EMPTY_ARRAY,
-    OK,
-    ReplyError,
-    array,
-    bulk,
-    bulks,
-    integer,
-    lines,
-    mapping,
-    parse_int,
-    verbatim,
-)
+from eventdb.protocol.errors import ReplyError
+from eventdb.protocol.numbers import parse_int
+from eventdb.protocol.replies import EMPTY_ARRAY, OK, array, bulk, bulks, integer, lines, mapping, verbatim
 
 DISABLED: Final = "ERR This instance has cluster support disabled"
 FROM_THE_LOG: Final = (

@@ -6,47 +6,31 @@ A replica follows the log and not a primary, so REPLICAOF has nothing to set. Of
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import Final
 
-from eventdb.cluster.topology import Member, member_of
+from eventdb.cluster.topology import member_of
+from eventdb.commands.shared.roles import follows, loads_alone
 from eventdb.engine.client import LEASELESS, LOADING, Client
-from eventdb.engine.engine import NO_FAILOVER, WAITING_FOR_SYNC, Engine
+from eventdb.engine.engine import Engine
+from eventdb.engine.host import NO_FAILOVER, WAITING_FOR_SYNC
 from eventdb.engine.registry import command, server_command
-from eventdb.protocol.replies import (
-    EMPTY_ARRAY,
-    NO_REPLY,
-    OK,
+from eventdb.protocol.errors import (
+    FAILOVER_ALONE,
+    FAILOVER_NO_SUCH_REPLICA,
+    FAILOVER_ON_REPLICA,
+    FAILOVER_UNDER_WAY,
     ReplyError,
-    array,
-    bulk,
-    bulks,
-    integer,
-    parse_int,
     syntax_error,
 )
+from eventdb.protocol.numbers import parse_int
+from eventdb.protocol.replies import EMPTY_ARRAY, NO_REPLY, OK, array, bulk, bulks, integer
 
 ANNOUNCEMENT_BYTES_MAX: Final = 4096
 NO_ROLES: Final = (
     "ERR eventdb's roles follow from its log: the node that holds the lease is the primary, all others follow the log."
     " FAILOVER on the primary hands it over"
 )
-
-
-def log_id(engine: Engine) -> str:
-    """40 hex digits that name the log, and so its history and its shard, on every node alike.
-
-    Made from the log's own id where the node tells it, else from the URL, which may be spelled differently elsewhere.
-    """
-    facts = engine.host.facts()
-    text = facts.get("log_id") or facts.get("log_url", "")
-    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-
-
-def durable_offset(engine: Engine, member: Member) -> int:
-    """How far a member is; this node knows best of itself."""
-    return engine.commit.durable_offset if member is engine.topology.me else member.offset
 
 
 @server_command(
@@ -70,70 +54,6 @@ def role(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     )
 
 
-def loads_alone(engine: Engine) -> bool:
-    """The state is being rebuilt, and no other node is known to have been the primary: as a master that loads.
-
-    What it was itself before a restart it does not follow: it is going to claim the log again.
-    """
-    me, primary = engine.topology.me, engine.topology.last_primary
-    if not engine.gate & LOADING or not me.candidate:
-        return False
-    return primary is None or primary.name == me.name or primary.address == me.address
-
-
-def follows(engine: Engine) -> bool:
-    """This replica is up, and the log has a primary."""
-    return not engine.gate & LOADING and not engine.topology.is_down
-
-
-def replication_lines(engine: Engine) -> list[tuple[str, object]]:
-    """The replication section of INFO; what Redis does not have is the lag in offsets and ms."""
-    topology, me = engine.topology, engine.topology.me
-    own = engine.commit.durable_offset
-    found: list[tuple[str, object]] = []
-    if topology.is_primary:
-        replicas = topology.replicas
-        found += [("role", "master"), ("connected_slaves", len(replicas))]
-        for i, member in enumerate(replicas):
-            place = f"ip={member.host},port={member.port},state=online,offset={member.offset}"
-            found.append((f"slave{i}", f"{place},lag={member.lag_ms // 1000},lag_ms={member.lag_ms}"))
-    elif loads_alone(engine):
-        found += [("role", "master"), ("connected_slaves", 0)]
-    else:
-        primary = topology.last_primary
-        newest = own if primary is None else max(own, primary.offset)
-        found += [
-            ("role", "slave"),
-            ("master_host", "" if primary is None else primary.host),
-            ("master_port", 0 if primary is None else primary.port),
-            ("master_link_status", "up" if follows(engine) else "down"),
-            ("master_last_io_seconds_ago", me.lag_ms // 1000 if follows(engine) else -1),
-            ("master_sync_in_progress", 1 if engine.gate & LOADING else 0),
-            ("slave_read_repl_offset", own),
-            ("slave_repl_offset", own),
-            *([] if follows(engine) else [("master_link_down_since_seconds", me.lag_ms // 1000 if primary else -1)]),
-            ("slave_priority", 100 if me.candidate else 0),
-            ("slave_read_only", 1),
-            ("replica_announced", 1),
-            ("slave_read_mode", engine.config.replica_read_mode),
-            ("slave_lag_offsets", newest - own),
-            ("slave_lag_ms", me.lag_ms),
-            ("connected_slaves", 0),
-        ]
-    return [
-        *found,
-        ("master_failover_state", engine.failover_state),
-        ("master_replid", log_id(engine)),
-        ("master_replid2", "0" * 40),
-        ("master_repl_offset", own),
-        ("second_repl_offset", -1),
-        ("repl_backlog_active", 0),
-        ("repl_backlog_size", engine.config.get("repl-backlog-size")),
-        ("repl_backlog_first_byte_offset", 0),
-        ("repl_backlog_histlen", 0),
-    ]
-
-
 @server_command(
     "FAILOVER", arity=-1, flags="admin noscript stale", since="6.2.0", group="server",
     summary="Hands the role of the primary over to another node.",
@@ -154,18 +74,18 @@ def failover(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     target, timeout_ms, forced = parse_failover(argv)
     topology = engine.topology
     if engine.failover_state != NO_FAILOVER:
-        raise ReplyError("ERR FAILOVER already in progress.")
+        raise ReplyError(FAILOVER_UNDER_WAY)
     if not topology.is_primary:
-        raise ReplyError("ERR FAILOVER is not valid when server is a replica.")
+        raise ReplyError(FAILOVER_ON_REPLICA)
     if not topology.replicas:
-        raise ReplyError("ERR FAILOVER requires connected replicas.")
+        raise ReplyError(FAILOVER_ALONE)
     if forced and (timeout_ms == 0 or target is None):
         raise ReplyError("ERR FAILOVER with force option requires both a timeout and target HOST and IP.")
     address: str | None = None
     if target is not None:
         found = [member for member in topology.replicas if (member.host, member.port) == target]
         if not found:
-            raise ReplyError("ERR FAILOVER target HOST and PORT is not a replica.")
+            raise ReplyError(FAILOVER_NO_SUCH_REPLICA)
         if not found[0].candidate:
             raise ReplyError("ERR FAILOVER target only follows: it was started with --role replica.")
         address = found[0].address

@@ -9,26 +9,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from eventdb.cluster.slots import Shard
 from eventdb.cluster.topology import Member
-from eventdb.engine.client import LEASELESS, Client
+from eventdb.commands.shared.sentinels import FLAGS, is_down, is_known, named_primary, own_shard, service_names
+from eventdb.engine.client import Client
 from eventdb.engine.engine import Engine
 from eventdb.engine.registry import command, container, server_command
-from eventdb.protocol.replies import (
-    ReplyError,
-    array,
-    bulk,
-    bulks,
-    integer,
-    lines,
-    mapping,
-    null_array,
-    parse_int,
-    simple,
-)
+from eventdb.protocol.errors import ReplyError
+from eventdb.protocol.numbers import parse_int
+from eventdb.protocol.replies import array, bulk, bulks, integer, lines, mapping, null_array, simple
 
-FLAGS: Final = "admin loading stale"
-NO_MASTER: Final = "ERR No such master with that name"
 HELP: Final = """
 SENTINEL <subcommand> [<arg> [value] [opt] ...]. Subcommands are:
 CKQUORUM <master-name>
@@ -75,31 +64,6 @@ def _pairs(client: Client, fields: Fields) -> bytes:
     return mapping(items, client.resp3)
 
 
-def _shard(engine: Engine, client: Client) -> Shard:
-    return engine.slots.mine
-
-
-def service_names(engine: Engine) -> list[str]:
-    return engine.config.sentinel_service_name.split()
-
-
-def is_known(engine: Engine, name: bytes) -> bool:
-    return name.decode("utf-8", "surrogateescape") in service_names(engine)
-
-
-def named_primary(engine: Engine, client: Client, name: bytes) -> Member:
-    """The primary, or who was it last. Raises ReplyError for an unknown name, and while none has ever been heard of."""
-    found = _shard(engine, client).primary
-    if found is None or not is_known(engine, name):
-        raise ReplyError(NO_MASTER)
-    return found
-
-
-def _is_down(engine: Engine, shard: Shard) -> bool:
-    """Nobody is the primary, as far as this node knows: its own lapsed lease is another's silence."""
-    return shard.topology.is_down or (shard.topology.is_primary and engine.gate & LEASELESS != 0)
-
-
 def _instance(engine: Engine, client: Client, name: str, member: Member, flags: str) -> Fields:
     facts = engine.host.facts()
     return [
@@ -121,29 +85,9 @@ def _reported(role: str) -> Fields:
     return [("info-refresh", 0), ("role-reported", role), ("role-reported-time", 0)]
 
 
-def sentinel_lines(engine: Engine) -> list[tuple[str, object]]:
-    """INFO sentinel, as a Sentinel has it."""
-    shard, names = engine.slots.mine, service_names(engine)
-    primary = shard.primary
-    found: list[tuple[str, object]] = [
-        ("sentinel_masters", 0 if primary is None else len(names)),
-        ("sentinel_tilt", 0),
-        ("sentinel_tilt_since_seconds", -1),
-        ("sentinel_running_scripts", 0),
-        ("sentinel_scripts_queue_length", 0),
-        ("sentinel_simulate_failure_flags", 0),
-    ]
-    if primary is not None:
-        status = "odown" if _is_down(engine, shard) else "ok"
-        there = f"address={primary.host}:{primary.port},slaves={len(shard.replicas)}"
-        there += f",sentinels={len(shard.topology.members)}"
-        found += [(f"master{i}", f"name={name},status={status},{there}") for i, name in enumerate(names)]
-    return found
-
-
 def _master(engine: Engine, client: Client, name: str) -> bytes:
-    shard, member = _shard(engine, client), named_primary(engine, client, name.encode("utf-8", "surrogateescape"))
-    flags = "master,s_down,o_down,disconnected" if _is_down(engine, shard) else "master"
+    shard, member = own_shard(engine, client), named_primary(engine, client, name.encode("utf-8", "surrogateescape"))
+    flags = "master,s_down,o_down,disconnected" if is_down(engine, shard) else "master"
     config = engine.config
     fields = [
         *_instance(engine, client, name, member, flags),
@@ -163,7 +107,7 @@ def _master(engine: Engine, client: Client, name: str) -> bytes:
     summary="Tells of the primary, in a list.",
 )  # fmt: skip
 def sentinel_masters(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
-    if _shard(engine, client).primary is None:
+    if own_shard(engine, client).primary is None:
         return array([])
     return array([_master(engine, client, name) for name in service_names(engine)])
 
@@ -180,15 +124,15 @@ def sentinel_master(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     summary="Tells host and port of the primary.",
 )  # fmt: skip
 def sentinel_get_master_addr_by_name(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
-    member = _shard(engine, client).primary
+    member = own_shard(engine, client).primary
     if member is None or not is_known(engine, argv[2]):
         return null_array(client.resp3)
     return bulks([member.host.encode(), b"%d" % member.port])
 
 
 def sentinel_replicas(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
-    shard, primary = _shard(engine, client), named_primary(engine, client, argv[2])
-    there = not _is_down(engine, shard)
+    shard, primary = own_shard(engine, client), named_primary(engine, client, argv[2])
+    there = not is_down(engine, shard)
     found: list[bytes] = []
     for member in shard.replicas:
         fields = [
@@ -219,7 +163,7 @@ for _name, _since in (("REPLICAS", "5.0.0"), ("SLAVES", "2.8.0")):
 )  # fmt: skip
 def sentinel_sentinels(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     named_primary(engine, client, argv[2])
-    topology = _shard(engine, client).topology
+    topology = own_shard(engine, client).topology
     found: list[bytes] = []
     for name in sorted(topology.members):
         member = topology.members[name]
@@ -240,7 +184,7 @@ def sentinel_sentinels(engine: Engine, client: Client, argv: list[bytes]) -> byt
 )  # fmt: skip
 def sentinel_ckquorum(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     named_primary(engine, client, argv[2])
-    topology = _shard(engine, client).topology
+    topology = own_shard(engine, client).topology
     usable = len(topology.members)
     if not [member for member in topology.replicas if member.candidate]:
         raise ReplyError(f"NOQUORUM {usable} usable Sentinels. No live node may take over from the primary")
@@ -254,9 +198,9 @@ def sentinel_ckquorum(engine: Engine, client: Client, argv: list[bytes]) -> byte
 def sentinel_is_master_down_by_addr(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     port = parse_int(argv[3])
     parse_int(argv[4])
-    shard = _shard(engine, client)
+    shard = own_shard(engine, client)
     last = shard.primary
-    down = _is_down(engine, shard) and last is not None
+    down = is_down(engine, shard) and last is not None
     named = last is not None and last.port == port and last.host.encode() == argv[2]
     return array([integer(1 if down and named else 0), bulk(b"*"), integer(0)])
 
@@ -265,7 +209,7 @@ def sentinel_is_master_down_by_addr(engine: Engine, client: Client, argv: list[b
     "SENTINEL MYID", arity=2, flags=FLAGS, since="6.2.0", group="sentinel", summary="Tells the id of this node.",
 )  # fmt: skip
 def sentinel_myid(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
-    return bulk(_shard(engine, client).topology.me.id.encode())
+    return bulk(own_shard(engine, client).topology.me.id.encode())
 
 
 @command(

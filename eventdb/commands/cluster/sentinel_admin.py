@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from eventdb.commands.cluster.sentinel import FLAGS, named_primary, service_names
-from eventdb.commands.server.info import report
+from eventdb.commands.shared.info_sections import report
+from eventdb.commands.shared.sentinels import FLAGS, named_primary, service_names
 from eventdb.engine.client import Client
-from eventdb.engine.engine import NO_FAILOVER, Engine
+from eventdb.engine.engine import Engine
+from eventdb.engine.host import NO_FAILOVER
 from eventdb.engine.registry import command, server_command
+from eventdb.protocol.errors import ReplyError
 from eventdb.protocol.glob import glob_match
-from eventdb.protocol.replies import OK, ReplyError, array, bulk, integer, mapping, null
+from eventdb.protocol.replies import OK, array, bulk, integer, mapping, null
 
 CONFIG_USAGE: Final = "ERR Only SENTINEL CONFIG GET <option> / SET <option> <value> are supported."
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from eventdb.commands.cluster.replication import log_id
+from eventdb.commands.shared.roles import log_id
 from eventdb.engine.client import Client
 from eventdb.engine.engine import Engine
 from eventdb.engine.registry import command, server_command
-from eventdb.protocol.replies import NO_REPLY, OK, ReplyError, parse_int, syntax_error
+from eventdb.protocol.errors import ReplyError, not_between, shown, syntax_error
+from eventdb.protocol.numbers import parse_int
+from eventdb.protocol.replies import NO_REPLY, OK
 
 ADMIN: Final = "admin noscript no_async_loading no_multi"
-PORT_MAX: Final = 65535
 NO_REPLICA: Final = (
     "ERR a server of Redis cannot be a replica of eventdb, whose replicas follow its log. For the state of now, once:"
     " redis-cli --rdb FILE, or REPLCONF rdb-only 1 before this command; at any moment of the past: eventdb export"
@@ -40,16 +41,15 @@ def replconf(client: Client, argv: list[bytes]) -> bytes:
         if word == b"rdb-only":
             wanted = parse_int(value)
             if wanted not in (0, 1):
-                raise ReplyError("ERR value is out of range, must be between 0 and 1")
+                raise ReplyError(not_between(0, 1))
             _set(client, RDB_ONLY, wanted == 1)
         elif word == b"rdb-filter-only":
             _filter(client, value)
         elif word == b"listening-port":
-            if not 0 <= parse_int(value) <= PORT_MAX:
-                raise ReplyError(f"ERR value is out of range, must be between 0 and {PORT_MAX}")
+            parse_int(value)
             _set(client, REPLICA, True)
         elif word not in (b"capa", b"ip-address", b"ack", b"getack"):
-            raise ReplyError(f"ERR Unrecognized REPLCONF option: {argv[at].decode('utf-8', 'replace')}")
+            raise ReplyError(f"ERR Unrecognized REPLCONF option: {shown(argv[at])}")
         elif word in (b"ack", b"getack"):
             return NO_REPLY
     return OK
@@ -64,7 +64,7 @@ def _filter(client: Client, value: bytes) -> None:
     words = value.split()
     for word in words:
         if word.lower() != b"functions":
-            raise ReplyError(f"ERR Unsupported rdb-filter-only option: {word.decode('utf-8', 'replace')}")
+            raise ReplyError(f"ERR Unsupported rdb-filter-only option: {shown(word)}")
     _set(client, FUNCTIONS_ONLY, len(words) > 0)
 
 

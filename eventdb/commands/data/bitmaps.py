@@ -4,22 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from eventdb.commands.data.strings import STRING_BYTES_MAX, put, read_string, write_string
+from eventdb.commands.shared.lookups import string_to_read, string_to_write
+from eventdb.commands.shared.string_changes import STRING_BYTES_MAX, put
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command
 from eventdb.keyspace.types.bitmap import Field, combine, count_bits, find_bit
-from eventdb.protocol.replies import (
-    EMPTY_ARRAY,
-    INT64_MAX,
-    ONE,
-    ZERO,
-    ReplyError,
-    array,
-    integer,
-    null,
-    parse_int,
-    syntax_error,
-)
+from eventdb.protocol.errors import ReplyError, syntax_error
+from eventdb.protocol.numbers import INT64_MAX, parse_int
+from eventdb.protocol.replies import EMPTY_ARRAY, ONE, ZERO, array, integer, null
 
 BAD_OFFSET: Final = "ERR bit offset is not an integer or out of range"
 BAD_BIT: Final = "ERR bit is not an integer or out of range"
@@ -54,7 +46,7 @@ def setbit(client: Client, argv: list[bytes]) -> bytes:
     if on not in (0, 1):
         raise ReplyError(BAD_BIT)
     key = argv[1]
-    value = write_string(client, key)
+    value = string_to_write(client, key)
     at, mask = offset >> 3, 0x80 >> (offset & 7)
     byte = 0 if value is None or at >= len(value) else value[at]
     was_on = byte & mask != 0
@@ -69,7 +61,7 @@ def setbit(client: Client, argv: list[bytes]) -> bytes:
 )  # fmt: skip
 def getbit(client: Client, argv: list[bytes]) -> bytes:
     offset = parse_offset(argv[2])
-    value = read_string(client, argv[1])
+    value = string_to_read(client, argv[1])
     at = offset >> 3
     return ONE if value is not None and at < len(value) and value[at] & (0x80 >> (offset & 7)) else ZERO
 
@@ -96,7 +88,7 @@ def bit_range(size: int, start: int, end: int, in_bits: bool) -> tuple[int, int]
     complexity="O(N) for N bytes", summary="Counts the bits of a string, or of a part of it, that are 1.",
 )  # fmt: skip
 def bitcount(client: Client, argv: list[bytes]) -> bytes:
-    value = read_string(client, argv[1])
+    value = string_to_read(client, argv[1])
     if value is None:
         return ZERO
     first, last = 0, len(value) * 8 - 1
@@ -118,7 +110,7 @@ def bitpos(client: Client, argv: list[bytes]) -> bytes:
     bit = parse_int(argv[2])
     if bit not in (0, 1):
         raise ReplyError("ERR The bit argument must be 1 or 0.")
-    value = read_string(client, argv[1])
+    value = string_to_read(client, argv[1])
     if value is None:
         return integer(-1 if bit else 0)
     size = len(value)
@@ -150,7 +142,7 @@ def bitop(client: Client, argv: list[bytes]) -> bytes:
         raise ReplyError("ERR BITOP NOT must be called with a single source key.")
     if operation in OF_TWO and len(argv) < 5:
         raise ReplyError(f"ERR BITOP {operation.decode()} must be called with at least two source keys.")
-    values = [read_string(client, source) or b"" for source in argv[3:]]
+    values = [string_to_read(client, source) or b"" for source in argv[3:]]
     if not any(values):
         if client.lookup_write(key) is not None:
             client.emit([b"DEL", key])
@@ -245,7 +237,7 @@ def bitfield(client: Client, argv: list[bytes]) -> bytes:
     stops = [step.field.stop() for step in steps if step.word != b"GET"]
     if not stops:
         return read_fields(client, key, steps)
-    value = write_string(client, key)
+    value = string_to_write(client, key)
     size = max(stops)
     if value is None or len(value) < size:  # even when every number turns out not to fit
         patch(client, key, size - 1, b"\0")
@@ -264,7 +256,7 @@ def bitfield_ro(client: Client, argv: list[bytes]) -> bytes:
 
 
 def read_fields(client: Client, key: bytes, steps: list[Step]) -> bytes:
-    value = read_string(client, key) or b""
+    value = string_to_read(client, key) or b""
     if not steps:
         return EMPTY_ARRAY
     return array([integer(step.field.read(value)) for step in steps])

@@ -5,11 +5,14 @@ Each is logged as the SET of its result, so that replay neither parses nor adds.
 
 from __future__ import annotations
 
-from eventdb.commands.data.strings import put_keeping_deadline, write_string
+from eventdb.commands.shared.lookups import string_to_write
+from eventdb.commands.shared.string_changes import put_keeping_deadline
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command
+from eventdb.protocol.errors import OVERFLOW, SUM_NAN_OR_INFINITY, ReplyError, wrong_type
 from eventdb.protocol.longdouble import LongDouble, add, format_long_double, parse_long_double
-from eventdb.protocol.replies import INT64_MAX, INT64_MIN, ReplyError, bulk, parse_int, wrong_type
+from eventdb.protocol.numbers import INT64_MAX, INT64_MIN, parse_int
+from eventdb.protocol.replies import bulk
 
 
 def count(client: Client, key: bytes, by: int) -> bytes:
@@ -24,7 +27,7 @@ def count(client: Client, key: bytes, by: int) -> bytes:
         else:
             raise wrong_type()
         if total > INT64_MAX or total < INT64_MIN:
-            raise ReplyError("ERR increment or decrement would overflow")
+            raise ReplyError(OVERFLOW)
     text = b"%d" % total
     put_keeping_deadline(client, key, text)
     return b":%b\r\n" % text
@@ -70,11 +73,11 @@ def decrby(client: Client, argv: list[bytes]) -> bytes:
     summary="Adds to a number that may have a fraction.",
 )  # fmt: skip
 def incrbyfloat(client: Client, argv: list[bytes]) -> bytes:
-    value = write_string(client, argv[1])
+    value = string_to_write(client, argv[1])
     start = LongDouble(0, 0) if value is None else parse_long_double(bytes(value))
     total = add(start, parse_long_double(argv[2]))
     if total.infinite:
-        raise ReplyError("ERR increment would produce NaN or Infinity")
+        raise ReplyError(SUM_NAN_OR_INFINITY)
     text = format_long_double(total)
     put_keeping_deadline(client, argv[1], text)
     return bulk(text)

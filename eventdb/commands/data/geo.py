@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from eventdb.commands.data.zsets import read_zset, zadd
-from eventdb.commands.data.zsets_range import store
+from eventdb.commands.shared.lookups import zset_to_read
+from eventdb.commands.shared.zset_changes import add_members, store_scores
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command
 from eventdb.keyspace.types.geohash import (
@@ -21,18 +21,9 @@ from eventdb.keyspace.types.geohash import (
     longitude,
 )
 from eventdb.keyspace.types.zset import ZSetValue
-from eventdb.protocol.replies import (
-    EMPTY_ARRAY,
-    ReplyError,
-    array,
-    bulk,
-    integer,
-    null,
-    null_array,
-    parse_float,
-    parse_int,
-    syntax_error,
-)
+from eventdb.protocol.errors import COUNT_TOO_SMALL, ReplyError, syntax_error
+from eventdb.protocol.numbers import parse_float, parse_int
+from eventdb.protocol.replies import EMPTY_ARRAY, array, bulk, integer, null, null_array
 
 UNITS: Final[dict[bytes, float]] = {b"M": 1.0, b"KM": 1000.0, b"FT": 0.3048, b"MI": 1609.34}
 
@@ -96,7 +87,7 @@ def geoadd(client: Client, argv: list[bytes]) -> bytes:
     words_of_zadd = [b"ZADD", argv[1], *options]
     for i in range(at, len(argv), 3):
         words_of_zadd += [b"%d" % encode(*parse_place(argv, i)), argv[i + 2]]
-    return zadd(client, words_of_zadd)
+    return add_members(client, words_of_zadd, 0)
 
 
 @command(
@@ -104,7 +95,7 @@ def geoadd(client: Client, argv: list[bytes]) -> bytes:
     complexity="O(1) for each member", summary="Returns longitude and latitude of members.",
 )  # fmt: skip
 def geopos(client: Client, argv: list[bytes]) -> bytes:
-    value = read_zset(client, argv[1])
+    value = zset_to_read(client, argv[1])
     found: list[bytes] = []
     for i in range(2, len(argv)):
         score = None if value is None else value.scores.get(argv[i])
@@ -117,7 +108,7 @@ def geopos(client: Client, argv: list[bytes]) -> bytes:
     complexity="O(1) for each member", summary="Returns the geohashes of members, as other programs write them.",
 )  # fmt: skip
 def geohash(client: Client, argv: list[bytes]) -> bytes:
-    value = read_zset(client, argv[1])
+    value = zset_to_read(client, argv[1])
     found: list[bytes] = []
     for i in range(2, len(argv)):
         score = None if value is None else value.scores.get(argv[i])
@@ -135,7 +126,7 @@ def geodist(client: Client, argv: list[bytes]) -> bytes:
         unit = parse_unit(argv[4])
     elif len(argv) > 5:
         raise syntax_error()
-    value = read_zset(client, argv[1])
+    value = zset_to_read(client, argv[1])
     if value is None:
         return null(client.resp3)
     one, other = value.scores.get(argv[2]), value.scores.get(argv[3])
@@ -164,7 +155,7 @@ class Search:
         self.argv = argv
         self.kind = kind
         self.may_store = may_store  # STORE and STOREDIST of the older commands
-        self.value = read_zset(client, argv[2 if kind == SEARCH_STORE else 1])
+        self.value = zset_to_read(client, argv[2 if kind == SEARCH_STORE else 1])
         self.shape = Shape()
         self.shown = 0
         self.order = 0  # 1 ascending, -1 descending
@@ -205,7 +196,7 @@ class Search:
         elif word == b"COUNT" and left > 0:
             self.count = parse_int(argv[at + 1])
             if self.count <= 0:
-                raise ReplyError("ERR COUNT must be > 0")
+                raise ReplyError(COUNT_TOO_SMALL)
             return 2
         elif self.may_store and left > 0 and word in (b"STORE", b"STOREDIST"):
             self.store_key = argv[at + 1]
@@ -312,7 +303,7 @@ def run_search(client: Client, argv: list[bytes], kind: int, may_store: bool = F
     if search.store_key is not None:
         by_distance = search.store_distance
         scores = {each.member: each.distance if by_distance else each.score for each in found}
-        return store(client, search.store_key, scores)
+        return store_scores(client, search.store_key, scores)
     if not found:
         return EMPTY_ARRAY
     if not search.shown:

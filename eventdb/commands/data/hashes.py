@@ -7,68 +7,30 @@ from __future__ import annotations
 
 from typing import Final
 
+from eventdb.commands.shared.counts import REPEATED_MAX, random_count
+from eventdb.commands.shared.lookups import hash_to_read, hash_to_write
 from eventdb.commands.shared.scan_replies import parse_cursor, scan_options, scan_reply
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command
 from eventdb.keyspace.types.hash import HashValue
+from eventdb.protocol.errors import (
+    OVERFLOW,
+    SUM_NAN_OR_INFINITY,
+    VALUE_OUT_OF_RANGE,
+    ReplyError,
+    syntax_error,
+    wrong_arity,
+    wrong_type,
+)
 from eventdb.protocol.glob import glob_match
 from eventdb.protocol.longdouble import add as add_long_doubles
 from eventdb.protocol.longdouble import format_long_double, parse_long_double
-from eventdb.protocol.replies import (
-    BULK_HEADS,
-    EMPTY_ARRAY,
-    INT64_MAX,
-    INT64_MIN,
-    NULL3,
-    NULL_BULK,
-    OK,
-    ONE,
-    ZERO,
-    ReplyError,
-    bulk,
-    bulks,
-    integer,
-    parse_int,
-    syntax_error,
-    wrong_type,
-)
+from eventdb.protocol.numbers import INT64_MAX, INT64_MIN, parse_int
+from eventdb.protocol.replies import BULK_HEADS, EMPTY_ARRAY, NULL3, NULL_BULK, OK, ONE, ZERO, bulk, bulks, integer
 
-OVERFLOW: Final = "ERR increment or decrement would overflow"
 NAN_OR_INFINITY: Final = "ERR value is NaN or Infinity"
-SUM_NAN_OR_INFINITY: Final = "ERR increment would produce NaN or Infinity"
 HASH_NOT_INTEGER: Final = "ERR hash value is not an integer"
 HASH_NOT_FLOAT: Final = "ERR hash value is not a float"
-# redis src/object.c getRangeLongFromObjectOrReply; the grammar is theirs.
-COUNT_RANGE: Final = "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807"
-COUNT_OUT_OF_RANGE: Final = "ERR value is out of range"
-# Elements that a negative count may ask for. Redis has no such limit and stops serving until its memory is gone.
-REPEATED_MAX: Final = 10_000_000
-
-
-def hash_to_read(client: Client, key: bytes) -> HashValue | None:
-    value = client.lookup(key)
-    if value is None:
-        return None
-    if not isinstance(value, HashValue):
-        raise wrong_type()
-    return value
-
-
-def hash_to_write(client: Client, key: bytes) -> HashValue | None:
-    value = client.lookup_write(key)
-    if value is None:
-        return None
-    if not isinstance(value, HashValue):
-        raise wrong_type()
-    return value
-
-
-def random_count(text: bytes) -> int:
-    """The count of HRANDFIELD and SRANDMEMBER; negative asks for repetition."""
-    count = parse_int(text)
-    if count == INT64_MIN:
-        raise ReplyError(COUNT_RANGE)
-    return count
 
 
 @command(
@@ -79,7 +41,7 @@ def random_count(text: bytes) -> int:
 def hset(client: Client, argv: list[bytes]) -> bytes:
     n = len(argv)
     if n & 1:
-        raise ReplyError("ERR wrong number of arguments for 'hset' command")
+        raise wrong_arity("hset")
     key = argv[1]
     value = client.lookup_write(key)
     before = 0
@@ -103,7 +65,7 @@ def hset(client: Client, argv: list[bytes]) -> bytes:
 )  # fmt: skip
 def hmset(client: Client, argv: list[bytes]) -> bytes:
     if len(argv) & 1:
-        raise ReplyError("ERR wrong number of arguments for 'hmset' command")
+        raise wrong_arity("hmset")
     hash_to_write(client, argv[1])
     client.emit([b"HSET", *argv[1:]])
     return OK
@@ -304,12 +266,12 @@ def hrandfield(client: Client, argv: list[bytes]) -> bytes:
         if n > 4 or argv[3].upper() != b"WITHVALUES":
             raise syntax_error()
         if not -(INT64_MAX // 2) <= count <= INT64_MAX // 2:
-            raise ReplyError(COUNT_OUT_OF_RANGE)
+            raise ReplyError(VALUE_OUT_OF_RANGE)
     value = hash_to_read(client, argv[1])
     if value is None or count == 0:
         return EMPTY_ARRAY
     if count < -REPEATED_MAX:
-        raise ReplyError(COUNT_OUT_OF_RANGE)
+        raise ReplyError(VALUE_OUT_OF_RANGE)
     picked = value.pick(client.store.rng, count)
     if not with_values:
         return bulks(picked)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import random
 from typing import Final
 
-from eventdb.commands.data.strings import put_keeping_deadline, read_string, write_string
+from eventdb.commands.shared.lookups import string_to_read, string_to_write
+from eventdb.commands.shared.string_changes import put_keeping_deadline
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command
 from eventdb.keyspace.types.hyperloglog import (
@@ -33,7 +34,8 @@ from eventdb.keyspace.types.hyperloglog import (
     registers_of,
     runs,
 )
-from eventdb.protocol.replies import OK, ONE, ZERO, ReplyError, array, bulk, integer, simple
+from eventdb.protocol.errors import ReplyError
+from eventdb.protocol.replies import OK, ONE, ZERO, array, bulk, integer, simple
 
 NOT_VALID: Final = "WRONGTYPE Key is not a valid HyperLogLog string value."
 CORRUPTED: Final = "INVALIDOBJ Corrupted HLL object detected"
@@ -89,7 +91,7 @@ def replace(client: Client, key: bytes, old: Bytes | None, new: Bytes) -> None:
 )  # fmt: skip
 def pfadd(client: Client, argv: list[bytes]) -> bytes:
     key = argv[1]
-    value = checked(write_string(client, key))
+    value = checked(string_to_write(client, key))
     if value is not None and value[ENCODING_AT] == DENSE:
         return _add_dense(client, key, value, argv)
     writer = SparseWriter(EMPTY if value is None else value, client.store.keyspace.limits.hll_sparse_bytes)
@@ -129,7 +131,7 @@ def _add_dense(client: Client, key: bytes, value: Bytes, argv: list[bytes]) -> b
 )  # fmt: skip
 def pfcount(client: Client, argv: list[bytes]) -> bytes:
     if len(argv) == 2:
-        value = checked(read_string(client, argv[1]))
+        value = checked(string_to_read(client, argv[1]))
         if value is None:
             return ZERO
         count = cached_count(value)
@@ -141,7 +143,7 @@ def pfcount(client: Client, argv: list[bytes]) -> bytes:
             raise ReplyError(CORRUPTED) from None
     merged = bytes(REGISTERS)
     for i in range(1, len(argv)):
-        value = checked(read_string(client, argv[i]))
+        value = checked(string_to_read(client, argv[i]))
         if value is not None:
             merged = highest(merged, unpacked(value))
     return integer(estimate(merged))
@@ -157,11 +159,11 @@ def pfmerge(client: Client, argv: list[bytes]) -> bytes:
     merged = bytes(REGISTERS)
     is_dense = False
     for i in range(1, len(argv)):
-        value = checked(read_string(client, argv[i]))
+        value = checked(string_to_read(client, argv[i]))
         if value is not None:
             is_dense = is_dense or value[ENCODING_AT] == DENSE
             merged = highest(merged, unpacked(value))
-    old = write_string(client, key)
+    old = string_to_write(client, key)
     made: Bytes = EMPTY if old is None else old
     if is_dense:
         made = dense(made, merged)
@@ -182,7 +184,7 @@ def pfmerge(client: Client, argv: list[bytes]) -> bytes:
 )  # fmt: skip
 def pfdebug(client: Client, argv: list[bytes]) -> bytes:
     key = argv[2]
-    value = write_string(client, key)
+    value = string_to_write(client, key)
     if value is None:
         raise ReplyError("ERR The specified key does not exist")
     checked(value)

@@ -11,7 +11,9 @@ from typing import Final
 
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command
-from eventdb.protocol.replies import ReplyError, array, bulk, integer, mapping, parse_int, syntax_error
+from eventdb.protocol.errors import ReplyError, syntax_error
+from eventdb.protocol.numbers import parse_int
+from eventdb.protocol.replies import array, bulk, integer, mapping
 
 TABLE_BYTES_MAX: Final = 512 << 20  # Redis's limit: proto-max-bulk-len, at four bytes a cell
 

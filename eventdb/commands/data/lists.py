@@ -2,57 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Final
-
+from eventdb.commands.shared.counts import count_to_pop
+from eventdb.commands.shared.list_changes import (
+    LEFT,
+    RIGHT,
+    many_pop,
+    move,
+    parse_many_pop,
+    parse_side,
+    pop_many,
+    pop_one,
+)
+from eventdb.commands.shared.lookups import list_to_read, list_to_write
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command, find_numkeys
-from eventdb.keyspace.types.list import ListValue, apply_lpop, apply_lpush, apply_rpop, apply_rpush
+from eventdb.keyspace.types.list import ListValue, apply_lpush, apply_rpush
+from eventdb.protocol.errors import INDEX_OUT_OF_RANGE, NO_SUCH_KEY, ReplyError, syntax_error, wrong_arity
+from eventdb.protocol.numbers import parse_at_least, parse_int
 from eventdb.protocol.replies import (
     EMPTY_ARRAY,
-    NO_SUCH_KEY,
     OK,
-    OUT_OF_RANGE,
     SMALL_INTEGERS,
     ZERO,
-    ReplyError,
     array,
     bulk,
     bulks,
     integer,
     null,
     null_array,
-    parse_int,
-    syntax_error,
-    wrong_type,
 )
-
-LEFT: Final = b"LEFT"
-RIGHT: Final = b"RIGHT"
-LPOP: Final = b"LPOP"
-RPOP: Final = b"RPOP"
-NOT_POSITIVE: Final = "ERR value is out of range, must be positive"
-
-
-def read_list(client: Client, key: bytes) -> ListValue | None:
-    value = client.lookup(key)
-    if value is None or isinstance(value, ListValue):
-        return value
-    raise wrong_type()
-
-
-def list_to_change(client: Client, key: bytes) -> ListValue | None:
-    value = client.lookup_write(key)
-    if value is None or isinstance(value, ListValue):
-        return value
-    raise wrong_type()
-
-
-def parse_side(text: bytes) -> bytes:
-    side = text.upper()
-    if side != LEFT and side != RIGHT:
-        raise syntax_error()
-    return side
-
 
 # -- push
 
@@ -84,7 +62,7 @@ def push(client: Client, argv: list[bytes], left: bool, value: ListValue | None)
     complexity="O(N) for N elements pushed", summary="Puts elements before the head of a list, new or not.",
 )  # fmt: skip
 def lpush(client: Client, argv: list[bytes]) -> bytes:
-    return push(client, argv, True, list_to_change(client, argv[1]))
+    return push(client, argv, True, list_to_write(client, argv[1]))
 
 
 @command(
@@ -92,7 +70,7 @@ def lpush(client: Client, argv: list[bytes]) -> bytes:
     complexity="O(N) for N elements pushed", summary="Puts elements behind the tail of a list, new or not.",
 )  # fmt: skip
 def rpush(client: Client, argv: list[bytes]) -> bytes:
-    return push(client, argv, False, list_to_change(client, argv[1]))
+    return push(client, argv, False, list_to_write(client, argv[1]))
 
 
 @command(
@@ -100,7 +78,7 @@ def rpush(client: Client, argv: list[bytes]) -> bytes:
     complexity="O(N) for N elements pushed", summary="Puts elements before the head of a list that is there.",
 )  # fmt: skip
 def lpushx(client: Client, argv: list[bytes]) -> bytes:
-    value = list_to_change(client, argv[1])
+    value = list_to_write(client, argv[1])
     return ZERO if value is None else push(client, argv, True, value)
 
 
@@ -109,56 +87,25 @@ def lpushx(client: Client, argv: list[bytes]) -> bytes:
     complexity="O(N) for N elements pushed", summary="Puts elements behind the tail of a list that is there.",
 )  # fmt: skip
 def rpushx(client: Client, argv: list[bytes]) -> bytes:
-    value = list_to_change(client, argv[1])
+    value = list_to_write(client, argv[1])
     return ZERO if value is None else push(client, argv, False, value)
 
 
 # -- pop
 
 
-def pop_one(client: Client, key: bytes, value: ListValue, left: bool) -> bytes:
-    """Take the first or last element off; `value` is the list at `key`."""
-    db = client.db
-    if left:
-        element = value.get(0)
-        apply_lpop(db, [LPOP, key])
-        data = b"*2\r\n$4\r\nLPOP\r\n$%d\r\n%b\r\n" % (len(key), key)
-    else:
-        element = value.get(len(value.front) + len(value.back) - 1)
-        apply_rpop(db, [RPOP, key])
-        data = b"*2\r\n$4\r\nRPOP\r\n$%d\r\n%b\r\n" % (len(key), key)
-    client.store.record(db, key, data)
-    return element
-
-
-def pop_many(client: Client, key: bytes, value: ListValue, left: bool, count: int) -> list[bytes]:
-    """Take up to `count` elements off, in the order in which single pops would."""
-    n = value.size()
-    if count > n:
-        count = n
-    if left:
-        found = value.slice(0, count)
-    else:
-        found = value.slice(n - count, n)
-        found.reverse()
-    client.emit([LPOP if left else RPOP, key, b"%d" % count])
-    return found
-
-
 def pop(client: Client, argv: list[bytes], left: bool) -> bytes:
     """LPOP and RPOP."""
     n = len(argv)
     if n == 2:
-        value = list_to_change(client, argv[1])
+        value = list_to_write(client, argv[1])
         if value is None:
             return null(client.resp3)
         return bulk(pop_one(client, argv[1], value, left))
     if n > 3:
-        raise ReplyError(f"ERR wrong number of arguments for '{'lpop' if left else 'rpop'}' command")
-    count = parse_int(argv[2], NOT_POSITIVE)
-    if count < 0:
-        raise ReplyError(NOT_POSITIVE)
-    value = list_to_change(client, argv[1])
+        raise wrong_arity("lpop" if left else "rpop")
+    count = count_to_pop(argv[2])
+    value = list_to_write(client, argv[1])
     if value is None:
         return null_array(client.resp3)
     if count == 0:
@@ -190,7 +137,7 @@ def rpop(client: Client, argv: list[bytes]) -> bytes:
     summary="Returns how many elements a list has.",
 )  # fmt: skip
 def llen(client: Client, argv: list[bytes]) -> bytes:
-    value = read_list(client, argv[1])
+    value = list_to_read(client, argv[1])
     return ZERO if value is None else integer(value.size())
 
 
@@ -209,7 +156,7 @@ def clamp(start: int, stop: int, size: int) -> tuple[int, int]:
 )  # fmt: skip
 def lrange(client: Client, argv: list[bytes]) -> bytes:
     start, stop = parse_int(argv[2]), parse_int(argv[3])
-    value = read_list(client, argv[1])
+    value = list_to_read(client, argv[1])
     if value is None:
         return EMPTY_ARRAY
     start, stop = clamp(start, stop, value.size())
@@ -221,7 +168,7 @@ def lrange(client: Client, argv: list[bytes]) -> bytes:
     summary="Returns the element at an index.",
 )  # fmt: skip
 def lindex(client: Client, argv: list[bytes]) -> bytes:
-    value = read_list(client, argv[1])
+    value = list_to_read(client, argv[1])
     if value is None:
         return null(client.resp3)
     index = parse_int(argv[2])
@@ -249,25 +196,18 @@ def lpos(client: Client, argv: list[bytes]) -> bytes:
                     " to start from the end of the list"
                 )
         elif option == b"COUNT":
-            count = _not_negative(argv[i + 1], "ERR COUNT can't be negative")
+            count = parse_at_least(argv[i + 1], 0, "ERR COUNT can't be negative")
         elif option == b"MAXLEN":
-            max_length = _not_negative(argv[i + 1], "ERR MAXLEN can't be negative")
+            max_length = parse_at_least(argv[i + 1], 0, "ERR MAXLEN can't be negative")
         else:
             raise syntax_error()
-    value = read_list(client, argv[1])
+    value = list_to_read(client, argv[1])
     found: list[int] = []
     if value is not None:
         found = positions(value, argv[2], rank, 1 if count < 0 else count, max_length)
     if count >= 0:
         return array([integer(position) for position in found])
     return integer(found[0]) if found else null(client.resp3)
-
-
-def _not_negative(text: bytes, message: str) -> int:
-    number = parse_int(text, message)
-    if number < 0:
-        raise ReplyError(message)
-    return number
 
 
 def positions(value: ListValue, element: bytes, rank: int, count: int, max_length: int) -> list[int]:
@@ -303,7 +243,7 @@ def positions(value: ListValue, element: bytes, rank: int, count: int, max_lengt
     summary="Replaces the element at an index.",
 )  # fmt: skip
 def lset(client: Client, argv: list[bytes]) -> bytes:
-    value = list_to_change(client, argv[1])
+    value = list_to_write(client, argv[1])
     if value is None:
         raise ReplyError(NO_SUCH_KEY)
     index = parse_int(argv[2])
@@ -311,7 +251,7 @@ def lset(client: Client, argv: list[bytes]) -> bytes:
     if index < 0:
         index += size
     if not 0 <= index < size:
-        raise ReplyError(OUT_OF_RANGE)
+        raise ReplyError(INDEX_OUT_OF_RANGE)
     client.emit([b"LSET", argv[1], b"%d" % index, argv[3]])
     return OK
 
@@ -324,7 +264,7 @@ def linsert(client: Client, argv: list[bytes]) -> bytes:
     where = argv[2].upper()
     if where != b"BEFORE" and where != b"AFTER":
         raise syntax_error()
-    value = list_to_change(client, argv[1])
+    value = list_to_write(client, argv[1])
     if value is None:
         return ZERO
     if not value.has(argv[3]):
@@ -339,7 +279,7 @@ def linsert(client: Client, argv: list[bytes]) -> bytes:
 )  # fmt: skip
 def lrem(client: Client, argv: list[bytes]) -> bytes:
     count = parse_int(argv[2])
-    value = list_to_change(client, argv[1])
+    value = list_to_write(client, argv[1])
     if value is None:
         return ZERO
     if not value.has(argv[3]):
@@ -355,7 +295,7 @@ def lrem(client: Client, argv: list[bytes]) -> bytes:
 )  # fmt: skip
 def ltrim(client: Client, argv: list[bytes]) -> bytes:
     start, stop = parse_int(argv[2]), parse_int(argv[3])
-    value = list_to_change(client, argv[1])
+    value = list_to_write(client, argv[1])
     if value is None:
         return OK
     size = value.size()
@@ -372,25 +312,13 @@ def ltrim(client: Client, argv: list[bytes]) -> bytes:
 # -- from list to list
 
 
-def move(client: Client, source: bytes, destination: bytes, side: bytes, to_side: bytes, value: ListValue) -> bytes:
-    """Move one element; `value` is the list at `source`."""
-    list_to_change(client, destination)  # WRONGTYPE if it is none
-    size = value.size()
-    element = value.get(0 if side == LEFT else size - 1)
-    if source != destination or (size > 1 and side != to_side):
-        client.emit([b"LMOVE", source, destination, side, to_side])
-    else:
-        client.store.touch_unchanged(client.db, source)
-    return bulk(element)
-
-
 @command(
     "LMOVE", arity=5, flags="write denyoom", keys=(1, 2, 1), acl="list", group="list", since="6.2.0",
     summary="Takes an element off one list, puts it on another (or the same) and returns it.",
 )  # fmt: skip
 def lmove(client: Client, argv: list[bytes]) -> bytes:
     side, to_side = parse_side(argv[3]), parse_side(argv[4])
-    value = list_to_change(client, argv[1])
+    value = list_to_write(client, argv[1])
     if value is None:
         return null(client.resp3)
     return move(client, argv[1], argv[2], side, to_side, value)
@@ -401,50 +329,13 @@ def lmove(client: Client, argv: list[bytes]) -> bytes:
     summary="Takes the last element off one list, puts it first on another and returns it (use LMOVE).",
 )  # fmt: skip
 def rpoplpush(client: Client, argv: list[bytes]) -> bytes:
-    value = list_to_change(client, argv[1])
+    value = list_to_write(client, argv[1])
     if value is None:
         return null(client.resp3)
     return move(client, argv[1], argv[2], RIGHT, LEFT, value)
 
 
 # -- LMPOP
-
-
-class ManyPop:
-    """What LMPOP and BLMPOP ask for."""
-
-    def __init__(self, keys: list[bytes], left: bool, count: int) -> None:
-        self.keys = keys
-        self.left = left
-        self.count = count
-
-
-def parse_many_pop(argv: list[bytes], at: int) -> ManyPop:
-    """Read `numkeys key … LEFT|RIGHT [COUNT n]` from argv[at] on."""
-    numkeys = parse_int(argv[at], "ERR numkeys should be greater than 0")
-    if numkeys <= 0:
-        raise ReplyError("ERR numkeys should be greater than 0")
-    where = at + 1 + numkeys
-    n = len(argv)
-    if where >= n:
-        raise syntax_error()
-    side = parse_side(argv[where])
-    count = -1
-    i = where + 1
-    while i < n:
-        if count >= 0 or argv[i].upper() != b"COUNT" or i + 1 >= n:
-            raise syntax_error()
-        count = parse_int(argv[i + 1], "ERR count should be greater than 0")
-        if count <= 0:
-            raise ReplyError("ERR count should be greater than 0")
-        i += 2
-    return ManyPop(argv[at + 1 : where], side == LEFT, 1 if count < 0 else count)
-
-
-def many_pop(client: Client, key: bytes, value: ListValue, wanted: ManyPop) -> bytes:
-    """Pop from this list, and answer as LMPOP does."""
-    found = pop_many(client, key, value, wanted.left, wanted.count)
-    return array([bulk(key), bulks(found)])
 
 
 def _lmpop_keys(argv: list[bytes]) -> list[bytes]:
@@ -459,7 +350,7 @@ def _lmpop_keys(argv: list[bytes]) -> list[bytes]:
 def lmpop(client: Client, argv: list[bytes]) -> bytes:
     wanted = parse_many_pop(argv, 1)
     for key in wanted.keys:
-        value = list_to_change(client, key)
+        value = list_to_write(client, key)
         if value is not None:
             return many_pop(client, key, value, wanted)
     return null_array(client.resp3)

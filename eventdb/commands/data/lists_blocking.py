@@ -6,41 +6,13 @@ that became ready. On that second run a key of another type is one to go on wait
 
 from __future__ import annotations
 
-from typing import Final
-
-from eventdb.commands.data.lists import (
-    LEFT,
-    RIGHT,
-    many_pop,
-    move,
-    parse_many_pop,
-    parse_side,
-    pop_one,
-)
+from eventdb.commands.shared.list_changes import LEFT, RIGHT, many_pop, move, parse_many_pop, parse_side, pop_one
+from eventdb.commands.shared.timeouts import parse_seconds
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command, find_numkeys
 from eventdb.keyspace.types.list import ListValue
-from eventdb.protocol.longdouble import parse_long_double
-from eventdb.protocol.replies import INT64_MAX, ReplyError, null, null_array, parse_float, wrong_type
-
-NOT_A_TIMEOUT: Final = "ERR timeout is not a float or out of range"
-NEGATIVE_TIMEOUT: Final = "ERR timeout is negative"
-
-
-def parse_timeout(text: bytes) -> int:
-    """Seconds with a fraction, as ms; 0 waits for ever. Less than 1 ms is 1 ms, as in Redis 7.2: 7.0 waits for ever."""
-    try:
-        seconds = parse_float(text, NOT_A_TIMEOUT)
-    except ReplyError:  # Redis reads a long double, which holds more
-        if parse_long_double(text, NOT_A_TIMEOUT).exponent < 0:
-            return 1
-        raise ReplyError(NEGATIVE_TIMEOUT) from None
-    scaled = seconds * 1000.0
-    if scaled <= -1.0 or scaled >= INT64_MAX:  # a C long long overflows to a negative number
-        raise ReplyError(NEGATIVE_TIMEOUT)
-    if 0.0 < scaled < 1.0:
-        return 1
-    return int(scaled)
+from eventdb.protocol.errors import wrong_type
+from eventdb.protocol.replies import null, null_array
 
 
 def waited_for(client: Client, key: bytes) -> ListValue | None:
@@ -54,7 +26,7 @@ def waited_for(client: Client, key: bytes) -> ListValue | None:
 
 
 def blocking_pop(client: Client, argv: list[bytes], left: bool) -> bytes:
-    timeout_ms = parse_timeout(argv[len(argv) - 1])
+    timeout_ms = parse_seconds(argv[len(argv) - 1])
     keys = argv[1 : len(argv) - 1]
     for key in client.keys_to_try(keys):
         value = waited_for(client, key)
@@ -81,7 +53,7 @@ def brpop(client: Client, argv: list[bytes]) -> bytes:
 
 
 def blocking_move(client: Client, argv: list[bytes], side: bytes, to_side: bytes) -> bytes:
-    timeout_ms = parse_timeout(argv[len(argv) - 1])
+    timeout_ms = parse_seconds(argv[len(argv) - 1])
     value = waited_for(client, argv[1])
     if value is not None:
         return move(client, argv[1], argv[2], side, to_side, value)
@@ -118,7 +90,7 @@ def _blmpop_keys(argv: list[bytes]) -> list[bytes]:
 )  # fmt: skip
 def blmpop(client: Client, argv: list[bytes]) -> bytes:
     wanted = parse_many_pop(argv, 2)
-    timeout_ms = parse_timeout(argv[1])
+    timeout_ms = parse_seconds(argv[1])
     for key in client.keys_to_try(wanted.keys):
         value = waited_for(client, key)
         if value is not None:

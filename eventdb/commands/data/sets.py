@@ -6,52 +6,24 @@ commands as DEL and SADD of their result. The algebra is Python's own on sets, s
 
 from __future__ import annotations
 
-from typing import Final
-
-from eventdb.commands.data.hashes import COUNT_OUT_OF_RANGE, REPEATED_MAX, random_count
+from eventdb.commands.shared.counts import REPEATED_MAX, count_to_pop, random_count
+from eventdb.commands.shared.lookups import set_to_read, set_to_write
 from eventdb.commands.shared.scan_replies import parse_cursor, scan_options, scan_reply
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command, find_numkeys
 from eventdb.keyspace.types.set import Members, SetValue
-from eventdb.protocol.glob import glob_match
-from eventdb.protocol.replies import (
-    EMPTY_ARRAY,
-    NULL3,
-    NULL_BULK,
-    ONE,
-    ZERO,
+from eventdb.protocol.errors import (
+    LIMIT_NEGATIVE,
+    NUMKEYS_TOO_LARGE,
+    NUMKEYS_TOO_SMALL,
+    VALUE_OUT_OF_RANGE,
     ReplyError,
-    bulk,
-    bulk_set,
-    bulks,
-    integer,
-    parse_int,
     syntax_error,
     wrong_type,
 )
-
-NOT_POSITIVE: Final = "ERR value is out of range, must be positive"
-NUMKEYS_SMALL: Final = "ERR numkeys should be greater than 0"
-NUMKEYS_LARGE: Final = "ERR Number of keys can't be greater than number of args"
-LIMIT_NEGATIVE: Final = "ERR LIMIT can't be negative"
-
-
-def set_to_read(client: Client, key: bytes) -> SetValue | None:
-    value = client.lookup(key)
-    if value is None:
-        return None
-    if not isinstance(value, SetValue):
-        raise wrong_type()
-    return value
-
-
-def set_to_write(client: Client, key: bytes) -> SetValue | None:
-    value = client.lookup_write(key)
-    if value is None:
-        return None
-    if not isinstance(value, SetValue):
-        raise wrong_type()
-    return value
+from eventdb.protocol.glob import glob_match
+from eventdb.protocol.numbers import parse_at_least
+from eventdb.protocol.replies import EMPTY_ARRAY, NULL3, NULL_BULK, ONE, ZERO, bulk, bulk_set, bulks, integer
 
 
 @command(
@@ -162,9 +134,7 @@ def spop(client: Client, argv: list[bytes]) -> bytes:
         return bulk(member)
     if n > 3:
         raise syntax_error()
-    count = parse_int(argv[2], NOT_POSITIVE)
-    if count < 0:
-        raise ReplyError(NOT_POSITIVE)
+    count = count_to_pop(argv[2])
     value = set_to_write(client, key)
     if value is None or count == 0:
         return bulk_set([], client.resp3)
@@ -196,7 +166,7 @@ def srandmember(client: Client, argv: list[bytes]) -> bytes:
     if value is None or count == 0:
         return EMPTY_ARRAY
     if count < -REPEATED_MAX:
-        raise ReplyError(COUNT_OUT_OF_RANGE)
+        raise ReplyError(VALUE_OUT_OF_RANGE)
     return bulks(value.pick(client.store.rng, count))
 
 
@@ -296,19 +266,15 @@ def sinter(client: Client, argv: list[bytes]) -> bytes:
 )  # fmt: skip
 def sintercard(client: Client, argv: list[bytes]) -> bytes:
     n = len(argv)
-    count = parse_int(argv[1], NUMKEYS_SMALL)
-    if count < 1:
-        raise ReplyError(NUMKEYS_SMALL)
+    count = parse_at_least(argv[1], 1, NUMKEYS_TOO_SMALL)
     if count > n - 2:
-        raise ReplyError(NUMKEYS_LARGE)
+        raise ReplyError(NUMKEYS_TOO_LARGE)
     limit = 0
     i = 2 + count
     while i < n:
         if i + 1 == n or argv[i].upper() != b"LIMIT":
             raise syntax_error()
-        limit = parse_int(argv[i + 1], LIMIT_NEGATIVE)
-        if limit < 0:
-            raise ReplyError(LIMIT_NEGATIVE)
+        limit = parse_at_least(argv[i + 1], 0, LIMIT_NEGATIVE)
         i += 2
     sets = operands(client, argv[2 : 2 + count])
     if limit:

@@ -7,24 +7,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from eventdb.commands.shared.stream_ids import as_stream, parse_end, parse_id, parse_open_id, parse_start
+from eventdb.commands.shared.lookups import stream_to_read, stream_to_write
+from eventdb.commands.shared.stream_ids import parse_end, parse_id, parse_open_id, parse_start
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command
 from eventdb.keyspace.types.stream import BLOCK_ENTRIES, ID_MAX, SEQ_MAX, StreamValue, id_text
-from eventdb.protocol.replies import (
-    EMPTY_ARRAY,
-    NO_SUCH_KEY,
-    OK,
-    ZERO,
-    ReplyError,
-    bulk,
-    bulks,
-    integer,
-    null,
-    null_array,
-    parse_int,
-    syntax_error,
-)
+from eventdb.protocol.errors import NO_SUCH_KEY, ReplyError, syntax_error, wrong_arity
+from eventdb.protocol.numbers import parse_int
+from eventdb.protocol.replies import EMPTY_ARRAY, OK, ZERO, bulk, bulks, integer, null, null_array
 
 LIMIT_PER_CALL: Final = 100 * BLOCK_ENTRIES  # entries that `~` takes away at most when no LIMIT is given
 ENTRY_BYTES_MAX: Final = 1 << 30
@@ -134,11 +124,11 @@ def xadd(client: Client, argv: list[bytes]) -> bytes:
         at = asked.at + 1
     n = len(argv) - at
     if n < 2 or n & 1:
-        raise ReplyError("ERR wrong number of arguments for 'xadd' command")
+        raise wrong_arity("xadd")
     if asked is not None and asked.id == 0 and asked.seq_given:
         raise ReplyError("ERR The ID specified in XADD must be greater than 0-0")
     key, made = argv[1], False
-    value = as_stream(client.lookup_write(key))
+    value = stream_to_write(client, key)
     if value is None:
         if asked is not None and not asked.make:
             return null(client.resp3)
@@ -174,7 +164,7 @@ def xadd(client: Client, argv: list[bytes]) -> bytes:
 def xtrim(client: Client, argv: list[bytes]) -> bytes:
     asked = Options()
     asked.parse(argv, False)
-    value = as_stream(client.lookup_write(argv[1]))
+    value = stream_to_write(client, argv[1])
     return ZERO if value is None else integer(asked.trim(client, argv[1], value))
 
 
@@ -183,7 +173,7 @@ def xtrim(client: Client, argv: list[bytes]) -> bytes:
     summary="Returns the number of entries of a stream.",
 )  # fmt: skip
 def xlen(client: Client, argv: list[bytes]) -> bytes:
-    value = as_stream(client.lookup(argv[1]))
+    value = stream_to_read(client, argv[1])
     return ZERO if value is None else integer(value.length)
 
 
@@ -192,7 +182,7 @@ def xlen(client: Client, argv: list[bytes]) -> bytes:
     complexity="O(N) for N ids", summary="Takes entries out of a stream, by their ids.",
 )  # fmt: skip
 def xdel(client: Client, argv: list[bytes]) -> bytes:
-    value = as_stream(client.lookup_write(argv[1]))
+    value = stream_to_write(client, argv[1])
     if value is None:
         return ZERO
     ids = dict.fromkeys([parse_id(argv[i]) for i in range(2, len(argv))])
@@ -209,7 +199,7 @@ def entries_between(client: Client, argv: list[bytes], start: int, end: int, bac
             raise syntax_error()
         count = max(0, parse_int(argv[at + 1]))
         at += 2
-    value = as_stream(client.lookup(argv[1]))
+    value = stream_to_read(client, argv[1])
     if value is None:
         return EMPTY_ARRAY
     if count == 0:
@@ -255,7 +245,7 @@ def xsetid(client: Client, argv: list[bytes]) -> bytes:
             if eid < deleted:
                 raise ReplyError("ERR The ID specified in XSETID is smaller than the provided max_deleted_entry_id")
         at += 2
-    value = as_stream(client.lookup_write(argv[1]))
+    value = stream_to_write(client, argv[1])
     if value is None:
         raise ReplyError(NO_SUCH_KEY)
     if value.length:

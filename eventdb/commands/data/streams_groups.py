@@ -8,34 +8,21 @@ from __future__ import annotations
 
 from typing import Final
 
-from eventdb.commands.data.streams_reading import note_seen
-from eventdb.commands.shared.stream_ids import as_stream, group_at, parse_end, parse_id, parse_start, shown
+from eventdb.commands.shared.lookups import stream_to_read, stream_to_write
+from eventdb.commands.shared.stream_groups import group_at, note_seen
+from eventdb.commands.shared.stream_ids import parse_end, parse_id, parse_start
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command, container
 from eventdb.keyspace.types.pending import UNKNOWN, Group
 from eventdb.keyspace.types.stream import ID_MAX, StreamValue, id_text
-from eventdb.protocol.replies import (
-    EMPTY_ARRAY,
-    INT64_MAX,
-    OK,
-    ONE,
-    ZERO,
-    ReplyError,
-    array,
-    bulk,
-    integer,
-    lines,
-    null,
-    null_array,
-    parse_int,
-    syntax_error,
-)
+from eventdb.protocol.errors import COUNT_TOO_SMALL, ReplyError, no_group_for_key, shown, syntax_error, wrong_subcommand
+from eventdb.protocol.numbers import INT64_MAX, parse_int
+from eventdb.protocol.replies import EMPTY_ARRAY, OK, ONE, ZERO, array, bulk, integer, lines, null, null_array
 
 NO_KEY: Final = (
     "ERR The XGROUP subcommand requires the key to exist. Note that for CREATE you may want to use the MKSTREAM"
     " option to create an empty stream automatically."
 )
-NO_COUNT: Final = "ERR COUNT must be > 0"
 CLAIMS_MAX: Final = INT64_MAX // 16
 LOOKS_PER_CLAIM: Final = 10  # XAUTOCLAIM looks at no more entries than COUNT times this
 HELP: Final = """
@@ -77,29 +64,21 @@ class Named:
                 if self.read < UNKNOWN:
                     raise ReplyError("ERR value for ENTRIESREAD must be positive or -1")
             else:
-                raise wrong_arguments(argv)
+                raise wrong_subcommand(argv)
             at += 1
-        self.value = as_stream(client.lookup_write(argv[2]))
+        self.value = stream_to_write(client, argv[2])
         self.group: Group | None = None
         if self.value is not None:
             self.group = self.value.groups.get(argv[3])
         elif not self.make:
             raise ReplyError(NO_KEY)
         if needs_group and self.group is None:
-            raise ReplyError(f"NOGROUP No such consumer group '{shown(argv[3])}' for key name '{shown(argv[2])}'")
+            raise no_group_for_key(argv[2], argv[3])
 
     def last_id(self, text: bytes, ends: bool) -> int:
         if text == b"$":
             return 0 if self.value is None else self.value.last_id
         return parse_id(text, 0, ends)
-
-
-def wrong_arguments(argv: list[bytes]) -> ReplyError:
-    """What Redis says when a subcommand's options make no sense."""
-    name = argv[0].decode("utf-8", "surrogateescape").upper()
-    return ReplyError(
-        f"ERR unknown subcommand or wrong number of arguments for '{shown(argv[1])[:128]}'. Try {name} HELP."
-    )
 
 
 @command(
@@ -109,7 +88,7 @@ def wrong_arguments(argv: list[bytes]) -> ReplyError:
 def xgroup_create(client: Client, argv: list[bytes]) -> bytes:
     named = Named(client, argv, False)
     if len(argv) > 8:
-        raise wrong_arguments(argv)
+        raise wrong_subcommand(argv)
     eid = named.last_id(argv[4], False)
     if named.group is not None:
         raise ReplyError("BUSYGROUP Consumer Group name already exists")
@@ -124,7 +103,7 @@ def xgroup_create(client: Client, argv: list[bytes]) -> bytes:
 def xgroup_setid(client: Client, argv: list[bytes]) -> bytes:
     named = Named(client, argv)
     if len(argv) not in (5, 7):
-        raise wrong_arguments(argv)
+        raise wrong_subcommand(argv)
     eid = named.last_id(argv[4], True)
     client.emit([b"XGROUP", b"SETID", argv[2], argv[3], id_text(eid), b"ENTRIESREAD", b"%d" % named.read])
     return OK
@@ -182,7 +161,7 @@ def xgroup_help(client: Client, argv: list[bytes]) -> bytes:
     complexity="O(N) for N ids", summary="Acknowledges entries: the group no longer waits for them.",
 )  # fmt: skip
 def xack(client: Client, argv: list[bytes]) -> bytes:
-    value = as_stream(client.lookup(argv[1]))
+    value = stream_to_read(client, argv[1])
     group = None if value is None else value.groups.get(argv[2])
     if group is None:
         return ZERO
@@ -397,9 +376,9 @@ def xautoclaim(client: Client, argv: list[bytes]) -> bytes:
         word = argv[at].upper()
         if word == b"COUNT" and at + 1 < len(argv):
             at += 1
-            count = parse_int(argv[at], NO_COUNT)
+            count = parse_int(argv[at], COUNT_TOO_SMALL)
             if count < 1 or count > CLAIMS_MAX:
-                raise ReplyError(NO_COUNT)
+                raise ReplyError(COUNT_TOO_SMALL)
         elif word == b"JUSTID":
             only_id = True
         else:

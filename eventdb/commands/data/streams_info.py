@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from eventdb.commands.data.streams_groups import wrong_arguments
-from eventdb.commands.shared.stream_ids import as_stream, shown
+from eventdb.commands.shared.lookups import stream_to_read
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command, container
 from eventdb.keyspace.types.pending import NEVER, UNKNOWN, Consumer, Group, Pending
 from eventdb.keyspace.types.stream import ID_MAX, StreamValue, id_text
-from eventdb.protocol.replies import NO_SUCH_KEY, ReplyError, array, bulk, integer, lines, mapping, null, parse_int
+from eventdb.protocol.errors import NO_SUCH_KEY, ReplyError, no_group_for_key, wrong_subcommand
+from eventdb.protocol.numbers import parse_int
+from eventdb.protocol.replies import array, bulk, integer, lines, mapping, null
 
 FULL_COUNT: Final = 10  # entries that FULL shows when no COUNT is given
 HELP: Final = """
@@ -40,7 +41,7 @@ def fields(items: list[tuple[bytes, bytes]], resp3: bool) -> bytes:
 
 
 def stream_to_tell_of(client: Client, key: bytes) -> StreamValue:
-    value = as_stream(client.lookup(key))
+    value = stream_to_read(client, key)
     if value is None:
         raise ReplyError(NO_SUCH_KEY)
     return value
@@ -113,7 +114,7 @@ def xinfo_stream(client: Client, argv: list[bytes]) -> bytes:
     n, resp3, count = len(argv), client.resp3, FULL_COUNT
     if n > 3:
         if n not in (4, 6) or argv[3].upper() != b"FULL" or (n == 6 and argv[4].upper() != b"COUNT"):
-            raise wrong_arguments(argv)
+            raise wrong_subcommand(argv)
         if n == 6:
             count = parse_int(argv[5])
             if count < 0:
@@ -159,7 +160,7 @@ def xinfo_groups(client: Client, argv: list[bytes]) -> bytes:
 def xinfo_consumers(client: Client, argv: list[bytes]) -> bytes:
     group = stream_to_tell_of(client, argv[2]).groups.get(argv[3])
     if group is None:
-        raise ReplyError(f"NOGROUP No such consumer group '{shown(argv[3])}' for key name '{shown(argv[2])}'")
+        raise no_group_for_key(argv[2], argv[3])
     now_ms = client.store.now_ms
     found: list[bytes] = []
     for name in sorted(group.consumers):

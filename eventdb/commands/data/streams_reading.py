@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from typing import Final
 
-from eventdb.commands.data.lists_blocking import NEGATIVE_TIMEOUT
-from eventdb.commands.shared.stream_ids import as_stream, parse_id, shown
+from eventdb.commands.shared.lookups import stream_to_read
+from eventdb.commands.shared.stream_groups import note_seen
+from eventdb.commands.shared.stream_ids import parse_id
+from eventdb.commands.shared.timeouts import parse_milliseconds
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command
 from eventdb.keyspace.types.pending import Group
 from eventdb.keyspace.types.stream import ID_MAX, StreamValue, id_text
-from eventdb.protocol.replies import INT64_MAX, ReplyError, null_array, parse_int, syntax_error
+from eventdb.protocol.errors import ReplyError, no_group, syntax_error
+from eventdb.protocol.numbers import parse_int
+from eventdb.protocol.replies import null_array
 
 BLOCKED_COUNT: Final = 1000  # entries that end a wait at most when no COUNT is given
 NEW: Final = b"$3\r\nNEW\r\n"
@@ -98,15 +102,6 @@ class Asked:
         return self.ids[self.keys.index(key)]
 
 
-def parse_milliseconds(text: bytes, now_ms: int) -> int:
-    n = parse_int(text, "ERR timeout is not an integer or out of range")
-    if n < 0:
-        raise ReplyError(NEGATIVE_TIMEOUT)
-    if n > INT64_MAX - now_ms:
-        raise ReplyError("ERR timeout is out of range")
-    return n
-
-
 def keyed(client: Client, streams: list[tuple[bytes, int, bytes]]) -> bytes:
     """The reply: of each stream its key and its entries, already encoded, with their count."""
     parts: list[bytes] = [b"%%%d\r\n" % len(streams) if client.resp3 else b"*%d\r\n" % len(streams)]
@@ -129,7 +124,7 @@ def xread(client: Client, argv: list[bytes]) -> bytes:
     resolved: list[bytes] = []  # ids as they are when the client is going to wait
     for i, key in enumerate(asked.keys):
         text = argv[asked.first + n + i]
-        value = as_stream(client.lookup(key)) if client.blocked is None else None
+        value = stream_to_read(client, key) if client.blocked is None else None
         if text == b"$":
             asked.ids.append(0 if value is None else value.last_id)
             text = id_text(asked.ids[i])
@@ -147,7 +142,7 @@ def xread(client: Client, argv: list[bytes]) -> bytes:
         return keyed(client, [(blocked.ready, *waited.range(after + 1, ID_MAX, asked.count or BLOCKED_COUNT))])
     found: list[tuple[bytes, int, bytes]] = []
     for key, after in zip(asked.keys, asked.ids, strict=True):
-        value = as_stream(client.lookup(key))
+        value = stream_to_read(client, key)
         if value is not None and value.newest_id() > after:
             found.append((key, *value.range(after + 1, ID_MAX, asked.count)))
     if found:
@@ -174,14 +169,6 @@ def deliver(
     )  # fmt: skip
     client.store.record(client.db, key, event)
     return n, data
-
-
-def note_seen(client: Client, key: bytes, group_name: bytes, group: Group, name: bytes) -> None:
-    """The consumer is there, and has just been heard of."""
-    now_ms = client.store.now_ms
-    consumer = group.consumers.get(name)
-    if consumer is None or consumer.seen_ms != now_ms:
-        client.emit([b"XGROUP", b"CREATECONSUMER", key, group_name, name, b"SEEN", b"%d" % now_ms])
 
 
 def history(
@@ -234,13 +221,10 @@ def xreadgroup(client: Client, argv: list[bytes]) -> bytes:
         return _go_on(client, argv, asked, client.blocked.ready)
     streams: list[tuple[bytes, StreamValue, Group]] = []
     for i, key in enumerate(asked.keys):
-        value = as_stream(client.lookup(key))
+        value = stream_to_read(client, key)
         group = None if value is None else value.groups.get(asked.group)
         if value is None or group is None:
-            raise ReplyError(
-                f"NOGROUP No such key '{shown(key)}' or consumer group '{shown(asked.group)}' in XREADGROUP with"
-                " GROUP option"
-            )
+            raise no_group(key, asked.group, " in XREADGROUP with GROUP option")
         text = argv[asked.first + len(asked.keys) + i]
         if text == b"$":
             raise ReplyError(DOLLAR)

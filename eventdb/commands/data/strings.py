@@ -4,46 +4,20 @@ from __future__ import annotations
 
 from typing import Final
 
+from eventdb.commands.shared.deadlines import deadline_of
+from eventdb.commands.shared.lookups import string_to_read, string_to_write
+from eventdb.commands.shared.string_changes import STRING_BYTES_MAX, encode_set, put, put_keeping_deadline
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command
 from eventdb.keyspace.events import apply_set
 from eventdb.keyspace.types import string
-from eventdb.protocol.replies import (
-    EMPTY_BULK,
-    INT64_MAX,
-    NULL3,
-    NULL_BULK,
-    OK,
-    ONE,
-    ZERO,
-    ReplyError,
-    array,
-    integer,
-    parse_int,
-    syntax_error,
-    wrong_type,
-)
+from eventdb.protocol.errors import ReplyError, syntax_error, wrong_arity, wrong_type
+from eventdb.protocol.numbers import parse_int
+from eventdb.protocol.replies import EMPTY_BULK, NULL3, NULL_BULK, OK, ONE, ZERO, array, integer
 
-STRING_BYTES_MAX: Final = 512 << 20  # Redis's default proto-max-bulk-len
 TOO_LONG: Final = "ERR string exceeds maximum allowed size (proto-max-bulk-len)"
 
 assert string  # its events are registered by the import
-
-
-def read_string(client: Client, key: bytes) -> bytes | bytearray | None:
-    """The string at key to read; None when there is none."""
-    value = client.lookup(key)
-    if value is None or isinstance(value, (bytes, bytearray)):
-        return value
-    raise wrong_type()
-
-
-def write_string(client: Client, key: bytes) -> bytes | bytearray | None:
-    """The string at key to change; None when there is none."""
-    value = client.lookup_write(key)
-    if value is None or isinstance(value, (bytes, bytearray)):
-        return value
-    raise wrong_type()
 
 
 def string_reply(value: bytes | bytearray | None, resp3: bool) -> bytes:
@@ -52,24 +26,6 @@ def string_reply(value: bytes | bytearray | None, resp3: bool) -> bytes:
     if isinstance(value, bytes):
         return b"$%d\r\n%b\r\n" % (len(value), value)
     return b"$%d\r\n" % len(value) + value + b"\r\n"
-
-
-def encode_set(key: bytes, value: bytes) -> bytes:
-    return b"*3\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(key), key, len(value), value)
-
-
-def put(client: Client, key: bytes, value: bytes) -> None:
-    """Emit SET key value, which also ends the deadline: the hottest event, so it takes the shortest way."""
-    db = client.db
-    apply_set(db, [b"SET", key, value])
-    client.store.record(db, key, encode_set(key, value))
-
-
-def put_keeping_deadline(client: Client, key: bytes, value: bytes) -> None:
-    if client.db.expires and key in client.db.expires:
-        client.emit([b"SET", key, value, b"KEEPTTL"])
-    else:
-        put(client, key, value)
 
 
 # -- options of SET and GETEX
@@ -119,24 +75,6 @@ def parse_options(argv: list[bytes], at: int, is_set: bool) -> Options:
     return options
 
 
-def deadline_of(client: Client, unit: bytes, text: bytes, name: str) -> int:
-    """The Unix ms that `EX 10`, `PXAT …` mean; zero and less are errors, `name` is the command's for its text."""
-    at_ms = parse_int(text)
-    if at_ms <= 0 or (unit[:1] == b"E" and at_ms > INT64_MAX // 1000):
-        raise invalid_expire_time(name)
-    if unit[:1] == b"E":
-        at_ms *= 1000
-    if len(unit) == 2:
-        at_ms += client.store.now_ms
-        if at_ms > INT64_MAX:
-            raise invalid_expire_time(name)
-    return at_ms
-
-
-def invalid_expire_time(name: str) -> ReplyError:
-    return ReplyError(f"ERR invalid expire time in '{name}' command")
-
-
 # -- whole values
 
 
@@ -175,7 +113,7 @@ def set_with_options(client: Client, argv: list[bytes]) -> bytes:
     reply = OK
     refused = NULL3 if client.resp3 else NULL_BULK
     if options.get:
-        reply = refused = string_reply(write_string(client, key), client.resp3)
+        reply = refused = string_reply(string_to_write(client, key), client.resp3)
     if options.condition:
         present = client.lookup_write(key) is not None
         if present == (options.condition == IF_ABSENT):
@@ -225,7 +163,7 @@ def psetex(client: Client, argv: list[bytes]) -> bytes:
     summary="Makes a key hold a string and returns the one it held (use SET with GET).",
 )  # fmt: skip
 def getset(client: Client, argv: list[bytes]) -> bytes:
-    reply = string_reply(write_string(client, argv[1]), client.resp3)
+    reply = string_reply(string_to_write(client, argv[1]), client.resp3)
     put(client, argv[1], argv[2])
     return reply
 
@@ -235,7 +173,7 @@ def getset(client: Client, argv: list[bytes]) -> bytes:
     summary="Returns the string a key holds, and deletes the key.",
 )  # fmt: skip
 def getdel(client: Client, argv: list[bytes]) -> bytes:
-    value = write_string(client, argv[1])
+    value = string_to_write(client, argv[1])
     reply = string_reply(value, client.resp3)
     if value is not None:
         client.emit([b"DEL", argv[1]])
@@ -249,7 +187,7 @@ def getdel(client: Client, argv: list[bytes]) -> bytes:
 def getex(client: Client, argv: list[bytes]) -> bytes:
     options = parse_options(argv, 2, False)
     key = argv[1]
-    value = write_string(client, key)
+    value = string_to_write(client, key)
     reply = string_reply(value, client.resp3)
     if value is None:
         return reply
@@ -293,7 +231,7 @@ def mget(client: Client, argv: list[bytes]) -> bytes:
 )  # fmt: skip
 def mset(client: Client, argv: list[bytes]) -> bytes:
     if len(argv) % 2 == 0:
-        raise ReplyError("ERR wrong number of arguments for 'mset' command")
+        raise wrong_arity("mset")
     client.emit([b"MSET", *argv[1:]])
     return OK
 
@@ -306,7 +244,7 @@ def mset(client: Client, argv: list[bytes]) -> bytes:
 )  # fmt: skip
 def msetnx(client: Client, argv: list[bytes]) -> bytes:
     if len(argv) % 2 == 0:
-        raise ReplyError("ERR wrong number of arguments for 'msetnx' command")
+        raise wrong_arity("msetnx")
     for i in range(1, len(argv), 2):
         if client.lookup_write(argv[i]) is not None:
             return ZERO
@@ -322,7 +260,7 @@ def msetnx(client: Client, argv: list[bytes]) -> bytes:
     summary="Returns how many bytes a string has.",
 )  # fmt: skip
 def strlen(client: Client, argv: list[bytes]) -> bytes:
-    value = read_string(client, argv[1])
+    value = string_to_read(client, argv[1])
     return ZERO if value is None else integer(len(value))
 
 
@@ -333,7 +271,7 @@ def strlen(client: Client, argv: list[bytes]) -> bytes:
 )  # fmt: skip
 def append(client: Client, argv: list[bytes]) -> bytes:
     key, suffix = argv[1], argv[2]
-    value = write_string(client, key)
+    value = string_to_write(client, key)
     if value is None:
         put(client, key, suffix)
         return integer(len(suffix))
@@ -354,7 +292,7 @@ def setrange(client: Client, argv: list[bytes]) -> bytes:
     start = parse_int(argv[2])
     if start < 0:
         raise ReplyError("ERR offset is out of range")
-    value = write_string(client, key)
+    value = string_to_write(client, key)
     size = 0 if value is None else len(value)
     if len(patch) == 0:
         return integer(size)
@@ -371,7 +309,7 @@ def setrange(client: Client, argv: list[bytes]) -> bytes:
 )  # fmt: skip
 def getrange(client: Client, argv: list[bytes]) -> bytes:
     start, end = parse_int(argv[2]), parse_int(argv[3])
-    value = read_string(client, argv[1])
+    value = string_to_read(client, argv[1])
     if value is None or (start < 0 and start > end and end < 0):
         return EMPTY_BULK
     size = len(value)

@@ -7,102 +7,35 @@ from __future__ import annotations
 
 from typing import Final
 
+from eventdb.commands.shared.counts import count_to_pop, random_count
+from eventdb.commands.shared.lookups import zset_to_read, zset_to_write
 from eventdb.commands.shared.scan_replies import parse_cursor, scan_options, scan_reply
+from eventdb.commands.shared.zset_changes import INCR, PopMany, add_members, pop, remove_members
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command, find_numkeys
-from eventdb.keyspace.types.zset import ZSetValue, score_text
-from eventdb.keyspace.value import Limits
+from eventdb.keyspace.types.zset import ZSetValue
+from eventdb.protocol.errors import VALUE_OUT_OF_RANGE, ReplyError, syntax_error, wrong_type
 from eventdb.protocol.glob import compile_glob
+from eventdb.protocol.numbers import INT64_MAX, format_double
 from eventdb.protocol.replies import (
     EMPTY_ARRAY,
-    INT64_MAX,
-    INT64_MIN,
     NULL3,
     NULL_BULK,
     ZERO,
-    ReplyError,
     array,
     bulk,
     bulks,
     double,
-    format_double,
     integer,
     null,
     null_array,
-    parse_float,
-    parse_int,
-    syntax_error,
-    wrong_type,
+    scored,
 )
 
-NOT_POSITIVE: Final = "ERR value is out of range, must be positive"
-NOT_A_NUMBER: Final = "ERR resulting score is not a number (NaN)"
 EMPTY_SCAN: Final = b"*2\r\n$1\r\n0\r\n*0\r\n"
 
-# Bits of a ZADD's options.
-NX: Final = 1
-XX: Final = 2
-GT: Final = 4
-LT: Final = 8
-CH: Final = 16
-INCR: Final = 32
-OPTIONS: Final[dict[bytes, int]] = {b"NX": NX, b"XX": XX, b"GT": GT, b"LT": LT, b"CH": CH, b"INCR": INCR}
 
 WHOLE_MAX: Final = 2.0**62  # of the whole numbers that a listpack keeps as such
-
-
-def read_zset(client: Client, key: bytes) -> ZSetValue | None:
-    """The sorted set to read, None when there is no such key."""
-    value = client.lookup(key)
-    if value is None:
-        return None
-    if isinstance(value, ZSetValue):
-        return value
-    raise wrong_type()
-
-
-def write_zset(client: Client, key: bytes) -> ZSetValue | None:
-    """The sorted set to change, None when there is no such key."""
-    value = client.lookup_write(key)
-    if value is None:
-        return None
-    if isinstance(value, ZSetValue):
-        return value
-    raise wrong_type()
-
-
-def remove_members(client: Client, key: bytes, value: ZSetValue, members: list[bytes]) -> None:
-    """Remove members that are there; the key goes with the last one."""
-    if not members:
-        return
-    if len(members) == len(value.scores):
-        client.emit([b"DEL", key])
-    else:
-        client.emit([b"ZREM", key, *members])
-
-
-def scored(members: list[bytes], scores: dict[bytes, float], resp3: bool) -> bytes:
-    """Members with their scores: pairs in RESP3, a flat array in RESP2."""
-    if not resp3:
-        values: list[bytes] = []
-        for member in members:
-            values.append(member)
-            values.append(format_double(scores[member]))
-        return bulks(values)
-    parts: list[bytes] = [b"*%d\r\n" % len(members)]
-    for member in members:
-        parts.append(
-            b"*2\r\n$%d\r\n%b\r\n,%b\r\n" % (len(member), member, format_double(scores[member])),
-        )
-    return b"".join(parts)
-
-
-def outgrows(limits: Limits, members: int, member: bytes) -> bool:
-    """True when this member, one of so many, takes a sorted set from Redis's listpack to its skiplist.
-
-    It matters beyond OBJECT ENCODING: a listpack keeps no sign of zero, so -0 becomes 0 there.
-    """
-    return members > limits.zset_entries or len(member) > limits.zset_value
 
 
 # -- adding
@@ -115,14 +48,14 @@ def outgrows(limits: Limits, members: int, member: bytes) -> bool:
 )  # fmt: skip
 def zadd(client: Client, argv: list[bytes]) -> bytes:
     if len(argv) != 4:
-        return _add(client, argv, 0)
+        return add_members(client, argv, 0)
     text, member = argv[2], argv[3]
     try:
         score = float(text)
     except ValueError:
-        return _add(client, argv, 0)
+        return add_members(client, argv, 0)
     if score - score != 0.0 or score == 0.0 or text[0] <= 32 or text[-1] <= 32 or b"_" in text or len(text) > 24:
-        return _add(client, argv, 0)  # what needs a closer look, or a shorter text in the log
+        return add_members(client, argv, 0)  # what needs a closer look, or a shorter text in the log
     key = argv[1]
     value = client.lookup_write(key)
     if value is None:
@@ -145,89 +78,7 @@ def zadd(client: Client, argv: list[bytes]) -> bytes:
     summary="Adds to the score of a member",
 )  # fmt: skip
 def zincrby(client: Client, argv: list[bytes]) -> bytes:
-    return _add(client, argv, INCR)
-
-
-def _options(argv: list[bytes], bits: int) -> tuple[int, int]:
-    """The option bits, and the index of the first score."""
-    i = 2
-    while i < len(argv):
-        bit = OPTIONS.get(argv[i].upper(), 0)
-        if bit == 0:
-            break
-        bits |= bit
-        i += 1
-    if i == len(argv) or (len(argv) - i) % 2:
-        raise syntax_error()
-    if bits & NX and bits & XX:
-        raise ReplyError("ERR XX and NX options at the same time are not compatible")
-    if (bits & GT and bits & (NX | LT)) or (bits & LT and bits & NX):
-        raise ReplyError("ERR GT, LT, and/or NX options at the same time are not compatible")
-    if bits & INCR and len(argv) - i > 2:
-        raise ReplyError("ERR INCR option supports a single increment-element pair")
-    return bits, i
-
-
-def _add(client: Client, argv: list[bytes], bits: int) -> bytes:
-    """ZADD with whatever options, and ZINCRBY."""
-    bits, first = _options(argv, bits)
-    given: list[float] = []
-    for i in range(first, len(argv), 2):
-        given.append(parse_float(argv[i]))
-    key = argv[1]
-    value = write_zset(client, key)
-    scores: dict[bytes, float] = {} if value is None else value.scores
-    if bits & INCR:
-        return _increment(client, key, value, given[0], argv[first + 1], bits)
-    limits = client.store.keyspace.limits
-    big = value is not None and value.big
-    changes: dict[bytes, float] = {}
-    added = updated = 0
-    for i in range(len(given)):
-        score, member = given[i], argv[first + 2 * i + 1]
-        before = changes.get(member)
-        if before is None:
-            before = scores.get(member)
-        if before is None:
-            if bits & XX:
-                continue
-            added += 1
-            big = big or outgrows(limits, len(scores) + added, member)
-        elif score == before or bits & NX or (bits & LT and score > before) or (bits & GT and score < before):
-            continue
-        else:
-            updated += 1
-        changes[member] = score if big else score + 0.0  # -0.0 + 0.0 is 0.0
-    if changes:
-        event: list[bytes] = [b"ZADD", key]
-        for member, score in changes.items():
-            event.append(score_text(score))
-            event.append(member)
-        client.emit(event)
-    return integer(added + updated if bits & CH else added)
-
-
-def _increment(client: Client, key: bytes, value: ZSetValue | None, by: float, member: bytes, bits: int) -> bytes:
-    """Add to one score; reply with the new one, or nothing when an option forbids the change."""
-    scores: dict[bytes, float] = {} if value is None else value.scores
-    big = value is not None and value.big
-    before = scores.get(member)
-    if before is None:
-        if bits & XX:
-            return null(client.resp3)
-        score = by
-        big = big or outgrows(client.store.keyspace.limits, len(scores) + 1, member)
-    else:
-        score = before + by
-        if bits & NX:
-            return null(client.resp3)
-        if score != score:
-            raise ReplyError(NOT_A_NUMBER)
-        if (bits & LT and score >= before) or (bits & GT and score <= before):
-            return null(client.resp3)
-    if score != before:
-        client.emit([b"ZADD", key, score_text(score if big else score + 0.0), member])
-    return double(score, client.resp3)
+    return add_members(client, argv, INCR)
 
 
 # -- removing
@@ -239,30 +90,13 @@ def _increment(client: Client, key: bytes, value: ZSetValue | None, by: float, m
     summary="Takes members out of a sorted set",
 )  # fmt: skip
 def zrem(client: Client, argv: list[bytes]) -> bytes:
-    value = write_zset(client, argv[1])
+    value = zset_to_write(client, argv[1])
     if value is None:
         return ZERO
     scores = value.scores
     found = [member for member in dict.fromkeys(argv[2:]) if member in scores]
     remove_members(client, argv[1], value, found)
     return integer(len(found))
-
-
-def pop(client: Client, key: bytes, value: ZSetValue, count: int, highest: bool) -> dict[bytes, float]:
-    """Take up to `count` members from one end; returns them with their scores, the endmost first."""
-    ranking = value.ranked()
-    size = ranking.size
-    if highest:
-        members = ranking.slice(max(0, size - count), size)
-        members.reverse()
-    else:
-        members = ranking.slice(0, min(count, size))
-    scores = value.scores
-    taken: dict[bytes, float] = {}
-    for member in members:
-        taken[member] = scores[member]
-    remove_members(client, key, value, members)
-    return taken
 
 
 @command(
@@ -288,10 +122,8 @@ def _pop(client: Client, argv: list[bytes], highest: bool) -> bytes:
         raise syntax_error()
     count = 1
     if len(argv) == 3:
-        count = parse_int(argv[2], NOT_POSITIVE)
-        if count < 0:
-            raise ReplyError(NOT_POSITIVE)
-    value = write_zset(client, argv[1])
+        count = count_to_pop(argv[2])
+    value = zset_to_write(client, argv[1])
     if value is None or count == 0:
         return EMPTY_ARRAY
     taken = pop(client, argv[1], value, count, highest)
@@ -299,41 +131,6 @@ def _pop(client: Client, argv: list[bytes], highest: bool) -> bytes:
     if len(argv) == 3 or not client.resp3:
         return scored(members, taken, client.resp3)
     return array([bulk(members[0]), double(taken[members[0]], True)])
-
-
-class PopMany:
-    """The arguments of ZMPOP and BZMPOP after the timeout: numkeys key [key …] MIN|MAX [COUNT count]."""
-
-    def __init__(self, argv: list[bytes], at: int) -> None:
-        numkeys = parse_int(argv[at], "ERR numkeys should be greater than 0")
-        if numkeys < 1:
-            raise ReplyError("ERR numkeys should be greater than 0")
-        where = at + 1 + numkeys
-        if where >= len(argv):
-            raise syntax_error()
-        self.keys = argv[at + 1 : where]
-        end = argv[where].upper()
-        if end not in (b"MIN", b"MAX"):
-            raise syntax_error()
-        self.highest = end == b"MAX"
-        self.count = 0
-        i = where + 1
-        while i < len(argv):
-            if argv[i].upper() != b"COUNT" or self.count or i + 1 == len(argv):
-                raise syntax_error()
-            self.count = parse_int(argv[i + 1], "ERR count should be greater than 0")
-            if self.count < 1:
-                raise ReplyError("ERR count should be greater than 0")
-            i += 2
-        self.count = max(1, self.count)
-
-    def reply(self, client: Client, key: bytes, value: ZSetValue) -> bytes:
-        """Pop from this key. The pairs are nested in RESP2 as well."""
-        taken = pop(client, key, value, self.count, self.highest)
-        pairs: list[bytes] = []
-        for member, score in taken.items():
-            pairs.append(array([bulk(member), double(score, client.resp3)]))
-        return array([bulk(key), array(pairs)])
 
 
 def _zmpop_keys(argv: list[bytes]) -> list[bytes]:
@@ -349,7 +146,7 @@ def _zmpop_keys(argv: list[bytes]) -> list[bytes]:
 def zmpop(client: Client, argv: list[bytes]) -> bytes:
     asked = PopMany(argv, 1)
     for key in asked.keys:
-        value = write_zset(client, key)
+        value = zset_to_write(client, key)
         if value is not None:
             return asked.reply(client, key, value)
     return null_array(client.resp3)
@@ -363,7 +160,7 @@ def zmpop(client: Client, argv: list[bytes]) -> bytes:
     summary="Counts the members of a sorted set",
 )  # fmt: skip
 def zcard(client: Client, argv: list[bytes]) -> bytes:
-    value = read_zset(client, argv[1])
+    value = zset_to_read(client, argv[1])
     return ZERO if value is None else integer(len(value.scores))
 
 
@@ -372,7 +169,7 @@ def zcard(client: Client, argv: list[bytes]) -> bytes:
     summary="Reads the score of a member",
 )  # fmt: skip
 def zscore(client: Client, argv: list[bytes]) -> bytes:
-    value = read_zset(client, argv[1])
+    value = zset_to_read(client, argv[1])
     score = None if value is None else value.scores.get(argv[2])
     if score is None:
         return NULL3 if client.resp3 else NULL_BULK
@@ -385,7 +182,7 @@ def zscore(client: Client, argv: list[bytes]) -> bytes:
     summary="Reads the scores of several members; nil for each that is missing",
 )  # fmt: skip
 def zmscore(client: Client, argv: list[bytes]) -> bytes:
-    value = read_zset(client, argv[1])
+    value = zset_to_read(client, argv[1])
     scores: dict[bytes, float] = {} if value is None else value.scores
     resp3 = client.resp3
     items: list[bytes] = []
@@ -401,7 +198,7 @@ def zmscore(client: Client, argv: list[bytes]) -> bytes:
     summary="Tells the place of a member, counted from the lowest score",
 )  # fmt: skip
 def zrank(client: Client, argv: list[bytes]) -> bytes:
-    value = read_zset(client, argv[1])
+    value = zset_to_read(client, argv[1])
     score = None if value is None else value.scores.get(argv[2])
     if value is None or score is None:
         return NULL3 if client.resp3 else NULL_BULK
@@ -414,7 +211,7 @@ def zrank(client: Client, argv: list[bytes]) -> bytes:
     summary="Tells the place of a member, counted from the highest score",
 )  # fmt: skip
 def zrevrank(client: Client, argv: list[bytes]) -> bytes:
-    value = read_zset(client, argv[1])
+    value = zset_to_read(client, argv[1])
     score = None if value is None else value.scores.get(argv[2])
     if value is None or score is None:
         return NULL3 if client.resp3 else NULL_BULK
@@ -432,16 +229,14 @@ def zrevrank(client: Client, argv: list[bytes]) -> bytes:
 def zrandmember(client: Client, argv: list[bytes]) -> bytes:
     rng = client.store.rng
     if len(argv) == 2:
-        value = read_zset(client, argv[1])
+        value = zset_to_read(client, argv[1])
         return null(client.resp3) if value is None else bulk(value.pick(rng, 1)[0])
-    count = parse_int(argv[2])
-    if count == INT64_MIN:
-        raise ReplyError(f"ERR value is out of range, value must between {-INT64_MAX} and {INT64_MAX}")
+    count = random_count(argv[2])
     if len(argv) > 4 or (len(argv) == 4 and argv[3].upper() != b"WITHSCORES"):
         raise syntax_error()
     if len(argv) == 4 and (count < -(INT64_MAX // 2) or count > INT64_MAX // 2):
-        raise ReplyError("ERR value is out of range")
-    value = read_zset(client, argv[1])
+        raise ReplyError(VALUE_OUT_OF_RANGE)
+    value = zset_to_read(client, argv[1])
     if value is None or count == 0:
         return EMPTY_ARRAY
     picked = value.pick(rng, count)
@@ -455,7 +250,7 @@ def zrandmember(client: Client, argv: list[bytes]) -> bytes:
 )  # fmt: skip
 def zscan(client: Client, argv: list[bytes]) -> bytes:
     cursor = parse_cursor(argv[2])
-    value = read_zset(client, argv[1])
+    value = zset_to_read(client, argv[1])
     if value is None:
         return EMPTY_SCAN
     count, pattern = scan_options(argv)

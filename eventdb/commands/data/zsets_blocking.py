@@ -6,12 +6,13 @@ Source: redis src/t_zset.c, src/blocked.c. When a key became ready the handler r
 
 from __future__ import annotations
 
-from eventdb.commands.data.lists_blocking import parse_timeout
-from eventdb.commands.data.zsets import PopMany, pop
+from eventdb.commands.shared.timeouts import parse_seconds
+from eventdb.commands.shared.zset_changes import PopMany, pop
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command, find_numkeys
 from eventdb.keyspace.types.zset import ZSetValue
-from eventdb.protocol.replies import array, bulk, double, null_array, wrong_type
+from eventdb.protocol.errors import wrong_type
+from eventdb.protocol.replies import array, bulk, double, null_array
 
 
 def _first_zset(client: Client, keys: list[bytes]) -> tuple[bytes, ZSetValue] | None:
@@ -28,7 +29,7 @@ def _first_zset(client: Client, keys: list[bytes]) -> tuple[bytes, ZSetValue] | 
 
 
 def _pop_one(client: Client, argv: list[bytes], highest: bool) -> bytes:
-    wait_ms = parse_timeout(argv[-1])
+    wait_ms = parse_seconds(argv[-1])
     keys = argv[1:-1]
     found = _first_zset(client, keys)
     if found is None:
@@ -70,7 +71,7 @@ def _bzmpop_keys(argv: list[bytes]) -> list[bytes]:
 )  # fmt: skip
 def bzmpop(client: Client, argv: list[bytes]) -> bytes:
     asked = PopMany(argv, 2)
-    wait_ms = parse_timeout(argv[1])
+    wait_ms = parse_seconds(argv[1])
     found = _first_zset(client, asked.keys)
     if found is None:
         return client.block(argv, asked.keys, wait_ms, null_array(client.resp3))

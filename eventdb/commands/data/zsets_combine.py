@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from eventdb.commands.data.zsets import scored
-from eventdb.commands.data.zsets_range import store
+from eventdb.commands.shared.zset_changes import store_scores
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command, find_numkeys
 from eventdb.keyspace.types.ranking import in_order
 from eventdb.keyspace.types.set import SetValue
 from eventdb.keyspace.types.zset import ZSetValue
-from eventdb.protocol.replies import ReplyError, bulks, integer, parse_float, parse_int, syntax_error, wrong_type
+from eventdb.protocol.errors import LIMIT_NEGATIVE, ReplyError, syntax_error, wrong_type
+from eventdb.protocol.numbers import parse_at_least, parse_float, parse_int
+from eventdb.protocol.replies import bulks, integer, scored
 
 UNION: Final = 0
 INTER: Final = 1
@@ -81,9 +82,7 @@ class Asked:
                 self.with_scores = True
             elif counting and word == b"LIMIT" and i + 1 < n:
                 i += 1
-                self.limit = parse_int(argv[i], "ERR LIMIT can't be negative")
-                if self.limit < 0:
-                    raise ReplyError("ERR LIMIT can't be negative")
+                self.limit = parse_at_least(argv[i], 0, LIMIT_NEGATIVE)
             else:
                 raise syntax_error()
             i += 1
@@ -173,7 +172,7 @@ def _reply(client: Client, argv: list[bytes], operation: int) -> bytes:
 
 
 def _store(client: Client, argv: list[bytes], operation: int) -> bytes:
-    return store(client, argv[1], Asked(client, argv, 2, operation, False).result())
+    return store_scores(client, argv[1], Asked(client, argv, 2, operation, False).result())
 
 
 def _keys(argv: list[bytes]) -> list[bytes]:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from eventdb.commands.data.zsets import read_zset, remove_members, scored, write_zset
+from eventdb.commands.shared.lookups import zset_to_read, zset_to_write
+from eventdb.commands.shared.zset_changes import remove_members, store_scores
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command
 from eventdb.keyspace.types.ranking import Ranking
-from eventdb.keyspace.types.zset import ZSetValue, score_text
-from eventdb.protocol.replies import EMPTY_ARRAY, ZERO, ReplyError, bulks, integer, parse_int, syntax_error
+from eventdb.keyspace.types.zset import ZSetValue
+from eventdb.protocol.errors import ReplyError, syntax_error
+from eventdb.protocol.numbers import parse_int
+from eventdb.protocol.replies import EMPTY_ARRAY, ZERO, bulks, integer, scored
 
 BAD_SCORE: Final = "ERR min or max is not a float"
 BAD_MEMBER: Final = "ERR min or max not valid string range item"
@@ -203,26 +206,11 @@ class Asked:
 
 def _range(client: Client, argv: list[bytes], by: int, direction: int) -> bytes:
     asked = Asked(argv, 1, by, direction, False)
-    value = read_zset(client, asked.key)
+    value = zset_to_read(client, asked.key)
     if value is None:
         return EMPTY_ARRAY
     found = asked.find(value)
     return scored(found, value.scores, client.resp3) if asked.with_scores else bulks(found)
-
-
-def store(client: Client, key: bytes, scores: dict[bytes, float]) -> bytes:
-    """Replace whatever `key` holds by a sorted set, in any order; reply with its size. An empty one leaves no key."""
-    if client.lookup_write(key) is not None:
-        client.emit([b"DEL", key])
-    if scores:
-        limits = client.store.keyspace.limits
-        small = len(scores) <= limits.zset_entries and max(map(len, scores)) <= limits.zset_value
-        event: list[bytes] = [b"ZADD", key]
-        for member, score in scores.items():
-            event.append(score_text(score + 0.0 if small else score))  # -0.0 + 0.0 is 0.0; see outgrows
-            event.append(member)
-        client.emit(event)
-    return integer(len(scores))
 
 
 # -- reading
@@ -289,13 +277,13 @@ def zrevrangebylex(client: Client, argv: list[bytes]) -> bytes:
 )  # fmt: skip
 def zrangestore(client: Client, argv: list[bytes]) -> bytes:
     asked = Asked(argv, 2, AUTO, AUTO, True)
-    value = read_zset(client, asked.key)
+    value = zset_to_read(client, asked.key)
     found: dict[bytes, float] = {}
     if value is not None:
         scores = value.scores
         for member in asked.find(value):
             found[member] = scores[member]
-    return store(client, argv[1], found)
+    return store_scores(client, argv[1], found)
 
 
 # -- counting
@@ -308,7 +296,7 @@ def zrangestore(client: Client, argv: list[bytes]) -> bytes:
 )  # fmt: skip
 def zcount(client: Client, argv: list[bytes]) -> bytes:
     asked = Scores(argv[2], argv[3])
-    value = read_zset(client, argv[1])
+    value = zset_to_read(client, argv[1])
     if value is None:
         return ZERO
     start, stop = asked.window(value.ranked())
@@ -322,7 +310,7 @@ def zcount(client: Client, argv: list[bytes]) -> bytes:
 )  # fmt: skip
 def zlexcount(client: Client, argv: list[bytes]) -> bytes:
     asked = Members(argv[2], argv[3])
-    value = read_zset(client, argv[1])
+    value = zset_to_read(client, argv[1])
     if value is None:
         return ZERO
     start, stop = asked.window(value.ranked())
@@ -334,7 +322,7 @@ def zlexcount(client: Client, argv: list[bytes]) -> bytes:
 
 def _remove(client: Client, argv: list[bytes], by: int) -> bytes:
     asked = Asked(argv, 1, by, FORWARD, True)
-    value = write_zset(client, argv[1])
+    value = zset_to_write(client, argv[1])
     if value is None:
         return ZERO
     found = asked.find(value)

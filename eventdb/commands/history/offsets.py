@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
+from eventdb.commands.shared.durability import after_own_writes
+from eventdb.commands.shared.timeouts import parse_milliseconds
 from eventdb.engine.client import Client
 from eventdb.engine.engine import Engine
 from eventdb.engine.registry import server_command
-from eventdb.protocol.replies import NO_REPLY, ReplyError, array, bulk, integer, null, parse_int, syntax_error
+from eventdb.protocol.errors import TIMEOUT_OUT_OF_RANGE, ReplyError, syntax_error
+from eventdb.protocol.numbers import parse_int
+from eventdb.protocol.replies import array, bulk, integer, null
 
 TIMEOUT_MS_MAX: Final = 1 << 40  # 35 years; what timers take without overflowing
 
@@ -24,23 +28,6 @@ def eventdb_offset(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     return after_own_writes(engine, client, reply)
 
 
-def after_own_writes(engine: Engine, client: Client, reply: bytes) -> bytes:
-    """Answer once everything this client has written is durable; inside EXEC, with the EXEC itself."""
-    batch = engine.commit.newest_of(client)
-    if batch is None or client.store.in_exec:
-        return reply
-    client.hold(batch, reply)
-    return NO_REPLY
-
-
-def parse_timeout(text: bytes) -> int:
-    """Read milliseconds to wait as WAIT does; 0 is for ever."""
-    timeout_ms = parse_int(text, "ERR timeout is not an integer or out of range")
-    if timeout_ms < 0:
-        raise ReplyError("ERR timeout is negative")
-    return timeout_ms
-
-
 @server_command(
     "EVENTDB.WAITFOR", arity=-2, flags="noscript blocking", acl="connection", since="7.0.0", group="server",
     tips="nondeterministic_output",
@@ -54,11 +41,11 @@ def eventdb_waitfor(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     if len(argv) > 3:
         raise syntax_error()
     offset = parse_int(argv[1])
-    timeout_ms = parse_timeout(argv[2]) if len(argv) == 3 else 0
+    timeout_ms = parse_milliseconds(argv[2]) if len(argv) == 3 else 0
     if offset < 0:
         raise ReplyError("ERR offset is negative")
     if timeout_ms > TIMEOUT_MS_MAX:
-        raise ReplyError("ERR timeout is out of range")
+        raise ReplyError(TIMEOUT_OUT_OF_RANGE)
     if engine.commit.durable_offset >= offset:
         return integer(engine.commit.durable_offset)
     reply = client.block(argv, [], timeout_ms, null(client.resp3))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from eventdb.commands.keys.keys import DB_OUT_OF_RANGE, INT32_MAX, INT32_MIN
 from eventdb.engine.client import Client
 from eventdb.engine.gates import not_in_cluster
 from eventdb.engine.registry import command
-from eventdb.protocol.replies import OK, ReplyError, integer, parse_int, syntax_error
+from eventdb.protocol.errors import DB_OUT_OF_RANGE, ReplyError, syntax_error
+from eventdb.protocol.numbers import INT32_MAX, INT32_MIN, parse_int
+from eventdb.protocol.replies import OK, integer
 
 
 @command(

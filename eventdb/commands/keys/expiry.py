@@ -5,10 +5,12 @@ A deadline in the past deletes the key at once, by a DEL event; any other become
 
 from __future__ import annotations
 
-from eventdb.commands.data.strings import invalid_expire_time
+from eventdb.commands.shared.deadlines import invalid_expire_time
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command
-from eventdb.protocol.replies import INT64_MAX, ONE, ZERO, ReplyError, integer, parse_int, shown
+from eventdb.protocol.errors import ReplyError, shown
+from eventdb.protocol.numbers import INT64_MAX, parse_int
+from eventdb.protocol.replies import ONE, ZERO, integer
 
 NO_DEADLINE = b":-1\r\n"
 NO_KEY = b":-2\r\n"

@@ -2,43 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from eventdb.engine.client import Client
 from eventdb.engine.gates import not_in_cluster
 from eventdb.engine.registry import command
 from eventdb.keyspace.databases import Db
-from eventdb.keyspace.value import Value
-from eventdb.protocol.replies import (
-    NO_SUCH_KEY,
-    OK,
-    ONE,
-    SAME_OBJECT,
-    ZERO,
-    ReplyError,
-    integer,
-    parse_int,
-    simple,
-    syntax_error,
-)
-
-INT32_MAX: Final = 2**31 - 1
-INT32_MIN: Final = -(2**31)
-DB_OUT_OF_RANGE: Final = "ERR DB index is out of range"
-
-
-def type_of(value: object) -> bytes:
-    """What TYPE says."""
-    if value is None:
-        return b"none"
-    return value.type_name() if isinstance(value, Value) else b"string"
+from eventdb.keyspace.generic import type_of
+from eventdb.protocol.errors import DB_OUT_OF_RANGE, NO_SUCH_KEY, SAME_OBJECT, ReplyError, syntax_error
+from eventdb.protocol.numbers import parse_int32
+from eventdb.protocol.replies import OK, ONE, ZERO, integer, simple
 
 
 def parse_db(client: Client, text: bytes) -> Db:
     """The database with the number that the text holds."""
-    n = parse_int(text)
-    if n < INT32_MIN or n > INT32_MAX:
-        raise ReplyError(f"ERR value is out of range, value must between {INT32_MIN} and {INT32_MAX}")
+    n = parse_int32(text)
     dbs = client.store.keyspace.dbs
     if n < 0 or n >= len(dbs):
         raise ReplyError(DB_OUT_OF_RANGE)

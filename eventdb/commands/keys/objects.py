@@ -10,12 +10,10 @@ from typing import Final
 
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command, container
-from eventdb.keyspace.types.string import is_integer, string_encoding
-from eventdb.keyspace.value import Value
-from eventdb.protocol.replies import ReplyError, array, bulk, integer, null, simple
+from eventdb.keyspace.generic import encoding_of, references
+from eventdb.protocol.errors import ReplyError
+from eventdb.protocol.replies import array, bulk, integer, null, simple
 
-SHARED_INTEGERS: Final = 10_000  # redis src/server.h OBJ_SHARED_INTEGERS: 0 … 9999 are one object each
-SHARED_REFCOUNT: Final = 2**31 - 1
 NO_LFU: Final = (
     "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching"
     " between policies at runtime LRU and LFU data will take some time to adjust."
@@ -54,9 +52,7 @@ def encoding(client: Client, argv: list[bytes]) -> bytes:
     value = client.lookup(argv[2])
     if value is None:
         return null(client.resp3)
-    if isinstance(value, Value):
-        return bulk(value.encoding(client.store.keyspace.limits))
-    return bulk(string_encoding(value))
+    return bulk(encoding_of(value, client.store.keyspace.limits))
 
 
 @command(
@@ -69,12 +65,6 @@ def refcount(client: Client, argv: list[bytes]) -> bytes:
     if value is None:
         return null(client.resp3)
     return integer(references(value))
-
-
-def references(value: object) -> int:
-    """How many references Redis would hold to it."""
-    shared = isinstance(value, bytes) and is_integer(value) and 0 <= int(value) < SHARED_INTEGERS
-    return SHARED_REFCOUNT if shared else 1
 
 
 @command(

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from eventdb.commands.keys.keys import type_of
 from eventdb.commands.shared.scan_replies import COUNT_DEFAULT, parse_cursor, scan_reply
 from eventdb.engine.client import Client
 from eventdb.engine.engine import Engine
 from eventdb.engine.registry import command, server_command
 from eventdb.engine.watching import is_expired
+from eventdb.keyspace.generic import type_of
+from eventdb.protocol.errors import syntax_error
 from eventdb.protocol.glob import compile_glob
-from eventdb.protocol.replies import bulk, bulks, null, parse_int, syntax_error
+from eventdb.protocol.numbers import parse_int
+from eventdb.protocol.replies import bulk, bulks, null
 
 RANDOM_TRIES_MAX: Final = 100  # then most keys have expired, and it walks through them
 

@@ -13,17 +13,9 @@ from eventdb.keyspace.types.hash import HashValue
 from eventdb.keyspace.types.list import ListValue
 from eventdb.keyspace.types.set import SetValue
 from eventdb.keyspace.types.zset import ZSetValue
-from eventdb.protocol.replies import (
-    NULL3,
-    NULL_BULK,
-    array,
-    bulk,
-    integer,
-    parse_float,
-    parse_int,
-    syntax_error,
-    wrong_type,
-)
+from eventdb.protocol.errors import syntax_error, wrong_type
+from eventdb.protocol.numbers import parse_float, parse_int
+from eventdb.protocol.replies import NULL3, NULL_BULK, array, bulk, integer
 
 NOT_A_SCORE = "ERR One or more scores can't be converted into double"
 SPACES = b" \t\n\v\f\r"

@@ -11,7 +11,9 @@ from typing import Final
 
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command
-from eventdb.protocol.replies import OK, ReplyError, bulk, null, parse_int, syntax_error
+from eventdb.protocol.errors import ReplyError, syntax_error
+from eventdb.protocol.numbers import parse_int
+from eventdb.protocol.replies import OK, bulk, null
 from eventdb.rdb import payload
 from eventdb.rdb.codes import BadRdb, Unkept
 

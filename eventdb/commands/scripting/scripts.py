@@ -12,7 +12,9 @@ from typing import Final
 from eventdb.engine.client import Client
 from eventdb.engine.engine import Engine
 from eventdb.engine.registry import command, container, find_numkeys, server_command
-from eventdb.protocol.replies import OK, ReplyError, array, bulk, integer, lines, parse_int
+from eventdb.protocol.errors import NUMKEYS_TOO_LARGE, ReplyError
+from eventdb.protocol.numbers import parse_int
+from eventdb.protocol.replies import OK, array, bulk, integer, lines
 from eventdb.scripting.lua import Lua
 
 EVALS: Final = "noscript stale skip_monitor no_mandatory_keys movablekeys"
@@ -46,7 +48,7 @@ def split_keys(argv: list[bytes]) -> tuple[list[bytes], list[bytes]]:
     """(keys, further arguments) after `numkeys` at argv[2]. Raises ReplyError."""
     count = parse_int(argv[2])
     if count > len(argv) - 3:
-        raise ReplyError("ERR Number of keys can't be greater than number of args")
+        raise ReplyError(NUMKEYS_TOO_LARGE)
     if count < 0:
         raise ReplyError("ERR Number of keys can't be negative")
     return argv[3 : 3 + count], argv[3 + count :]

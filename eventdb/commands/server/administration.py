@@ -10,28 +10,15 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from eventdb.commands.history.offsets import after_own_writes, parse_timeout
-from eventdb.commands.server.info_counters import durable_until
+from eventdb.commands.shared.durability import after_own_writes, durable_until
+from eventdb.commands.shared.timeouts import parse_milliseconds
 from eventdb.engine.client import FOLLOWING, Client
 from eventdb.engine.engine import Engine
 from eventdb.engine.registry import command, container, server_command
 from eventdb.metrics.slowlog import SlowCommand
-from eventdb.protocol.replies import (
-    EMPTY_ARRAY,
-    NO_REPLY,
-    OK,
-    ZERO,
-    ReplyError,
-    array,
-    bulk,
-    bulks,
-    integer,
-    lines,
-    parse_int,
-    shown,
-    simple,
-    syntax_error,
-)
+from eventdb.protocol.errors import NOT_POSITIVE, ReplyError, syntax_error, wrong_subcommand
+from eventdb.protocol.numbers import parse_int
+from eventdb.protocol.replies import EMPTY_ARRAY, NO_REPLY, OK, ZERO, array, bulk, bulks, integer, lines, simple
 
 ADMIN: Final = "admin noscript loading stale"
 ALL_NODES: Final = "request_policy:all_nodes response_policy:all_succeeded"
@@ -84,7 +71,7 @@ def wait(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     if engine.gate & FOLLOWING:
         raise ReplyError(ON_A_REPLICA)
     parse_int(argv[1])
-    parse_timeout(argv[2])
+    parse_milliseconds(argv[2])
     return after_own_writes(engine, client, ZERO)
 
 
@@ -99,8 +86,8 @@ def waitaof(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     if not 0 <= parse_int(argv[1]) <= 1:
         raise ReplyError("ERR value is out of range, must be between 0 and 1")
     if parse_int(argv[2]) < 0:
-        raise ReplyError("ERR value is out of range, must be positive")
-    parse_timeout(argv[3])
+        raise ReplyError(NOT_POSITIVE)
+    parse_milliseconds(argv[3])
     return after_own_writes(engine, client, array([integer(1), ZERO]))
 
 
@@ -167,9 +154,7 @@ container("SLOWLOG", since="2.2.12", summary="Tells which commands were slow.")
 )  # fmt: skip
 def slowlog_get(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     if len(argv) > 3:
-        raise ReplyError(
-            f"ERR unknown subcommand or wrong number of arguments for '{shown(argv[1])}'. Try SLOWLOG HELP."
-        )
+        raise wrong_subcommand(argv)
     message = "ERR count should be greater than or equal to -1"
     count = parse_int(argv[2], message) if len(argv) == 3 else 10
     if count < -1:

@@ -10,8 +10,9 @@ from eventdb.engine.engine import Engine
 from eventdb.engine.registry import COMMANDS, command, container, server_command
 from eventdb.engine.setting import FIXED, Setting, SettingError
 from eventdb.engine.settings import SETTINGS
+from eventdb.protocol.errors import ReplyError, shown, syntax_error
 from eventdb.protocol.glob import glob_match
-from eventdb.protocol.replies import OK, ReplyError, bulk, lines, mapping, shown, syntax_error
+from eventdb.protocol.replies import OK, bulk, lines, mapping
 
 ADMIN: Final = "admin noscript loading stale"
 HELP: Final = """

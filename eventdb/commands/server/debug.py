@@ -14,17 +14,17 @@ from collections.abc import Callable
 from gc import get_referents
 from typing import Final
 
-from eventdb.commands.keys.objects import references
 from eventdb.engine.client import WATCHES, Blocked, Client
 from eventdb.engine.engine import Engine
 from eventdb.engine.registry import server_command
 from eventdb.engine.setting import SettingError, memory
-from eventdb.keyspace.types.string import string_encoding
+from eventdb.keyspace.generic import encoding_of, references
 from eventdb.keyspace.value import Value, digest_of
+from eventdb.protocol.errors import NO_SUCH_KEY, NOT_POSITIVE, ReplyError, wrong_subcommand
 from eventdb.protocol.glob import glob_match
+from eventdb.protocol.numbers import parse_float, parse_int
 from eventdb.protocol.replies import (
     OK,
-    ReplyError,
     array,
     bulk,
     double,
@@ -33,10 +33,7 @@ from eventdb.protocol.replies import (
     lines,
     mapping,
     null,
-    parse_float,
-    parse_int,
     push,
-    shown,
     simple,
     verbatim,
 )
@@ -48,7 +45,6 @@ NOT_ALLOWED: Final = (
     'ERR DEBUG command not allowed. If the enable-debug-command option is set to "local", you can run it from a local'
     " connection, otherwise you need to set this option in the configuration file, and then restart the server."
 )
-NO_KEY: Final = "ERR no such key"
 THRESHOLD: Final = "ERR argument must be a memory value bigger than 1 and smaller than 4gb"
 BIG: Final = b"1234567999999999999999999999999999999"
 POPULATE_MAX: Final = 1_000_000  # keys, in one transaction
@@ -105,7 +101,7 @@ def debug(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
         low, high, part = found
         if low <= len(argv) - 2 <= high:
             return part(engine, client, argv)
-    raise ReplyError(f"ERR unknown subcommand or wrong number of arguments for '{shown(argv[1])}'. Try DEBUG HELP.")
+    raise wrong_subcommand(argv)
 
 
 def _is_local(address: str) -> bool:
@@ -175,14 +171,14 @@ def _digest_of(client: Client, key: bytes) -> bytes:
 def _value(client: Client, key: bytes) -> object:
     value = client.lookup(key)
     if value is None:
-        raise ReplyError(NO_KEY)
+        raise ReplyError(NO_SUCH_KEY)
     return value
 
 
 def _object(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     value, accesses = _value(client, argv[2]), engine.store.accesses
     kept = isinstance(value, Value)
-    encoding = value.encoding(engine.store.keyspace.limits) if isinstance(value, Value) else string_encoding(value)
+    encoding = encoding_of(value, engine.store.keyspace.limits)
     idle = -1
     if accesses is not None and accesses.times:
         idle = accesses.idle_seconds(client.db, argv[2], engine.store.now_ms)
@@ -223,11 +219,11 @@ def _sdslen(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
 
 def _populate(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     """A write, though DEBUG is none by its flags: so it is refused wherever writes are not run at once."""
-    count = parse_int(argv[2], "ERR value is out of range, must be positive")
+    count = parse_int(argv[2], NOT_POSITIVE)
     prefix = argv[3] if len(argv) > 3 else b"key"
-    size = parse_int(argv[4], "ERR value is out of range, must be positive") if len(argv) > 4 else 0
+    size = parse_int(argv[4], NOT_POSITIVE) if len(argv) > 4 else 0
     if count < 0 or size < 0:
-        raise ReplyError("ERR value is out of range, must be positive")
+        raise ReplyError(NOT_POSITIVE)
     if count > POPULATE_MAX or count * max(32, size) > engine.multi_bytes_max:
         raise ReplyError("ERR that is too much for one transaction")
     if engine.gate & ~WATCHES:

@@ -15,20 +15,9 @@ from eventdb.engine.command import Command
 from eventdb.engine.engine import Engine
 from eventdb.engine.keyspecs import KeySpec, keys_with_flags, specs_of
 from eventdb.engine.registry import COMMANDS, command, find_subcommand, server_command
+from eventdb.protocol.errors import ReplyError, syntax_error
 from eventdb.protocol.glob import glob_match
-from eventdb.protocol.replies import (
-    ReplyError,
-    array,
-    bulk,
-    bulk_set,
-    bulks,
-    integer,
-    lines,
-    mapping,
-    null,
-    simple,
-    syntax_error,
-)
+from eventdb.protocol.replies import array, bulk, bulk_set, bulks, integer, lines, mapping, null, simple
 
 LOADING: Final = "loading stale"
 HELP: Final = """

@@ -13,7 +13,8 @@ from eventdb.engine.command import Command
 from eventdb.engine.engine import Engine
 from eventdb.engine.registry import COMMANDS, command, container, server_command
 from eventdb.metrics.latency import Histogram, LatencyEvent
-from eventdb.protocol.replies import ReplyError, array, bulk, integer, lines, mapping, shown, verbatim
+from eventdb.protocol.errors import ReplyError, shown
+from eventdb.protocol.replies import array, bulk, integer, lines, mapping, verbatim
 
 ADMIN: Final = "admin noscript loading stale"
 ALL_NODES: Final = "nondeterministic_output request_policy:all_nodes response_policy:special"

@@ -8,7 +8,8 @@ from typing import Final
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command
 from eventdb.engine.settings import REDIS_VERSION
-from eventdb.protocol.replies import parse_int, verbatim
+from eventdb.protocol.numbers import parse_int
+from eventdb.protocol.replies import verbatim
 
 ZONES: Final = 3
 COLUMNS_MAX: Final = 160

@@ -9,24 +9,14 @@ from collections import deque
 from itertools import islice
 from typing import Final
 
-from eventdb.commands.server.info_counters import MemoryFacts, cached_sources, human
+from eventdb.commands.shared.info_counters import MemoryFacts, cached_sources, human
 from eventdb.engine.client import Client
 from eventdb.engine.engine import Engine
 from eventdb.engine.registry import command, container, server_command
 from eventdb.metrics.memory import give_back, malloc_facts, peak_bytes, resident_bytes
-from eventdb.protocol.replies import (
-    OK,
-    ZERO,
-    bulk,
-    double,
-    integer,
-    lines,
-    mapping,
-    null,
-    parse_int,
-    syntax_error,
-    verbatim,
-)
+from eventdb.protocol.errors import syntax_error
+from eventdb.protocol.numbers import parse_int
+from eventdb.protocol.replies import OK, ZERO, bulk, double, integer, lines, mapping, null, verbatim
 
 ALL_SHARDS: Final = "nondeterministic_output request_policy:all_shards response_policy:special"
 SAMPLES: Final = 5

@@ -9,18 +9,20 @@ from __future__ import annotations
 import sys
 from typing import Final
 
-from eventdb.commands.session.connection import check_name, set_name
+from eventdb.commands.shared.client_names import check_name, set_name
+from eventdb.commands.shared.timeouts import parse_milliseconds
 from eventdb.engine.client import IN_MULTI, Client
 from eventdb.engine.engine import Engine
 from eventdb.engine.registry import command, container, server_command
 from eventdb.pipeline.outbox import REPLY_OFF, REPLY_ON, REPLY_SKIP, socket_facts
+from eventdb.protocol.errors import ReplyError, shown, syntax_error, wrong_subcommand
+from eventdb.protocol.numbers import parse_int
 from eventdb.protocol.replies import (
     EMPTY_ARRAY,
     NO_REPLY,
     OK,
     ONE,
     ZERO,
-    ReplyError,
     bulk,
     bulk_or_null,
     bulk_set,
@@ -28,9 +30,6 @@ from eventdb.protocol.replies import (
     integer,
     lines,
     mapping,
-    parse_int,
-    shown,
-    syntax_error,
     verbatim,
 )
 
@@ -101,10 +100,6 @@ def _type_named(name: bytes) -> str:
     if found is None:
         raise ReplyError(f"ERR Unknown client type '{shown(name)}'")
     return found
-
-
-def _arguments(argv: list[bytes]) -> ReplyError:
-    return ReplyError(f"ERR unknown subcommand or wrong number of arguments for '{shown(argv[1])}'. Try CLIENT HELP.")
 
 
 def _flags(client: Client) -> str:
@@ -302,13 +297,11 @@ def client_setinfo(client: Client, argv: list[bytes]) -> bytes:
 )  # fmt: skip
 def client_pause(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     if len(argv) > 4:
-        raise _arguments(argv)
+        raise wrong_subcommand(argv)
     mode = argv[3].upper() if len(argv) == 4 else b"ALL"
     if mode not in (b"WRITE", b"ALL"):
         raise ReplyError("ERR CLIENT PAUSE mode must be WRITE or ALL")
-    ms = parse_int(argv[2], "ERR timeout is not an integer or out of range")
-    if ms < 0:
-        raise ReplyError("ERR timeout is negative")
+    ms = parse_milliseconds(argv[2])
     engine.pause_for(min(ms, PAUSE_MS_MAX), mode == b"WRITE")
     return OK
 
@@ -351,7 +344,7 @@ def client_reply(client: Client, argv: list[bytes]) -> bytes:
 )  # fmt: skip
 def client_unblock(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     if len(argv) > 4:
-        raise _arguments(argv)
+        raise wrong_subcommand(argv)
     reason = argv[3].upper() if len(argv) == 4 else b"TIMEOUT"
     if reason not in (b"TIMEOUT", b"ERROR"):
         raise ReplyError("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")

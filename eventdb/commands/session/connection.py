@@ -8,6 +8,7 @@ from __future__ import annotations
 import hmac
 from typing import Final
 
+from eventdb.commands.shared.client_names import set_name
 from eventdb.engine.client import NEEDS_AUTH, SUBSCRIBED, Client
 from eventdb.engine.engine import Engine
 from eventdb.engine.gates import not_in_cluster
@@ -16,20 +17,9 @@ from eventdb.engine.registry import command, server_command
 from eventdb.engine.settings import REDIS_VERSION
 from eventdb.keyspace.databases import DATABASES
 from eventdb.pipeline.outbox import REPLY_OFF, REPLY_ON
-from eventdb.protocol.replies import (
-    EMPTY_ARRAY,
-    OK,
-    PONG,
-    ReplyError,
-    bulk,
-    bulks,
-    integer,
-    mapping,
-    parse_int,
-    shown,
-    simple,
-    syntax_error,
-)
+from eventdb.protocol.errors import DB_OUT_OF_RANGE, ReplyError, shown, syntax_error, wrong_arity
+from eventdb.protocol.numbers import parse_int, parse_int32
+from eventdb.protocol.replies import EMPTY_ARRAY, OK, PONG, bulk, bulks, integer, mapping, simple
 
 WRONGPASS: Final = "WRONGPASS invalid username-password pair or user is disabled."
 NO_PASSWORD: Final = (
@@ -40,21 +30,6 @@ HELLO_UNAUTHENTICATED: Final = (
     "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH <user> <pass>"
     " option can be used to authenticate the client and select the RESP protocol version at the same time"
 )
-BAD_NAME: Final = "ERR Client names cannot contain spaces, newlines or special characters."
-
-
-def check_name(name: bytes, message: str = BAD_NAME) -> None:
-    """CLIENT LIST separates by spaces and lines, so only printable characters but the space may be in a name."""
-    for c in name:
-        if not 33 <= c <= 126:
-            raise ReplyError(message)
-
-
-def set_name(client: Client, name: bytes) -> None:
-    """Name the connection; the name goes into the origin of its transactions. Raises ReplyError."""
-    check_name(name)
-    client.name = name
-    client.set_origin()
 
 
 @command(
@@ -63,7 +38,7 @@ def set_name(client: Client, name: bytes) -> None:
 )  # fmt: skip
 def ping(client: Client, argv: list[bytes]) -> bytes:
     if len(argv) > 2:
-        raise ReplyError("ERR wrong number of arguments for 'ping' command")
+        raise wrong_arity("ping")
     if client.gate & SUBSCRIBED:
         return bulks([b"pong", argv[1] if len(argv) == 2 else b""])
     return bulk(argv[1]) if len(argv) == 2 else PONG
@@ -81,13 +56,11 @@ def echo(client: Client, argv: list[bytes]) -> bytes:
     summary="Changes the connection's database.",
 )  # fmt: skip
 def select(client: Client, argv: list[bytes]) -> bytes:
-    index = parse_int(argv[1])
-    if not -(1 << 31) <= index < 1 << 31:
-        raise ReplyError("ERR value is out of range, value must between -2147483648 and 2147483647")
+    index = parse_int32(argv[1])
     if index:
         not_in_cluster(client, "ERR SELECT is not allowed in cluster mode")
     if not 0 <= index < DATABASES:
-        raise ReplyError("ERR DB index is out of range")
+        raise ReplyError(DB_OUT_OF_RANGE)
     client.db = client.store.keyspace.dbs[index]
     return OK
 

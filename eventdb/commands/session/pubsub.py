@@ -9,8 +9,9 @@ from eventdb.engine.engine import Engine
 from eventdb.engine.pubsub import Listeners, mark
 from eventdb.engine.registry import command, container, server_command
 from eventdb.pipeline.outbox import REPLY_SKIP
+from eventdb.protocol.errors import ReplyError, wrong_subcommand
 from eventdb.protocol.glob import glob_match
-from eventdb.protocol.replies import NO_REPLY, ReplyError, array, bulk, bulks, integer, lines, null, push, shown
+from eventdb.protocol.replies import NO_REPLY, array, bulk, bulks, integer, lines, null, push
 
 LIST_FLAGS: Final = "pubsub loading stale"
 HELP: Final = """
@@ -164,9 +165,7 @@ container("PUBSUB", since="2.8.0", group="pubsub", summary="Tells who listens to
 
 def _names(argv: list[bytes], table: Listeners) -> bytes:
     if len(argv) > 3:
-        raise ReplyError(
-            f"ERR unknown subcommand or wrong number of arguments for '{shown(argv[1])}'. Try PUBSUB HELP."
-        )
+        raise wrong_subcommand(argv)
     names = list(table)
     return bulks([name for name in names if glob_match(argv[2], name)] if len(argv) == 3 else names)
 

@@ -12,7 +12,8 @@ from eventdb.engine.client import FOLLOWING, IN_MULTI, LOADING, Client
 from eventdb.engine.engine import Engine
 from eventdb.engine.gates import refuses
 from eventdb.engine.registry import command, server_command
-from eventdb.protocol.replies import OK, ReplyError, array, null_array
+from eventdb.protocol.errors import DISCARDED, ReplyError
+from eventdb.protocol.replies import OK, array, null_array
 
 ABORTED: Final = "EXECABORT Transaction discarded because"
 
@@ -43,9 +44,7 @@ def exec_(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     if engine.gate & (LOADING | FOLLOWING):  # the role may have changed since the commands were queued
         for queued, _ in queue:
             if refuses(engine.gate, queued):
-                raise ReplyError(
-                    "EXECABORT Transaction discarded because of: " + engine.gate_error.removeprefix("ERR ")
-                )
+                raise ReplyError(DISCARDED + engine.gate_error.removeprefix("ERR "))
     if failed:
         raise ReplyError(f"{ABORTED} of previous errors.")
     if broken:

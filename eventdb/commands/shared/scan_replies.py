@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from eventdb.protocol.replies import SYNTAX, ReplyError, bulks, parse_int
+from eventdb.protocol.errors import SYNTAX, ReplyError
+from eventdb.protocol.numbers import parse_int
+from eventdb.protocol.replies import bulks
 
 INVALID_CURSOR: Final = "ERR invalid cursor"
 COUNT_DEFAULT: Final = 10

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from eventdb.engine.client import Client
-from eventdb.keyspace.types.pending import Group
-from eventdb.keyspace.types.stream import ID_MAX, SEQ_MAX, StreamValue
-from eventdb.protocol.replies import ReplyError, wrong_type
+from eventdb.keyspace.types.stream import ID_MAX, SEQ_MAX
+from eventdb.protocol.errors import ReplyError
 
 INVALID_ID: Final = "ERR Invalid stream ID specified as stream command argument"
 ID_BYTES_MAX: Final = 127
@@ -83,24 +81,3 @@ def parse_end(text: bytes) -> int:
             raise ReplyError("ERR invalid end ID for the interval")
         return eid - 1
     return parse_id(text, SEQ_MAX, True)
-
-
-def as_stream(value: object) -> StreamValue | None:
-    """What was looked up, when it is a stream or nothing."""
-    if value is None or isinstance(value, StreamValue):
-        return value
-    raise wrong_type()
-
-
-def shown(name: bytes) -> str:
-    """A key or group in an error text, up to its first NUL as C prints it."""
-    return name.partition(b"\0")[0].decode("utf-8", "surrogateescape")
-
-
-def group_at(client: Client, key: bytes, name: bytes) -> tuple[StreamValue, Group]:
-    """The stream and its group, or NOGROUP."""
-    value = as_stream(client.lookup(key))
-    group = value.groups.get(name) if value is not None else None
-    if value is None or group is None:
-        raise ReplyError(f"NOGROUP No such key '{shown(key)}' or consumer group '{shown(name)}'")
-    return value, group

@@ -6,10 +6,10 @@ Source: redis src/server.c genRedisInfoString.
 from __future__ import annotations
 
 import os
-import time
 from itertools import islice
 from typing import Final
 
+from eventdb.commands.shared.durability import durable_until
 from eventdb.engine.client import LOADING, Client
 from eventdb.engine.command import Command
 from eventdb.engine.engine import Engine
@@ -138,13 +138,6 @@ def _script_memory(engine: Engine) -> Lines:
         ("used_memory_scripts", sources),
         ("used_memory_scripts_human", human(sources)),
     ]
-
-
-def durable_until(engine: Engine) -> float:
-    """The moment, in Unix seconds, up to which everything is durable: now, unless something is on its way."""
-    now = time.time()
-    pending = engine.commit.pending
-    return now - (time.monotonic() - pending[0].opened) if pending else now
 
 
 def persistence_lines(engine: Engine, facts: dict[str, str]) -> Lines:
