@@ -73,13 +73,17 @@ def export(
 
 async def _export(source: Log, to: To, path: Path, overwrite: bool) -> None:
     from eventdb.history.exporting import export
+    from eventdb.rdb.codes import Unkept
     from eventdb.replay.cut import find_cut
     from eventdb.replay.times import format_ms
 
     await terminal.existing(source)
     cut = await find_cut(source, to)
-    with terminal.Display() as display, _appearing(path, overwrite) as file:
-        done = await export(source, cut, lambda data: _write(file, data), display.report)
+    try:
+        with terminal.Display() as display, _appearing(path, overwrite) as file:
+            done = await export(source, cut, lambda data: _write(file, data), display.report)
+    except Unkept as error:
+        terminal.fail(str(error))
     typer.echo(f"exported {source.url} to {path}")
     terminal.facts(
         [

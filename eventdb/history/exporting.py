@@ -19,6 +19,7 @@ from typing import Final
 from eventdb.backends import Log, LogError, open_log
 from eventdb.engine.settings import REDIS_VERSION
 from eventdb.history.view import View
+from eventdb.rdb.codes import Unkept
 from eventdb.rdb.writer import write
 from eventdb.replay.cut import Cut
 from eventdb.replay.filling import OnPhase
@@ -93,7 +94,7 @@ def main() -> int:
     try:
         with os.fdopen(int(sys.argv[1]), "wb", closefd=False) as file:
             asyncio.run(export_offset(asked["url"], asked["offset"], file.write))  # type: ignore[arg-type]
-    except (LogError, BeyondEnd, OSError, MemoryError) as error:
+    except (LogError, BeyondEnd, Unkept, OSError, MemoryError) as error:
         print(str(error) or type(error).__name__, file=sys.stderr)
         return 1
     return 0

@@ -17,6 +17,7 @@ from eventdb.keyspace.types.set import SetValue
 from eventdb.keyspace.types.stream import StreamValue
 from eventdb.keyspace.types.zset import ZSetValue
 from eventdb.rdb import codes
+from eventdb.rdb.codes import Unkept
 from eventdb.rdb.listpack import ListpackWriter
 from eventdb.rdb.out import PIECE_BYTES, Out
 from eventdb.rdb.streams import activity, write_stream
@@ -63,7 +64,7 @@ def type_of(value: object) -> int:
     """The type that a value is written as."""
     if isinstance(value, (bytes, bytearray)):
         return codes.STRING
-    if isinstance(value, HashValue):
+    if type(value) is HashValue:  # a kind of hash that has more to it must not go out as a plain one
         return codes.HASH
     if isinstance(value, ListValue):
         return codes.LIST
@@ -71,8 +72,9 @@ def type_of(value: object) -> int:
         return codes.SET
     if isinstance(value, ZSetValue):
         return codes.ZSET_2
-    assert isinstance(value, StreamValue)
-    return codes.STREAM_LISTPACKS_2
+    if isinstance(value, StreamValue):
+        return codes.STREAM_LISTPACKS_2
+    raise Unkept(f"version {codes.VERSION} of Redis's format has no place for a {type(value).__name__}")
 
 
 class FileWriter:

@@ -11,6 +11,7 @@ import pytest
 
 from eventdb.engine import effort
 from eventdb.engine.settings import Config
+from eventdb.keyspace.types.hash import HashValue
 from eventdb.keyspace.types.stream import StreamValue
 from eventdb.keyspace.value import Value
 from eventdb.rdb import payload
@@ -222,3 +223,19 @@ def test_a_payload_says_how_long_it_may_take() -> None:
     many = effort.seconds(local.client, command, [b"RESTORE", b"k", b"0", b"\x02" + bytes(1_000_000)])
     text = effort.seconds(local.client, command, [b"RESTORE", b"k", b"0", b"\x00" + bytes(1_000_000)])
     assert few < 0.05 and many >= 1 and text < 0.05
+
+
+COMPILED = not (getattr(payload, "__file__", None) or "").endswith(".py")
+
+
+@pytest.mark.skipif(COMPILED, reason="a compiled class has no subclasses but compiled ones")
+def test_a_kind_of_value_that_version_10_has_no_place_for_is_refused() -> None:
+    """A subclass may hold more than its parent: it must not go out as one and lose it."""
+
+    class Richer(HashValue):
+        pass
+
+    local = Local()
+    local("HSET", "k", "f", "v")
+    local.engine.store.keyspace.dbs[0].values[b"k"] = Richer()
+    assert local.raw("DUMP", "k").startswith(b"-ERR this value cannot be dumped: version 10 of Redis's format has no")

@@ -68,7 +68,12 @@ def _options(argv: list[bytes]) -> Options:
 )  # fmt: skip
 def dump(client: Client, argv: list[bytes]) -> bytes:
     value = client.lookup(argv[1])
-    return null(client.resp3) if value is None else bulk(payload.dump(value))
+    if value is None:
+        return null(client.resp3)
+    try:
+        return bulk(payload.dump(value))
+    except Unkept as failure:
+        raise ReplyError(f"ERR this value cannot be dumped: {failure}") from None
 
 
 @command(
