@@ -249,7 +249,10 @@ def files(server: Server) -> int:
 
 
 def ended(wire: Wire) -> bool:
-    """The server closes, and has said nothing but line feeds and errors."""
+    """The server closes, and has said nothing but line feeds and the error of SYNC itself."""
+    data = b""
     while part := wire.socket.recv(1 << 16):
-        assert part.strip(b"\n")[:1] in (b"", b"-")
+        data += part
+    said = data.strip(b"\n")
+    assert b"\r\n" not in said[:-2] and (not said or said.startswith(b"-ERR the state cannot be sent")), data
     return True

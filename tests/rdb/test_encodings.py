@@ -262,6 +262,12 @@ def test_a_compressed_string_that_lies_is_refused(data: bytes, size: int) -> Non
         decompress(data, size)
 
 
+def test_a_value_that_would_unpack_to_more_than_a_string_may_have_is_refused() -> None:
+    source = Source(b"\x0e\x01" + b"\xc3\x05" + old.length(1 << 30) + b"\x00a\xe0\xff\x00")
+    with pytest.raises(BadRdb, match="of more than"):
+        values.read_value(source, source.byte(), b"k", False)
+
+
 @given(st.binary(max_size=300), st.integers(0, 300))
 def test_the_checksum_may_be_taken_in_pieces(data: bytes, cut: int) -> None:
     assert crc64(data[cut:], crc64(data[:cut])) == crc64(data)
