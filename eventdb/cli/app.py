@@ -68,6 +68,28 @@ LogURL = Annotated[
         help="The log: quorum:DIR, quorum:DIR,DIR,DIR, kafka://HOST:PORT,…/TOPIC",
     ),
 ]
+PortOption = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        max=65535,
+        help="TCP port; 0 takes a free one. [dim]\\[default: the file's, or 6379][/dim]",
+        show_default=False,
+    ),
+]
+HostOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Address to listen on, or several. [dim]\\[default: the file's `bind`, or 127.0.0.1][/dim]",
+        show_default=False,
+    ),
+]
+ConfigFileOption = Annotated[
+    str,
+    typer.Option(
+        metavar="FILE", help="Settings in Redis's format (redis.conf); options count more.", show_default=False
+    ),
+]
 RoleOption = Annotated[
     AskedRole,
     typer.Option(
@@ -121,8 +143,9 @@ def main(
 @app.command()
 def serve(
     log: LogURL = "quorum:./data",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="TCP port; 0 takes a free one.")] = 6379,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: PortOption = None,
+    host: HostOption = None,
+    config_file: ConfigFileOption = "",
     requirepass: Annotated[
         str,
         typer.Option(
@@ -164,6 +187,7 @@ def serve(
             log,
             host,
             port,
+            config_file=config_file,
             requirepass=requirepass,
             config=settings,
             node=node_name,
@@ -178,7 +202,9 @@ def serve(
     except ValueError as error:  # a setting that CONFIG SET would refuse
         terminal.fail(str(error), code=2)
     except OSError as error:
-        terminal.fail(f"cannot serve on {host}:{port}: {error.strerror or error}")
+        if config_file and error.filename == config_file:
+            terminal.fail(f"{config_file}: {error.strerror}", code=2)
+        terminal.fail(f"cannot serve on {host or '127.0.0.1'}:{port or 6379}: {error.strerror or error}")
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
 

@@ -57,7 +57,7 @@ ELEMENT_USEC: Final[dict[str, float]] = {
     "zrank": TOUCHED_USEC, "zrevrank": TOUCHED_USEC, "zcount": TOUCHED_USEC, "zlexcount": TOUCHED_USEC,
     "cluster|countkeysinslot": 10.0, "cluster|getkeysinslot": 10.0, "memory|usage": 0.5,
     "lcs": CELL_USEC,
-    "getrange": 1.0, "substr": 1.0,
+    "getrange": 1.0, "substr": 1.0, "digest": 60.0, "delex": 60.0,
     "dump": 6.0, "restore": RESTORED_USEC, "restore-asking": RESTORED_USEC,
 }  # fmt: skip
 _BY_RANK: Final = frozenset(("lrange", "zrange", "zrevrange", "ltrim"))  # from argv[2] to argv[3]

@@ -179,8 +179,8 @@ class Engine:
 
     def reset_statistics(self) -> None:
         """CONFIG RESETSTAT."""
-        store = self.store
-        store.hits = store.misses = store.expired_keys = self.commands_run = self.connections_received = 0
+        self.store.reset_counts()
+        self.commands_run = self.connections_received = 0
         self.bytes_in = self.turn.bytes_out = self.reads = self.turn.writes = 0
         self.statistics = Statistics()
         self.accounting.latencies.histograms = {}
@@ -574,7 +574,7 @@ class Engine:
     def step_aside(self) -> None:
         """This node is no primary any more: what clients have begun to write cannot be ended here."""
         for db in self.store.keyspace.dbs:
-            db.deadlines = None
+            db.stop_tracking()
         self.store.ready = []
         for client in list(self.clients.values()):
             client.watcher.broken = client.watcher.broken or len(client.watcher.watches) > 0

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from eventdb.engine.store import Store
+    from eventdb.keyspace.databases import Db
     from eventdb.metrics.statistics import Statistics
     from eventdb.pipeline.commit import Commit
     from eventdb.pipeline.turn import Timer, Turn
@@ -69,9 +70,23 @@ class Expiry:
                 left -= len(keys)
                 store.expired_keys += len(keys)
                 store.emit(db, [b"DEL", *keys])
+            left -= self._delete_elements(db, left)
             if left <= 0:
                 break
             self._db = (self._db + 1) % len(dbs)
         if store.events:
             size = store.event_size
             commit.add(b"$6\r\nexpiry\r\n", store.taken(), size)
+
+    def _delete_elements(self, db: Db, count_max: int) -> int:
+        """Delete up to `count_max` fields of hashes, an event for each hash; how much of the transaction that is."""
+        store = self._store
+        done = 0
+        while done < count_max and (due := db.expired_elements(store.now_ms, count_max - done)) is not None:
+            key, fields = due
+            if fields:
+                store.expired_elements += len(fields)
+                store.emit(db, [b"HDEL", key, *fields])
+            db.track_again(key)
+            done += len(fields) + 1
+        return done

@@ -27,6 +27,7 @@ _FACTS: Final = (
     ("1:-1 not_key", "ssubscribe sunsubscribe"),
     ("1:-1/2/0 OW insert", "msetnx"),
     ("1:-1/2/0 OW update", "mset"),
+    ("1:n0,1,2 OW update", "msetex"),
     ("1:-2 RW access delete", "blpop brpop bzpopmax bzpopmin"),
     ("1:0 OW insert", "setnx"),
     ("1:0 OW update", "psetex restore restore-asking setex"),
@@ -36,8 +37,9 @@ _FACTS: Final = (
     ("1:0 RO", "hexists hlen hstrlen llen scard sismember strlen type xlen zcard"),
     (
         "1:0 RO access",
-        "bitcount bitfield_ro bitpos dump expiretime geodist geohash geopos georadius_ro georadiusbymember_ro "
+        "bitcount bitfield_ro bitpos digest dump expiretime geodist geohash geopos georadius_ro georadiusbymember_ro "
         "geosearch get getbit getrange hget hgetall hkeys hmget hrandfield hscan hvals lindex lpos lrange "
+        "hexpiretime hpexpiretime hpttl httl "
         "pexpiretime pttl smembers smismember srandmember sscan substr ttl xpending xrange xrevrange zcount "
         "zlexcount zmscore zrandmember zrange zrangebylex zrangebyscore zrank zrevrange zrevrangebylex "
         "zrevrangebyscore zrevrank zscan zscore",
@@ -47,23 +49,26 @@ _FACTS: Final = (
     ("1:0 RO access; ?:? RO access; ?:? OW update", "sort"),
     ("1:0 RO access; STORE@5:0 OW update; STOREDIST@5:0 OW update", "georadiusbymember"),
     ("1:0 RO access; STORE@6:0 OW update; STOREDIST@6:0 OW update", "georadius"),
-    ("1:0 RW access delete", "getdel lpop rpop spop zpopmax zpopmin"),
+    ("1:0 RW access delete", "getdel hgetdel lpop rpop spop zpopmax zpopmin"),
     ("1:0 RW access delete; 2:0 OW insert", "renamenx"),
     ("1:0 RW access delete; 2:0 OW update", "rename"),
     ("1:0 RW access delete; 2:0 RW insert", "blmove brpoplpush lmove rpoplpush smove"),
     ("1:0 RW access insert; 2:-1 RO access", "pfmerge"),
     (
         "1:0 RW access update",
-        "decr decrby getex getset hincrby hincrbyfloat incr incrby incrbyfloat move setbit zincrby",
+        "decr decrby increx getex getset hgetex hincrby hincrbyfloat incr incrby incrbyfloat move setbit zincrby",
     ),
     ("1:0 RW access update variable_flags", "bitfield set"),
     (
         "1:0 RW delete",
-        "hdel lrem ltrim srem xautoclaim xdel xtrim zrem zremrangebylex zremrangebyrank zremrangebyscore",
+        "delex delifeq hdel lrem ltrim srem xautoclaim xdel xdelex xtrim "
+        "zrem zremrangebylex zremrangebyrank zremrangebyscore",
     ),
+    ("1:0 RW update delete", "xackdel"),
     ("1:0 RW insert", "append hsetnx linsert lpush lpushx pfadd rpush rpushx sadd"),
     (
         "1:0 RW update",
+        "hexpire hexpireat hpersist hpexpire hpexpireat hsetex "
         "expire expireat geoadd hmset hset lset persist pexpire pexpireat setrange xack xadd xclaim xsetid zadd",
     ),
     ("1:0 RW update; 2:-1 RO access", "sinterstore"),
@@ -201,6 +206,7 @@ def _actual_flags(command: Command, argv: list[bytes]) -> list[str]:
     """SET and BITFIELD read, write or both, as their options say."""
     words = [arg.upper() for arg in argv]
     if command.name == "set":
-        return ["RW", "access", "update"] if b"GET" in words[3:] else ["OW", "update"]
+        reads = not {b"GET", b"IFEQ", b"IFNE", b"IFDEQ", b"IFDNE"}.isdisjoint(words[3:])
+        return ["RW", "access", "update"] if reads else ["OW", "update"]
     writes = b"SET" in words[2:] or b"INCRBY" in words[2:]
     return ["RW", "access", "update"] if writes else ["RO", "access"]

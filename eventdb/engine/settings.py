@@ -42,6 +42,8 @@ class Config:
 
     def __init__(self) -> None:
         self.limits = Limits()
+        self.file = ""  # the configuration file that the server was started with
+        self.is_protected = False  # it says protected-mode yes: only this machine connects, or a password is asked for
         self.noted: dict[str, int | str] = {}  # settings without effect, which are only shown again
         self.requirepass = b""
         self.maxclients = 10_000

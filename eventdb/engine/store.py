@@ -40,6 +40,7 @@ class Store:
         self.hits = 0
         self.misses = 0
         self.expired_keys = 0
+        self.expired_elements = 0  # fields of hashes
         self.accesses: Accesses | None = None  # while OBJECT IDLETIME or FREQ may be answered
         # the transaction in the making
         self.events: list[bytes] = []
@@ -74,6 +75,9 @@ class Store:
         self.commit.open.dirty.add(key)
         if self.watching.watches or self.awaited:
             self._touch(db, key)
+
+    def reset_counts(self) -> None:
+        self.hits = self.misses = self.expired_keys = self.expired_elements = 0
 
     def taken(self) -> list[bytes]:
         """The events of the transaction in the making, which is closed by that."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from eventdb.keyspace.types.timed_hash import TimedHash
+
 if TYPE_CHECKING:
     from eventdb.keyspace.databases import Db, Keyspace
 
@@ -18,11 +20,12 @@ DbKey = tuple[int, bytes]  # database index, key
 class Watch:
     """One key that a watcher watches."""
 
-    def __init__(self, watcher: Watcher, db: Db, key: bytes, expired: bool) -> None:
+    def __init__(self, watcher: Watcher, db: Db, key: bytes, expired: bool, since_ms: int) -> None:
         self.watcher = watcher
         self.db = db
         self.key = key
         self.expired = expired  # when it was watched, though not yet deleted
+        self.since_ms = since_ms
 
 
 class Watcher:
@@ -45,7 +48,7 @@ class Watching:
         for watch in watcher.watches:
             if watch.db is db and watch.key == key:
                 return
-        watch = Watch(watcher, db, key, is_expired(db, key, now_ms))
+        watch = Watch(watcher, db, key, is_expired(db, key, now_ms), now_ms)
         watcher.watches.append(watch)
         place = (db.index, key)
         found = self.watches.get(place)
@@ -67,10 +70,17 @@ class Watching:
         watcher.broken = False
 
     def is_broken(self, watcher: Watcher, now_ms: int) -> bool:
-        """EXEC asks: has a watched key changed, or expired since it was watched?"""
-        return watcher.broken or any(
-            not watch.expired and is_expired(watch.db, watch.key, now_ms) for watch in watcher.watches
-        )
+        """EXEC asks: has a watched key changed, or expired since it was watched, or a field of it?"""
+        if watcher.broken:
+            return True
+        for watch in watcher.watches:
+            if not watch.expired and is_expired(watch.db, watch.key, now_ms):
+                return True
+            if watch.db.timed:
+                value = watch.db.values.get(watch.key)
+                if isinstance(value, TimedHash) and value.has_passed(watch.since_ms, now_ms):
+                    return True
+        return False
 
     def _break(self, watch: Watch) -> None:
         """Nothing of the watcher needs watching any more."""

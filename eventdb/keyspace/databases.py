@@ -12,7 +12,7 @@ from hashlib import blake2b
 from typing import Final
 
 from eventdb.keyspace.order import Order
-from eventdb.keyspace.value import DIGEST_BYTES, DIGEST_MODULUS, Limits, Value, digest_of
+from eventdb.keyspace.value import DIGEST_BYTES, DIGEST_MODULUS, NEVER, Limits, Value, digest_of
 
 DATABASES: Final = 16
 
@@ -28,6 +28,10 @@ class Db:
         self.order: Order | None = None  # made for the first SCAN or RANDOMKEY
         # (deadline, key), some stale; kept only on a primary, which is who expires keys.
         self.deadlines: list[tuple[int, bytes]] | None = None
+        # The same for values whose elements have deadlines: which keys may hold one, each with its entry that counts;
+        # and, on a primary, (deadline of the element that is due first or an earlier time, key), some stale.
+        self.timed: dict[bytes, int] = {}
+        self.element_deadlines: list[tuple[int, bytes]] | None = None
 
     def put(self, key: bytes, value: object) -> None:
         """Store a value, new or in place of another; a deadline is left as it is."""
@@ -45,6 +49,8 @@ class Db:
         del values[key]
         if self.expires:
             self.expires.pop(key, None)
+        if self.timed:
+            self.timed.pop(key, None)
         if self.order is not None:
             self.order.removed(key)
         return True
@@ -61,9 +67,41 @@ class Db:
         return self.expires.pop(key, None) is not None
 
     def track_deadlines(self) -> None:
-        """Start (or rebuild) the heap of deadlines: called when a node becomes primary."""
+        """Start (or rebuild) the heaps of deadlines: called when a node becomes primary."""
         self.deadlines = [(at_ms, key) for key, at_ms in self.expires.items()]
         heapq.heapify(self.deadlines)
+        self._track_elements()
+
+    def track(self, key: bytes, value: Value) -> None:
+        """An element of this key's value has a deadline: see to it that the cycle comes when the first one is due."""
+        heap = self.element_deadlines
+        timed = self.timed
+        if heap is None:
+            timed[key] = NEVER
+            return
+        at_ms = value.soonest()
+        if at_ms < timed.get(key, NEVER):
+            timed[key] = at_ms
+            heapq.heappush(heap, (at_ms, key))
+            if len(heap) > 2 * len(timed) + 1024:
+                self._track_elements()
+
+    def _track_elements(self) -> None:
+        heap: list[tuple[int, bytes]] = []
+        timed = self.timed
+        self.timed = {}
+        for key in timed:
+            value = self.values.get(key)
+            if isinstance(value, Value) and value.soonest() < NEVER:
+                self.timed[key] = at_ms = value.soonest()
+                heap.append((at_ms, key))
+        heapq.heapify(heap)
+        self.element_deadlines = heap
+
+    def stop_tracking(self) -> None:
+        """No primary any more: deadlines are the business of another node."""
+        self.deadlines = None
+        self.element_deadlines = None
 
     def expired_keys(self, now_ms: int, count_max: int) -> list[bytes]:
         """Take up to `count_max` keys whose deadline has passed off the heap; the caller deletes them by event."""
@@ -76,6 +114,26 @@ class Db:
             if self.expires.get(key) == at_ms and key not in found[-1:]:
                 found.append(key)
         return found
+
+    def expired_elements(self, now_ms: int, count_max: int) -> tuple[bytes, list[bytes]] | None:
+        """A key, and up to `count_max` elements of its value whose deadlines have passed: maybe none, if they moved.
+
+        The caller deletes them by event, and then calls `track_again`. None: nothing is due.
+        """
+        heap = self.element_deadlines
+        while heap and heap[0][0] <= now_ms:
+            at_ms, key = heapq.heappop(heap)
+            if self.timed.get(key) == at_ms:
+                del self.timed[key]
+                value = self.values.get(key)
+                if isinstance(value, Value):
+                    return key, value.take_due(now_ms, count_max)
+        return None
+
+    def track_again(self, key: bytes) -> None:
+        value = self.values.get(key)
+        if isinstance(value, Value) and value.soonest() < NEVER:
+            self.track(key, value)
 
     def places(self) -> Order:
         """The Order of the keys, to pick from or to scan."""
@@ -93,6 +151,9 @@ class Db:
         self.order = None
         if self.deadlines is not None:
             self.deadlines = []
+        self.timed = {}
+        if self.element_deadlines is not None:
+            self.element_deadlines = []
 
     def digest(self) -> int:
         """Sum of one hash per key over name, type, content and deadline: the order of keys does not matter."""
@@ -126,6 +187,8 @@ class Keyspace:
         x.expires, y.expires = y.expires, x.expires
         x.order, y.order = y.order, x.order
         x.deadlines, y.deadlines = y.deadlines, x.deadlines
+        x.timed, y.timed = y.timed, x.timed
+        x.element_deadlines, y.element_deadlines = y.element_deadlines, x.element_deadlines
 
     def overdue_ms(self, now_ms: int) -> int:
         """For how long the oldest deadline of a primary has passed; -1 when none has. It may have been moved since."""
@@ -133,6 +196,8 @@ class Keyspace:
         for db in self.dbs:
             if db.deadlines and db.deadlines[0][0] < oldest:
                 oldest = db.deadlines[0][0]
+            if db.element_deadlines and db.element_deadlines[0][0] < oldest:
+                oldest = db.element_deadlines[0][0]
         return now_ms - oldest
 
     def clear(self) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final, cast
 
 from eventdb.keyspace.databases import Db, Keyspace
-from eventdb.keyspace.value import Value
+from eventdb.keyspace.value import NEVER, Value
 from eventdb.protocol.replies import bulks
 
 Apply = Callable[[Db, list[bytes]], None]
@@ -162,6 +162,8 @@ def apply_rename(db: Db, argv: list[bytes]) -> None:
     db.delete(key)
     db.delete(new)
     db.put(new, value)
+    if isinstance(value, Value) and value.soonest() < NEVER:
+        db.track(new, value)
     if at_ms is not None:
         db.set_deadline(new, at_ms)
 
@@ -178,6 +180,8 @@ def apply_copy(db: Db, argv: list[bytes]) -> None:
     elif isinstance(value, bytearray):
         value = bytearray(value)
     target.put(destination, value)
+    if isinstance(value, Value) and value.soonest() < NEVER:
+        target.track(destination, value)
     if at_ms is not None:
         target.set_deadline(destination, at_ms)
 
@@ -189,6 +193,8 @@ def apply_move(db: Db, argv: list[bytes]) -> None:
     value, at_ms = db.values[key], db.expires.get(key)
     db.delete(key)
     target.put(key, value)
+    if isinstance(value, Value) and value.soonest() < NEVER:
+        target.track(key, value)
     if at_ms is not None:
         target.set_deadline(key, at_ms)
 

@@ -6,6 +6,7 @@ from hashlib import blake2b
 from typing import Final
 
 DIGEST_BYTES: Final = 16
+NEVER: Final = 1 << 62  # later than any deadline
 DIGEST_MODULUS: Final = 1 << (8 * DIGEST_BYTES)
 
 
@@ -27,6 +28,14 @@ class Value:
     def copy(self) -> Value:
         """An independent value with the same content (COPY)."""
         raise NotImplementedError
+
+    def soonest(self) -> int:
+        """No element of it has an earlier deadline; NEVER: none has one."""
+        return NEVER
+
+    def take_due(self, now_ms: int, count_max: int) -> list[bytes]:
+        """Up to `count_max` elements whose deadlines have passed; who calls this deletes them by event."""
+        return []
 
     def digest(self) -> int:
         """A number below 2^128 that depends on the content alone: equal content, equal digest."""

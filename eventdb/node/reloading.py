@@ -56,7 +56,7 @@ def put_in_place(loaded: Keyspace, keyspace: Keyspace) -> str:
     if theirs != ours:
         return f"ERR the state in memory ({ours}) is not that of the log ({theirs})"
     for new, db in zip(loaded.dbs, keyspace.dbs, strict=True):
-        db.values, db.expires, db.order = new.values, new.expires, None
+        db.values, db.expires, db.timed, db.order = new.values, new.expires, new.timed, None
         if db.deadlines is not None:
             db.track_deadlines()
     return ""

@@ -36,6 +36,9 @@ class LongDouble:
         self.infinite = infinite
 
 
+LARGEST: Final = LongDouble((1 << MANTISSA_BITS) - 1, EXPONENT_BITS_MAX - MANTISSA_BITS)
+
+
 def parse_long_double(text: bytes, message: str = NOT_FLOAT) -> LongDouble:
     """Read a number as C strtold does; nan, spaces, overflow and underflow are errors."""
     if not 0 < len(text) <= TEXT_BYTES_MAX:
@@ -78,6 +81,16 @@ def add(a: LongDouble, b: LongDouble) -> LongDouble:
     if low >= 0:
         return _rounded(total << low, 1)
     return _rounded(total, 1 << -low)
+
+
+def negative(value: LongDouble) -> LongDouble:
+    return LongDouble(-value.mantissa, value.exponent, value.infinite)
+
+
+def below(a: LongDouble, b: LongDouble) -> bool:
+    """a < b, of numbers that are not infinite."""
+    low = min(a.exponent, b.exponent)
+    return a.mantissa << (a.exponent - low) < b.mantissa << (b.exponent - low)
 
 
 def format_long_double(value: LongDouble) -> bytes:

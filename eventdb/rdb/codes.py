@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 VERSION: Final = 10  # of what is written: Redis 7.0's
+VERSION_TIMED: Final = 12  # where fields of hashes have deadlines: Redis 7.4's
 VERSION_MAX: Final = 13  # of what is read: Redis 8's
 VALKEY_VERSION: Final = 80  # Valkey 9's; its numbers from 22 on are its own
 

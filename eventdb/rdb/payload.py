@@ -21,9 +21,10 @@ FOOTER: Final = 10
 def dump(value: object) -> bytes:
     """The payload of a value."""
     out = Out()
-    out.raw(b"%c" % type_of(value))
+    kind = type_of(value)
+    out.raw(b"%c" % kind)
     write_value(value, out)
-    out.raw(codes.VERSION.to_bytes(2, "little"))
+    out.raw((codes.VERSION_TIMED if kind == codes.HASH_METADATA else codes.VERSION).to_bytes(2, "little"))
     data = out.taken()
     return data + crc64(data).to_bytes(8, "little")
 

@@ -164,33 +164,47 @@ def _number(text: bytes) -> float:
 
 
 def _timed(source: Source, kind: int, key: bytes, valkey: bool) -> list[list[bytes]]:
-    """A hash whose fields may have deadlines. Nothing is lost when none of them has one; otherwise Unkept."""
+    """A hash whose fields may have deadlines. Type 24 counts them from the earliest one; elsewhere they are Unix ms."""
     flat: list[bytes] = []
-    timed = 0
+    times: dict[int, list[bytes]] = {}
     if valkey:
         if kind != codes.HASH_2_OF_VALKEY:
             raise Unkept(f"a type that is not known, type {kind} of Valkey's format")
         for _ in range(source.length()):
             flat += (source.string(), source.string())
-            timed += source.int64() != -1
+            at_ms = source.int64()
+            if at_ms != -1:
+                times.setdefault(at_ms, []).append(flat[-2])
     elif kind == codes.HASH_METADATA or kind == codes.HASH_METADATA_PRE_GA:
-        if kind == codes.HASH_METADATA:
-            source.uint64()  # the earliest deadline, to which the others are relative
+        before = source.int64() - 1 if kind == codes.HASH_METADATA else 0
         for _ in range(source.length()):
-            timed += source.length() != 0
+            after = source.length()
             flat += (source.string(), source.string())
+            if after:
+                times.setdefault(before + after, []).append(flat[-2])
     else:
         if kind == codes.HASH_LISTPACK_EX:
-            source.uint64()
+            source.uint64()  # the earliest of the deadlines
         triples = listpack.read(source.string())
         if len(triples) % 3:
             raise BadRdb("a field without a value or a deadline")
         for i in range(0, len(triples), 3):
             flat += triples[i : i + 2]
-            timed += triples[i + 2] != b"0"
-    if timed:
-        raise Unkept(f"a hash of which {timed} fields have deadlines of their own")
-    return _pieces(b"HSET", key, _distinct(flat, 2), 2)
+            if triples[i + 2] != b"0":
+                times.setdefault(_integer(triples[i + 2]), []).append(triples[i])
+    events = _pieces(b"HSET", key, _distinct(flat, 2), 2)
+    for at_ms, fields in times.items():
+        if not 0 <= at_ms < 1 << 63:
+            raise BadRdb(f"a field with a deadline of {at_ms}")
+        events.append([b"HPEXPIREAT", key, b"%d" % at_ms, b"FIELDS", b"%d" % len(fields), *fields])
+    return events
+
+
+def _integer(text: bytes) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise BadRdb(f"a deadline that is not a number: {text[:32]!r}") from None
 
 
 ALPHABET: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"

@@ -15,6 +15,7 @@ from eventdb.keyspace.types.hash import HashValue
 from eventdb.keyspace.types.list import ListValue
 from eventdb.keyspace.types.set import SetValue
 from eventdb.keyspace.types.stream import StreamValue
+from eventdb.keyspace.types.timed_hash import TimedHash
 from eventdb.keyspace.types.zset import ZSetValue
 from eventdb.rdb import codes
 from eventdb.rdb.codes import Unkept
@@ -34,6 +35,8 @@ def write_value(value: object, out: Out) -> None:
     elif isinstance(value, SetValue):
         out.length(len(value.members))
         _write_strings(list(value.members), out)
+    elif isinstance(value, TimedHash) and value.deadlines:
+        _write_timed(value, out)
     elif isinstance(value, HashValue):
         out.length(len(value.fields))
         for field, text in value.fields.items():
@@ -53,6 +56,20 @@ def write_value(value: object, out: Out) -> None:
         write_stream(value, out)
 
 
+def _write_timed(value: TimedHash, out: Out) -> None:
+    """Each field's deadline is counted from the earliest one, beginning with 1; 0: it has none."""
+    first_ms = min(value.deadlines.values())
+    out.raw(first_ms.to_bytes(8, "little", signed=True))
+    out.length(len(value.fields))
+    for field, text in value.fields.items():
+        at_ms = value.deadlines.get(field)
+        out.length(0 if at_ms is None else at_ms - first_ms + 1)
+        out.string(field)
+        out.string(text)
+        if out.size >= PIECE_BYTES:
+            out.flush_if_large()
+
+
 def _write_strings(found: list[bytes], out: Out) -> None:
     for each in found:
         out.string(each)
@@ -64,6 +81,8 @@ def type_of(value: object) -> int:
     """The type that a value is written as."""
     if isinstance(value, (bytes, bytearray)):
         return codes.STRING
+    if isinstance(value, TimedHash):
+        return codes.HASH_METADATA if value.deadlines else codes.HASH
     if type(value) is HashValue:  # a kind of hash that has more to it must not go out as a plain one
         return codes.HASH
     if isinstance(value, ListValue):
@@ -84,9 +103,9 @@ class FileWriter:
         self.out = Out(write, PIECE_BYTES)
         self.key_count = 0
 
-    def begin(self, facts: dict[str, str]) -> None:
+    def begin(self, facts: dict[str, str], version: int = codes.VERSION) -> None:
         """The header, and facts about the file that a server shows or ignores."""
-        self.out.raw(b"REDIS%04d" % codes.VERSION)
+        self.out.raw(b"REDIS%04d" % version)
         for name, text in facts.items():
             self.out.raw(b"%c" % codes.AUX)
             self.out.string(name.encode())
@@ -147,10 +166,20 @@ class FileWriter:
         out.flush()
 
 
+def has_timed(keyspace: Keyspace) -> bool:
+    """Whether some field of a hash has a deadline, which only version 12 has a place for."""
+    for db in keyspace.dbs:
+        for key in db.timed:
+            value = db.values.get(key)
+            if isinstance(value, TimedHash) and value.deadlines:
+                return True
+    return False
+
+
 def write(target: Callable[[bytes], None], keyspace: Keyspace, facts: dict[str, str]) -> int:
     """Write all databases as one file; returns how many keys that was."""
     file = FileWriter(target)
-    file.begin(facts)
+    file.begin(facts, codes.VERSION_TIMED if has_timed(keyspace) else codes.VERSION)
     for db in keyspace.dbs:
         if db.values:
             file.database(db)

@@ -35,6 +35,7 @@ BULK: Final = 36  # "$"
 SECONDS_MAX: Final = 30.0  # then a script is stopped
 FEW: Final = 200  # keys and arguments that are passed one by one; more of them as two tables
 FLAGS: Final = frozenset(("no-writes", "allow-oom", "allow-stale", "no-cluster", "allow-cross-slot-keys"))
+WAITING: Final = {"xread": 1, "xreadgroup": 4}  # commands that may wait, and where their options begin
 LEVELS: Final = (logging.DEBUG, logging.DEBUG, logging.INFO, logging.WARNING)
 VERSION: Final = b"7.0.15"
 VERSION_NUMBER: Final = 0x0007000F
@@ -143,7 +144,7 @@ class Lua:
         code, flags = shebang(source)
         chunk = self.compile(code, b"@user_script")
         if isinstance(chunk, bytes):
-            raise ReplyError(f"ERR Error compiling script (new function): {chunk.decode('utf-8', 'replace')}")
+            raise ReplyError(f"ERR Error compiling script (new function): {chunk.decode('utf-8', 'surrogateescape')}")
         script = Script(hashlib.sha1(source).hexdigest().encode(), source, chunk, flags)
         self._by_source[source] = script
         self.scripts[script.sha] = script
@@ -215,7 +216,7 @@ class Lua:
         try:
             found = function(*args)
         except self._errors as failure:
-            raise ReplyError(f"ERR {_text_of(failure).decode('utf-8', 'replace')}") from None
+            raise ReplyError(f"ERR {_text_of(failure).decode('utf-8', 'surrogateescape')}") from None
         finally:
             store.in_exec = inside
             if self._stopped:
@@ -261,6 +262,9 @@ class Lua:
                 raise ReplyError("ERR Unknown Redis command called from script")
             command = found
             self._check(command, argv)
+        if command.name in WAITING and _waits(argv, WAITING[command.name]):
+            name = argv[0].decode("utf-8", "surrogateescape")
+            raise ReplyError(f"ERR {name} command is not allowed with BLOCK option from scripts")
         reply = engine.invoke(self._client, command, argv)
         if not reply:  # it waits, or answers in another way than by a reply
             engine.unblock(self._client)
@@ -293,6 +297,15 @@ class Lua:
 
     def _knows(self, name: Any, *args: Any) -> bool:
         return isinstance(name, bytes) and name.upper() in self.engine.commands
+
+
+def _waits(argv: list[bytes], at: int) -> bool:
+    """XREAD or XREADGROUP, whose options begin at `at`, has BLOCK."""
+    for arg in argv[at:]:
+        word = arg.upper()
+        if word == b"BLOCK" or word == b"STREAMS":
+            return word == b"BLOCK"
+    return False
 
 
 def shebang(source: bytes) -> tuple[bytes, frozenset[str]]:

@@ -23,6 +23,8 @@ from eventdb.cluster.lease import AskedRole
 from eventdb.cluster.timing import LEASE_MS
 from eventdb.cluster.topology import Member, member_of
 from eventdb.engine.client import Client
+from eventdb.engine.config_file import UNPROTECTED, is_local
+from eventdb.engine.config_file import load as load_file
 from eventdb.engine.settings import Config
 from eventdb.node.announcing import announce
 from eventdb.node.freshness import keep_asking
@@ -58,7 +60,9 @@ class Server:
     ) -> None:
         """advertise: host:port at which other nodes and clients reach this one, if not at the address it listens on."""
         commands.load()
-        self.host = host
+        self.bind = host
+        self.hosts = addresses(host)
+        self.host = self.hosts[0]
         self.port = port
         self.config = config
         self.connections: dict[Connection, None] = {}
@@ -78,7 +82,7 @@ class Server:
         engine = self.node.engine
         self.listener = await loop.create_server(
             lambda: Connection(engine, self.connections, self.waiting),  # type: ignore[arg-type, return-value]
-            self.host,
+            self.hosts if self.port else self.host,
             self.port,
             backlog=LISTEN_BACKLOG,
         )
@@ -89,7 +93,7 @@ class Server:
         except ValueError as error:
             raise ValueError(f"--node-name and --advertise say who this node is to others: {error}") from None
         self.config.port = self.port
-        self.config.bind = self.host
+        self.config.bind = self.bind
         await self.node.start()
         self.tasks.append(loop.create_task(announce(engine)))
         if self.config.replica_read_mode == "fresh":
@@ -122,6 +126,21 @@ class Server:
 def _backlog(client: Client) -> int:
     sink = client.sink
     return sink.commands_waiting() if isinstance(sink, Connection) else 0
+
+
+def addresses(bind: str) -> list[str]:
+    """Where to listen: of `127.0.0.1 -::1` the addresses after a minus only if this machine has them."""
+    found: list[str] = []
+    for word in bind.split():
+        host = {"*": "0.0.0.0", "::*": "::"}.get(word.lstrip("-"), word.lstrip("-"))
+        if word.startswith("-"):
+            try:
+                with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+                    probe.bind((host, 0))
+            except OSError:
+                continue
+        found.append(host)
+    return found or [bind]
 
 
 def announced(config: Config, host: str, port: int) -> str:
@@ -166,9 +185,10 @@ async def _run(server: Server) -> None:
 
 def serve(
     log_url: str,
-    host: str,
-    port: int,
+    host: str | None,
+    port: int | None,
     *,
+    config_file: str = "",
     requirepass: str = "",
     config: dict[str, str] | None = None,
     node: str = "",
@@ -176,12 +196,21 @@ def serve(
     lease_ms: int = LEASE_MS,
     advertise: str = "",
 ) -> None:
-    """Run a server until SIGTERM or SIGINT. Blocks. Raises LogError, OSError, ValueError (a bad setting)."""
+    """Run a server until SIGTERM or SIGINT. Blocks. Raises LogError, OSError, ValueError (a bad setting).
+
+    What is given here counts more than what stands in the file; host may name several addresses, as `bind` does.
+    """
     settings = Config()
+    for note in load_file(config_file, settings) if config_file else []:
+        log.info("%s", note)
+    host = settings.bind if host is None else host
+    port = settings.port if port is None else port
     if requirepass:
         settings.requirepass = requirepass.encode()
     for name, value in (config or {}).items():
         settings.set(name, value)
+    if settings.is_protected and not settings.requirepass and not is_local(host):
+        raise ValueError(f"{config_file}: protected-mode yes, and --host {host}: {UNPROTECTED}")
     _raise_file_limit(settings.maxclients)
     gc.set_threshold(50_000, 50, 1000)
     sys.setswitchinterval(SWITCH_INTERVAL_S)

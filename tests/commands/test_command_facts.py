@@ -8,14 +8,17 @@ from typing import Any
 import hiredis
 import pytest
 
+from eventdb import commands
 from eventdb.commands.server.introspection import find, usage
 from eventdb.engine.keyspecs import specs_of
 from eventdb.engine.registry import COMMANDS
 from tests.kit.differential import Address, Wire, split
 from tests.kit.harness import Local
 
+commands.load()
+ALL = [one for command in COMMANDS.values() for one in (command, *command.subcommands.values())]
 # Commands of later Redis versions; those that start with "eventdb." are eventdb's own.
-NEW = {"waitaof", "client|setinfo", "client|no-touch", "cluster|myshardid"}
+NEW = {command.name for command in ALL if tuple(map(int, command.since.split("."))) >= (7, 2)}
 ELSEWHERE = (
     "eventdb.",
     "sentinel",

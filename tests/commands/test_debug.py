@@ -235,3 +235,21 @@ def test_words_about_memory_and_drawings() -> None:
     for name in ("ACL", "MODULE", "MEMORY", "DEBUG"):
         text = local(name, "HELP")
         assert isinstance(text, list) and text[0].startswith(name.encode()) and text[-1] == b"    Print this help."
+
+
+@pytest.mark.parametrize(
+    ("call", "why"),
+    [
+        ("DEBUG segfault", "a server does not harm itself; a signal to its process does (kill -9, kill -STOP)"),
+        (
+            "DEBUG JMAP",
+            "Redis's layouts and allocator are not used; DEBUG OBJECT, OBJECT ENCODING and MEMORY USAGE answer",
+        ),
+        ("DEBUG PAUSE-CRON 1", "eventdb does not have that part of Redis"),
+    ],
+)
+def test_debug_says_why_a_part_is_not_here(call: str, why: str) -> None:
+    config = Config()
+    config.set("enable-debug-command", "yes")
+    name = call.split()[1].upper()
+    assert Local(config=config).raw(*call.split()) == f"-ERR DEBUG {name} is not here: {why}\r\n".encode()

@@ -31,6 +31,8 @@ bitcount bitop bitpos pfcount pfmerge pfdebug pfselftest geoadd geosearch geosea
 georadiusbymember georadiusbymember_ro hset sadd watch xack xclaim xdel xgroup|destroy xpending xrange xread xreadgroup
 xrevrange xtrim eval eval_ro evalsha evalsha_ro script|load script|exists script|flush latency|histogram
 memory|malloc-stats memory|purge sentinel|config sentinel|info-cache sentinel|reset
+hexpire hpexpire hexpireat hpexpireat hpersist httl hpttl hexpiretime hpexpiretime hgetdel hgetex hsetex
+msetex xdelex xackdel
 """
 
 LONG = """

@@ -64,6 +64,8 @@ hset hash f v; sadd set a b; zadd zset 1 one; select 7; set seven 7; select 0; x
 xadd stream * f x; xadd stream * f y; xgroup create stream group 0; xreadgroup group group one count 2 streams stream >
 xreadgroup group group one streams stream 0; xclaim stream group two 0 1700000000000-0; xdel stream 1700000000000-2
 xack stream group 1700000000000-1; xtrim stream maxlen 2; xsetid stream 1800000000000-0
+hsetex hash px 1000 fields 1 d v; hexpire hash 100 fields 1 f; hset hash p v; hexpire hash 100 fields 1 p
+hpersist hash fields 1 p
 """.replace("\n", ";")
 
 

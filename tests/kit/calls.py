@@ -1,10 +1,8 @@
 """One call or more of every command, for tests that ask something of all of them.
 
-The keyspace that `filled` makes: s and t hold strings, n a number, l and m lists, h a hash, a and b sets, y and z
-sorted sets, v a string with a deadline, i and j HyperLogLogs, g places. A command without a line here fails the
-tests that use the table.
-sorted sets, x a stream with group g, v a string with a deadline. A command without a line here fails the tests that
-use the table.
+The keyspace that `filled` makes: s and t hold strings, n a number, l and m lists, h a hash, o one whose field has a
+deadline, a and b sets, y and z sorted sets, x a stream with group g, v a string with a deadline, i and j HyperLogLogs,
+g places. A command without a line here fails the tests that use the table.
 """
 
 from __future__ import annotations
@@ -20,6 +18,7 @@ RPUSH l 1 2 3
 RPUSH m 4 5
 GEOADD g 13.361389 38.115556 p 15.087269 37.502669 q
 HSET h f 1 g 2
+HSETEX o PX 100000 FIELDS 1 f 1
 SADD a 1 2 3
 SADD b 2 3 4
 PFADD i a b c
@@ -64,6 +63,10 @@ LOLWUT
 DECR n
 DECRBY n 2
 DEL s gone t
+DELEX s IFEQ hello
+DELEX s IFDNE 0123456789abcdef
+DELIFEQ s hello
+DIGEST s
 DISCARD
 DUMP s
 DUMP gone
@@ -105,23 +108,40 @@ GETSET s new
 HDEL h f
 HELLO 3
 HEXISTS h f
+HEXPIRE h 100 FIELDS 2 f gone
+HEXPIRE h 0 FIELDS 1 f
+HEXPIREAT h 9999999999 FIELDS 1 f
+HEXPIRETIME h FIELDS 1 f
 HGET h f
 HGETALL h
+HGETDEL h FIELDS 1 f
+HGETEX h EX 100 FIELDS 1 f
+HGETEX o PERSIST FIELDS 1 f
 HINCRBY h f 1
 HINCRBYFLOAT h f 1.5
 HKEYS h
 HLEN h
 HMGET h f gone
 HMSET h f 9
+HPERSIST o FIELDS 1 f
+HPEXPIRE h 100000 NX FIELDS 1 f
+HPEXPIREAT h 9999999999999 FIELDS 1 f
+HPEXPIRETIME o FIELDS 1 f
+HPTTL o FIELDS 1 f
 HRANDFIELD h 2 WITHVALUES
 HSCAN h 0
 HSET h f 1 k 2
+HSETEX h FXX PX 100000 FIELDS 1 f 2
+HSETEX o KEEPTTL FIELDS 1 f 2
 HSETNX h k 2
 HSTRLEN h f
+HTTL o FIELDS 2 f gone
 HVALS h
 INCR n
 INCRBY n 3
 INCRBYFLOAT n 1.5
+INCREX n BYINT 3 UBOUND 7 SATURATE EX 100
+INCREX new BYFLOAT 1.5
 INFO
 KEYS *
 LASTSAVE
@@ -142,6 +162,8 @@ LTRIM l 1 1
 MGET s t gone
 MOVE s 1
 MSET s 1 new 2
+MSETEX 2 s 1 new 2 EX 100
+MSETEX 2 s 1 v 2 XX KEEPTTL
 MSETNX new 1 newer 2
 MSETNX s 1 newer 2
 MULTI
@@ -195,6 +217,8 @@ SELECT 1
 SET s x
 SET s x PX 1000 GET
 SET s x NX
+SET s x IFEQ hello GET
+SET new x IFNE hello KEEPTTL
 SETBIT s 7 1
 SETBIT new 7 0
 SETEX s 100 x
@@ -233,11 +257,14 @@ WAIT 0 10
 WAITAOF 0 0 10
 WATCH s
 XACK x g 1-1 9-9
+XACKDEL x g DELREF IDS 2 1-1 9-9
 XADD new * f v
 XADD x NOMKSTREAM MAXLEN = 2 9-* f v
 XAUTOCLAIM x g d 0 0
 XCLAIM x g d 0 1-1
 XDEL x 1-1 9-9
+XDELEX x ACKED IDS 2 1-1 9-9
+XDELEX x DELREF IDS 1 1-1
 XLEN x
 XPENDING x g
 XPENDING x g - + 10
@@ -249,6 +276,8 @@ XREADGROUP GROUP g d BLOCK 1 STREAMS x >
 XREVRANGE x + -
 XSETID x 9-9
 XTRIM x MAXLEN 1
+XTRIM x MAXLEN 0 ACKED
+XTRIM x MINID 3 DELREF
 ZADD z 5 new
 ZCARD z
 ZCOUNT z 0 9
@@ -332,6 +361,7 @@ CLUSTER GETKEYSINSLOT 3828 10
 # What answers an error whatever it is given, or touches no key by its nature: nothing to ask of them here.
 UNASKED = (
     "CLUSTER", "COMMAND|", "SENTINEL", "LATENCY", "SLOWLOG", "PUBSUB", "MODULE", "ACL|", "REPLICAOF", "SLAVEOF",
+    "MIGRATE",
     "FAILOVER", "SHUTDOWN", "EVENTDB.ANNOUNCE", "EVENTDB.PUBLISH", "SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE",
 )  # fmt: skip
 

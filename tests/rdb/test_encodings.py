@@ -135,6 +135,29 @@ def test_a_hash_of_a_newer_type_is_read_when_no_field_has_a_deadline(name: str) 
     assert restored(timed_hash(name, False), version)("HGETALL", "k") == [b"f", b"a", b"g", b"b"]
 
 
+@pytest.mark.parametrize("name", TIMED)
+def test_deadlines_of_fields_are_read(name: str) -> None:
+    local = restored(timed_hash(name, True), TIMED[name][2])
+    at_ms = 1 if TIMED[name][0] == 22 and name != "valkey" else 1_900_000_000_000
+    assert local.events()[-1] == [b"HPEXPIREAT", b"k", b"%d" % at_ms, b"FIELDS", b"1", b"g"]
+    assert local("HGETALL", "k") == [b"f", b"a", b"g", b"b"][: 2 if at_ms == 1 else 4]
+
+
+def test_a_hash_with_deadlines_goes_there_and_back() -> None:
+    local = Local()
+    local("HSET", "k", "a", 1, "b", 2, "c", 3)
+    local("HPEXPIREAT", "k", 1_900_000_000_000, "FIELDS", 1, "a")
+    local("HPEXPIREAT", "k", 1_900_000_000_500, "FIELDS", 1, "b")
+    data = local("DUMP", "k")
+    assert isinstance(data, bytes) and (data[0], data[-10]) == (24, 12)
+    assert local.raw("RESTORE", "back", 0, data) == b"+OK\r\n"
+    assert local("HPEXPIRETIME", "back", "FIELDS", 3, "a", "b", "c") == [1_900_000_000_000, 1_900_000_000_500, -1]
+    local("HPERSIST", "k", "FIELDS", 2, "a", "b")
+    plain = local("DUMP", "k")
+    assert isinstance(plain, bytes) and (plain[0], plain[-10]) == (4, 10)
+    local.check_replay()
+
+
 @pytest.mark.parametrize("kind", [23, 25])
 def test_a_listpack_hash_of_a_newer_type(kind: int) -> None:
     head = bytes([kind]) + (struct.pack("<q", 0) if kind == 25 else b"")

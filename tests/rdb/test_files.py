@@ -77,6 +77,17 @@ def test_a_file_read_back_is_the_same_state() -> None:
         assert (reader.key_count, reader.facts) == (local.engine.key_count(), {"eventdb-offset": "12"})
 
 
+def test_only_deadlines_of_fields_ask_for_version_12() -> None:
+    local = Local()
+    local("HSET", "k", "a", 1, "b", 2)
+    assert file_of(local).startswith(b"REDIS0010")
+    local("HPEXPIREAT", "k", FUTURE_MS, "FIELDS", 1, "b")
+    data = file_of(local)
+    assert data.startswith(b"REDIS0012") and read(data)[1].digest() == local.engine.digest()
+    local("HDEL", "k", "b")
+    assert file_of(local).startswith(b"REDIS0010")
+
+
 def test_pieces_are_bounded() -> None:
     local = Local()
     for i in range(300):

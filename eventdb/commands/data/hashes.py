@@ -8,11 +8,15 @@ from __future__ import annotations
 from typing import Final
 
 from eventdb.commands.shared.counts import REPEATED_MAX, random_count
+from eventdb.commands.shared.hash_fields import field_of, live_count, live_fields, set_keeping_deadline
 from eventdb.commands.shared.lookups import hash_to_read, hash_to_write
 from eventdb.commands.shared.scan_replies import parse_cursor, scan_options, scan_reply
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command
+from eventdb.keyspace import sampling
+from eventdb.keyspace.order import Order
 from eventdb.keyspace.types.hash import HashValue
+from eventdb.keyspace.types.timed_hash import TimedHash
 from eventdb.protocol.errors import (
     OVERFLOW,
     SUM_NAN_OR_INFINITY,
@@ -26,7 +30,19 @@ from eventdb.protocol.glob import glob_match
 from eventdb.protocol.longdouble import add as add_long_doubles
 from eventdb.protocol.longdouble import format_long_double, parse_long_double
 from eventdb.protocol.numbers import INT64_MAX, INT64_MIN, parse_int
-from eventdb.protocol.replies import BULK_HEADS, EMPTY_ARRAY, NULL3, NULL_BULK, OK, ONE, ZERO, bulk, bulks, integer
+from eventdb.protocol.replies import (
+    BULK_HEADS,
+    EMPTY_ARRAY,
+    NULL3,
+    NULL_BULK,
+    OK,
+    ONE,
+    ZERO,
+    bulk,
+    bulk_or_null,
+    bulks,
+    integer,
+)
 
 NAN_OR_INFINITY: Final = "ERR value is NaN or Infinity"
 HASH_NOT_INTEGER: Final = "ERR hash value is not an integer"
@@ -49,6 +65,8 @@ def hset(client: Client, argv: list[bytes]) -> bytes:
         if not isinstance(value, HashValue):
             raise wrong_type()
         before = len(value.fields)
+        if isinstance(value, TimedHash):  # a field past its deadline is new
+            before -= len({field for field in argv[2::2] if value.is_due(field, client.store.now_ms)})
     client.emit(argv if argv[0] == b"HSET" else [b"HSET", *argv[1:]])
     if value is None:
         if n == 4:
@@ -77,7 +95,7 @@ def hmset(client: Client, argv: list[bytes]) -> bytes:
 )  # fmt: skip
 def hsetnx(client: Client, argv: list[bytes]) -> bytes:
     value = hash_to_write(client, argv[1])
-    if value is not None and argv[2] in value.fields:
+    if value is not None and field_of(client, value, argv[2]) is not None:
         return ZERO
     client.emit([b"HSET", argv[1], argv[2], argv[3]])
     return ONE
@@ -93,7 +111,7 @@ def hget(client: Client, argv: list[bytes]) -> bytes:
         if not isinstance(value, HashValue):
             raise wrong_type()
         found = value.fields.get(argv[2])
-        if found is not None:
+        if found is not None and not (isinstance(value, TimedHash) and value.is_due(argv[2], client.store.now_ms)):
             return b"$%d\r\n%b\r\n" % (len(found), found)
     return NULL3 if client.resp3 else NULL_BULK
 
@@ -110,9 +128,8 @@ def hmget(client: Client, argv: list[bytes]) -> bytes:
     parts: list[bytes] = [b"*%d\r\n" % (n - 2)]
     if value is None:
         return parts[0] + null * (n - 2)
-    fields = value.fields
     for i in range(2, n):
-        found = fields.get(argv[i])
+        found = field_of(client, value, argv[i])
         parts.append(null if found is None else b"$%d\r\n%b\r\n" % (len(found), found))
     return b"".join(parts)
 
@@ -127,7 +144,7 @@ def hgetall(client: Client, argv: list[bytes]) -> bytes:
     resp3 = client.resp3
     if value is None:
         return b"%0\r\n" if resp3 else EMPTY_ARRAY
-    fields = value.fields
+    fields = live_fields(client, value)
     parts: list[bytes] = [b"%%%d" % len(fields) if resp3 else b"*%d" % (2 * len(fields))]
     for field, content in fields.items():
         n = len(field)
@@ -147,7 +164,7 @@ def hgetall(client: Client, argv: list[bytes]) -> bytes:
 )  # fmt: skip
 def hkeys(client: Client, argv: list[bytes]) -> bytes:
     value = hash_to_read(client, argv[1])
-    return EMPTY_ARRAY if value is None else bulks(list(value.fields))
+    return EMPTY_ARRAY if value is None else bulks(list(live_fields(client, value)))
 
 
 @command(
@@ -157,7 +174,7 @@ def hkeys(client: Client, argv: list[bytes]) -> bytes:
 )  # fmt: skip
 def hvals(client: Client, argv: list[bytes]) -> bytes:
     value = hash_to_read(client, argv[1])
-    return EMPTY_ARRAY if value is None else bulks(list(value.fields.values()))
+    return EMPTY_ARRAY if value is None else bulks(list(live_fields(client, value).values()))
 
 
 @command(
@@ -166,7 +183,7 @@ def hvals(client: Client, argv: list[bytes]) -> bytes:
 )  # fmt: skip
 def hlen(client: Client, argv: list[bytes]) -> bytes:
     value = hash_to_read(client, argv[1])
-    return ZERO if value is None else integer(len(value.fields))
+    return ZERO if value is None else integer(live_count(client, value))
 
 
 @command(
@@ -177,7 +194,7 @@ def hstrlen(client: Client, argv: list[bytes]) -> bytes:
     value = hash_to_read(client, argv[1])
     if value is None:
         return ZERO
-    found = value.fields.get(argv[2])
+    found = field_of(client, value, argv[2])
     return ZERO if found is None else integer(len(found))
 
 
@@ -187,7 +204,7 @@ def hstrlen(client: Client, argv: list[bytes]) -> bytes:
 )  # fmt: skip
 def hexists(client: Client, argv: list[bytes]) -> bytes:
     value = hash_to_read(client, argv[1])
-    return ONE if value is not None and argv[2] in value.fields else ZERO
+    return ONE if value is not None and field_of(client, value, argv[2]) is not None else ZERO
 
 
 @command(
@@ -203,12 +220,16 @@ def hdel(client: Client, argv: list[bytes]) -> bytes:
     if len(argv) == 3:
         if argv[2] not in fields:
             return ZERO
+        late = isinstance(value, TimedHash) and value.is_due(argv[2], client.store.now_ms)
         client.emit([b"HDEL", argv[1], argv[2]])
-        return ONE
+        return ZERO if late else ONE
     found = [field for field in dict.fromkeys(argv[2:]) if field in fields]
+    count = len(found)
+    if isinstance(value, TimedHash):  # what is past its deadline goes too, but was not there
+        count -= len([field for field in found if value.is_due(field, client.store.now_ms)])
     if found:
         client.emit([b"HDEL", argv[1], *found])
-    return integer(len(found))
+    return integer(count)
 
 
 @command(
@@ -219,12 +240,12 @@ def hincrby(client: Client, argv: list[bytes]) -> bytes:
     total = parse_int(argv[3])
     value = hash_to_write(client, argv[1])
     if value is not None:
-        current = value.fields.get(argv[2])
+        current = field_of(client, value, argv[2])
         if current is not None:
             total += parse_int(current, HASH_NOT_INTEGER)
             if total > INT64_MAX or total < INT64_MIN:
                 raise ReplyError(OVERFLOW)
-    client.emit([b"HSET", argv[1], argv[2], b"%d" % total])
+    set_keeping_deadline(client, argv[1], value, argv[2], b"%d" % total)
     return integer(total)
 
 
@@ -238,14 +259,25 @@ def hincrbyfloat(client: Client, argv: list[bytes]) -> bytes:
         raise ReplyError(NAN_OR_INFINITY)
     value = hash_to_write(client, argv[1])
     if value is not None:
-        current = value.fields.get(argv[2])
+        current = field_of(client, value, argv[2])
         if current is not None:
             total = add_long_doubles(parse_long_double(current, HASH_NOT_FLOAT), total)
             if total.infinite:
                 raise ReplyError(SUM_NAN_OR_INFINITY)
     text = format_long_double(total)
-    client.emit([b"HSET", argv[1], argv[2], text])
+    set_keeping_deadline(client, argv[1], value, argv[2], text)
     return bulk(text)
+
+
+def pick(client: Client, value: HashValue, fields: dict[bytes, bytes], count: int) -> list[bytes]:
+    """`count` random fields of those that are alive: all different, or, when negative, -count of them in any way."""
+    if fields is value.fields:
+        return value.pick(client.store.rng, count)
+    if not fields:
+        return []
+    order = Order(list(fields))
+    rng = client.store.rng
+    return sampling.repeated(rng, order, -count) if count < 0 else sampling.distinct(rng, order, fields, count)
 
 
 @command(
@@ -259,7 +291,8 @@ def hrandfield(client: Client, argv: list[bytes]) -> bytes:
         value = hash_to_read(client, argv[1])
         if value is None:
             return NULL3 if client.resp3 else NULL_BULK
-        return bulk(value.pick(client.store.rng, 1)[0])
+        one = pick(client, value, live_fields(client, value), 1)
+        return bulk_or_null(one[0] if one else None, client.resp3)
     count = random_count(argv[2])
     with_values = n > 3
     if with_values:
@@ -272,10 +305,10 @@ def hrandfield(client: Client, argv: list[bytes]) -> bytes:
         return EMPTY_ARRAY
     if count < -REPEATED_MAX:
         raise ReplyError(VALUE_OUT_OF_RANGE)
-    picked = value.pick(client.store.rng, count)
+    fields = live_fields(client, value)
+    picked = pick(client, value, fields, count)
     if not with_values:
         return bulks(picked)
-    fields = value.fields
     if client.resp3:
         pairs = [bulks([field, fields[field]]) for field in picked]
         return b"*%d\r\n%b" % (len(pairs), b"".join(pairs))
@@ -284,6 +317,19 @@ def hrandfield(client: Client, argv: list[bytes]) -> bytes:
         flat.append(field)
         flat.append(fields[field])
     return bulks(flat)
+
+
+def without_novalues(argv: list[bytes]) -> list[bytes]:
+    """HSCAN's arguments but for NOVALUES, which may stand where any option may."""
+    kept = argv[:3]
+    at = 3
+    while at < len(argv):
+        if argv[at].upper() == b"NOVALUES":
+            at += 1
+        else:
+            kept += argv[at : at + 2]
+            at += 2
+    return kept
 
 
 @command(
@@ -297,15 +343,20 @@ def hscan(client: Client, argv: list[bytes]) -> bytes:
     value = hash_to_read(client, argv[1])
     if value is None:
         return scan_reply(0, [])
-    count, pattern = scan_options(argv)
-    fields = value.fields
+    options = without_novalues(argv)
+    names_only = len(options) < len(argv)
+    count, pattern = scan_options(options)
     if value.scanned_whole():
-        cursor, found = 0, list(fields)
+        cursor, found = 0, list(value.fields)
     else:
         cursor, found = value.places().scan(cursor, count)
     flat: list[bytes] = []
     for field in found:
         if pattern is None or glob_match(pattern, field):
+            content = field_of(client, value, field)
+            if content is None:
+                continue
             flat.append(field)
-            flat.append(fields[field])
+            if not names_only:
+                flat.append(content)
     return scan_reply(cursor, flat)

@@ -9,6 +9,7 @@ from typing import Final
 
 from eventdb.commands.shared.lookups import stream_to_read, stream_to_write
 from eventdb.commands.shared.stream_ids import parse_end, parse_id, parse_open_id, parse_start
+from eventdb.commands.shared.stream_references import REFERENCES, drop_references, trim_unneeded
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command
 from eventdb.keyspace.types.stream import BLOCK_ENTRIES, ID_MAX, SEQ_MAX, StreamValue, id_text
@@ -32,6 +33,7 @@ class Options:
         self.bound = 0
         self.whole = False  # ~
         self.limit = 0
+        self.refs = b""  # KEEPREF, DELREF or ACKED: what becomes of what groups remember of the entries trimmed
 
     def parse(self, argv: list[bytes], adds: bool) -> None:
         at, n, limited = 2, len(argv), False
@@ -47,6 +49,8 @@ class Options:
                     raise ReplyError("ERR The LIMIT argument must be >= 0.")
                 limited = True
                 at += 1
+            elif word in REFERENCES and not self.refs:
+                self.refs = word
             elif adds and word == b"NOMKSTREAM":
                 self.make = False
             elif adds:
@@ -86,6 +90,11 @@ class Options:
             n = value.beyond(self.bound, self.whole, self.limit)
         else:
             n = value.below(self.bound, self.whole, self.limit)
+        if n and self.refs == b"ACKED" and value.groups:
+            beyond = self.by == b"MAXLEN" and not self.whole  # entries after the n may go in place of those that stay
+            return trim_unneeded(client, key, value, n, beyond)
+        if n and self.refs == b"DELREF":
+            drop_references(client, key, value, value.newest_id() if n == value.length else value.nth_id(n) - 1)
         if n:
             client.emit([b"XTRIM", key, b"MAXLEN", b"%d" % (value.length - n)])
         return n

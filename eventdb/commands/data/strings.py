@@ -7,14 +7,24 @@ from typing import Final
 from eventdb.commands.shared.deadlines import deadline_of
 from eventdb.commands.shared.lookups import string_to_read, string_to_write
 from eventdb.commands.shared.string_changes import STRING_BYTES_MAX, encode_set, put, put_keeping_deadline
+from eventdb.commands.shared.string_options import (
+    IF_ABSENT,
+    IF_VALUE,
+    OF_GETEX,
+    OF_SET,
+    compares,
+    parse_options,
+)
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command
 from eventdb.keyspace.events import apply_set
 from eventdb.keyspace.types import string
-from eventdb.protocol.errors import ReplyError, syntax_error, wrong_arity, wrong_type
+from eventdb.protocol.errors import ReplyError, wrong_arity, wrong_type
 from eventdb.protocol.numbers import parse_int
 from eventdb.protocol.replies import EMPTY_BULK, NULL3, NULL_BULK, OK, ONE, ZERO, array, integer
 
+DIGESTED_BYTES_MAX: Final = 4 << 20  # by SET, of which nobody asks how long it may take (engine/effort.py)
+TOO_LONG_TO_DIGEST: Final = "ERR the string is too long for IFDEQ and IFDNE of SET, which take up to 4 MiB"
 TOO_LONG: Final = "ERR string exceeds maximum allowed size (proto-max-bulk-len)"
 
 assert string  # its events are registered by the import
@@ -26,53 +36,6 @@ def string_reply(value: bytes | bytearray | None, resp3: bool) -> bytes:
     if isinstance(value, bytes):
         return b"$%d\r\n%b\r\n" % (len(value), value)
     return b"$%d\r\n" % len(value) + value + b"\r\n"
-
-
-# -- options of SET and GETEX
-
-IF_ABSENT: Final = 1
-IF_PRESENT: Final = 2
-_UNITS: Final = (b"EX", b"PX", b"EXAT", b"PXAT")
-
-
-class Options:
-    """What follows the value in SET, or the key in GETEX."""
-
-    def __init__(self) -> None:
-        self.condition = 0
-        self.get = False
-        self.keep = False  # KEEPTTL
-        self.persist = False
-        self.unit = b""
-        self.time = b""
-
-
-def parse_options(argv: list[bytes], at: int, is_set: bool) -> Options:
-    """Read the options from argv[at] on; each excludes some others, and a unit may be repeated: the last one counts."""
-    options = Options()
-    n = len(argv)
-    while at < n:
-        word = argv[at].upper()
-        if word in _UNITS:
-            other_unit = options.unit != b"" and options.unit != word
-            if options.keep or options.persist or other_unit or at + 1 == n:
-                raise syntax_error()
-            at += 1
-            options.unit, options.time = word, argv[at]
-        elif is_set and word == b"NX" and options.condition != IF_PRESENT:
-            options.condition = IF_ABSENT
-        elif is_set and word == b"XX" and options.condition != IF_ABSENT:
-            options.condition = IF_PRESENT
-        elif is_set and word == b"GET":
-            options.get = True
-        elif is_set and word == b"KEEPTTL" and not options.unit:
-            options.keep = True
-        elif not is_set and word == b"PERSIST" and not options.unit:
-            options.persist = True
-        else:
-            raise syntax_error()
-        at += 1
-    return options
 
 
 # -- whole values
@@ -107,14 +70,23 @@ def set_(client: Client, argv: list[bytes]) -> bytes:
 
 
 def set_with_options(client: Client, argv: list[bytes]) -> bytes:
-    options = parse_options(argv, 3, True)
+    options = parse_options(argv, 3, OF_SET)
     key = argv[1]
     at_ms = deadline_of(client, options.unit, options.time, "set") if options.unit else 0
     reply = OK
     refused = NULL3 if client.resp3 else NULL_BULK
     if options.get:
         reply = refused = string_reply(string_to_write(client, key), client.resp3)
-    if options.condition:
+    if options.condition == IF_VALUE:
+        value = string_to_write(client, key)
+        if value is None:
+            if options.comparison[-2:] != b"NE":  # what is not there equals nothing
+                return refused
+        elif len(options.comparison) == 5 and len(value) > DIGESTED_BYTES_MAX:
+            raise ReplyError(TOO_LONG_TO_DIGEST)
+        elif not compares(value, options.comparison, options.operand):
+            return refused
+    elif options.condition:
         present = client.lookup_write(key) is not None
         if present == (options.condition == IF_ABSENT):
             return refused
@@ -185,7 +157,7 @@ def getdel(client: Client, argv: list[bytes]) -> bytes:
     summary="Returns the string a key holds, and gives the key a deadline or takes it away.",
 )  # fmt: skip
 def getex(client: Client, argv: list[bytes]) -> bytes:
-    options = parse_options(argv, 2, False)
+    options = parse_options(argv, 2, OF_GETEX)
     key = argv[1]
     value = string_to_write(client, key)
     reply = string_reply(value, client.resp3)

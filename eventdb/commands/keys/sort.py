@@ -6,6 +6,7 @@ as the DEL of what was there and the RPUSH of the result. Bytes compare as in th
 
 from __future__ import annotations
 
+from eventdb.commands.shared.hash_fields import field_of
 from eventdb.engine.client import Client
 from eventdb.engine.gates import not_in_cluster
 from eventdb.engine.registry import command
@@ -96,7 +97,7 @@ def follow(client: Client, pattern: bytes, element: bytes) -> bytes | None:
         after, arrow = after + arrow, b""
     value = client.lookup(before + element + after)
     if arrow:
-        return value.fields.get(field) if isinstance(value, HashValue) else None
+        return field_of(client, value, field) if isinstance(value, HashValue) else None
     return bytes(value) if isinstance(value, (bytes, bytearray)) else None
 
 

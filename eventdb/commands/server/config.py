@@ -6,6 +6,7 @@ from typing import Final
 
 from eventdb.engine.client import Client
 from eventdb.engine.command import Command
+from eventdb.engine.config_file import rewrite
 from eventdb.engine.engine import Engine
 from eventdb.engine.registry import COMMANDS, command, container, server_command
 from eventdb.engine.setting import FIXED, Setting, SettingError
@@ -24,7 +25,7 @@ SET <name> <value> [<name> <value> ...]
 RESETSTAT
     Start the counters of INFO again.
 REWRITE
-    Refused: there is no configuration file.
+    Write the settings into the file that the server was started with.
 HELP
     Print this help.
 """
@@ -126,12 +127,20 @@ def _reset(each: Command) -> None:
     each.usec = 0.0
 
 
-@command(
+@server_command(
     "CONFIG REWRITE", arity=2, flags=ADMIN, since="2.8.0", group="server",
-    summary="Refused: there is no configuration file.",
+    summary="Writes settings into the configuration file that the server was started with.",
 )  # fmt: skip
-def config_rewrite(client: Client, argv: list[bytes]) -> bytes:
-    raise ReplyError("ERR The server is running without a config file")
+def config_rewrite(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    if not engine.config.file:
+        raise ReplyError("ERR The server is running without a config file")
+    try:
+        rewrite(engine.config)
+    except OSError as failure:
+        raise ReplyError(f"ERR Rewriting config file: {failure.strerror}") from None
+    except ValueError as failure:
+        raise ReplyError(f"ERR Rewriting config file: {failure}") from None
+    return OK
 
 
 @command("CONFIG HELP", arity=2, flags="loading stale", since="5.0.0", group="server", summary="Explains CONFIG.")

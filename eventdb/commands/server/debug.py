@@ -20,7 +20,7 @@ from eventdb.engine.registry import server_command
 from eventdb.engine.setting import SettingError, memory
 from eventdb.keyspace.generic import encoding_of, references
 from eventdb.keyspace.value import Value, digest_of
-from eventdb.protocol.errors import NO_SUCH_KEY, NOT_POSITIVE, ReplyError, wrong_subcommand
+from eventdb.protocol.errors import NO_SUCH_KEY, NOT_POSITIVE, ReplyError, shown, wrong_subcommand
 from eventdb.protocol.glob import glob_match
 from eventdb.protocol.numbers import parse_float, parse_int
 from eventdb.protocol.replies import (
@@ -85,6 +85,18 @@ HELP
     Print this help.
 """
 
+HARMFUL: Final = b"ASSERT CRASH-AND-RECOVER LEAK OOM PANIC RESTART SEGFAULT"
+LAYOUTS: Final = b"HTSTATS HTSTATS-KEY LISTPACK QUICKLIST ZIPLIST STRUCTSIZE JMAP MALLCTL MALLCTL-STR DICT-STATS"
+PARTS_OF_REDIS: Final = (
+    b"AOF-FLUSH-SLEEP CONFIG-REWRITE-FORCE-ALL REPLICATE DROP-CLUSTER-PACKET-FILTER SET-SKIP-CHECKSUM-VALIDATION"
+    b" CLIENT-EVICTION PAUSE-CRON REPLYBUFFER CLUSTERLINK SET-DISABLE-DENY-SCRIPTS"
+)
+REFUSED: Final = (
+    (HARMFUL, "a server does not harm itself; a signal to its process does (kill -9, kill -STOP)"),
+    (LAYOUTS, "Redis's layouts and allocator are not used; DEBUG OBJECT, OBJECT ENCODING and MEMORY USAGE answer"),
+    (PARTS_OF_REDIS, "eventdb does not have that part of Redis"),
+)
+
 Part = Callable[[Engine, Client, list[bytes]], bytes]
 
 
@@ -101,6 +113,10 @@ def debug(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
         low, high, part = found
         if low <= len(argv) - 2 <= high:
             return part(engine, client, argv)
+    else:
+        for names, why in REFUSED:
+            if argv[1].upper() in names.split():
+                raise ReplyError(f"ERR DEBUG {shown(argv[1].upper())} is not here: {why}")
     raise wrong_subcommand(argv)
 
 

@@ -214,6 +214,7 @@ def stats_lines(engine: Engine) -> Lines:
         ("sync_partial_ok", 0),
         ("sync_partial_err", 0),
         ("expired_keys", engine.store.expired_keys),
+        ("expired_subkeys", engine.store.expired_elements),
         ("expired_stale_perc", f"{stale_percent(engine):.2f}"),
         ("expired_time_cap_reached_count", statistics.expire_caps),
         ("expire_cycle_cpu_milliseconds", int(statistics.expire_seconds * 1000)),

@@ -133,7 +133,7 @@ def _server(engine: Engine) -> Lines:
         ("configured_hz", engine.config.get("hz")),
         ("lru_clock", int(now) & 0xFFFFFF),
         ("executable", sys.executable),
-        ("config_file", ""),
+        ("config_file", engine.config.file),
         ("io_threads_active", 0),
     ]
 
@@ -197,7 +197,10 @@ def _keyspace(engine: Engine) -> Lines:
         if db.values:
             left = [max(0, at_ms - engine.store.now_ms) for at_ms in islice(db.expires.values(), TTL_SAMPLES)]
             average = sum(left) // len(left) if left else 0
-            found.append((f"db{db.index}", f"keys={len(db.values)},expires={len(db.expires)},avg_ttl={average}"))
+            text = f"keys={len(db.values)},expires={len(db.expires)},avg_ttl={average}"
+            if db.timed:  # since Redis 7.4: hashes with deadlines of fields
+                text += f",subexpiry={len(db.timed)}"
+            found.append((f"db{db.index}", text))
     return found
 
 

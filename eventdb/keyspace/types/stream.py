@@ -139,6 +139,14 @@ class StreamValue(Value):
         """The id of the newest entry that is there, 0 when there is none."""
         return self.blocks[-1].id_at(len(self.blocks[-1].ms) - 1) if self.blocks else 0
 
+    def nth_id(self, n: int) -> int:
+        """The id of the entry that has n before it."""
+        for block in self.blocks:
+            if n < block.count():
+                return block.id_at(block.head + n)
+            n -= block.count()
+        raise IndexError(n)
+
     def add(self, eid: int, text: bytes, fields: bytes) -> None:
         """Append an entry; `text` is its id, `fields` an encoded array."""
         block = self.blocks[-1] if self.blocks else None

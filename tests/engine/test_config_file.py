@@ -1,0 +1,280 @@
+"""Redis's configuration file: what it says is done, or noted, or refused with the reason; CONFIG REWRITE keeps it."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from eventdb.engine.config_file import ConfigFileError, load, quoted, rewritten, split
+from eventdb.engine.settings import Config
+from eventdb.server.server import serve
+from tests.conftest import StartServer
+from tests.kit.differential import Wire
+from tests.kit.harness import Local
+
+# As packages install it: long comments, every default spelled out, save points, three output limits.
+PACKAGED = """
+# Redis configuration file example.
+# include /path/to/local.conf
+# loadmodule /path/to/my_module.so
+bind 127.0.0.1 -::1
+protected-mode yes
+port 6379
+tcp-backlog 511
+timeout 0
+tcp-keepalive 300
+daemonize no
+pidfile /run/redis/redis-server.pid
+loglevel notice
+logfile /var/log/redis/redis-server.log
+databases 16
+always-show-logo no
+set-proc-title yes
+proc-title-template "{title} {listen-addr} {server-mode}"
+# save 3600 1 300 100
+save 3600 1
+save 300 100 60 10000
+rdbchecksum yes
+dbfilename dump.rdb
+dir /var/lib/redis
+# replicaof <masterip> <masterport>
+replica-serve-stale-data yes
+repl-diskless-sync-delay 5
+replica-priority 100
+acllog-max-len 128
+lazyfree-lazy-user-del no
+oom-score-adj-values 0 200 800
+disable-thp yes
+appendonly yes
+appendfilename "appendonly.aof"
+appendfsync everysec
+auto-aof-rewrite-min-size 64mb
+notify-keyspace-events ""
+hash-max-listpack-entries 512
+zset-max-ziplist-value 64
+client-output-buffer-limit normal 0 0 0
+client-output-buffer-limit replica 256mb 64mb 60
+client-output-buffer-limit pubsub 32mb 8mb 60
+hz 10
+"""
+
+
+def written(folder: Path, text: str, name: str = "redis.conf") -> str:
+    path = folder / name
+    path.write_text(text, encoding="utf-8", errors="surrogateescape")
+    return str(path)
+
+
+def loaded(folder: Path, text: str) -> Config:
+    config = Config()
+    load(written(folder, text), config)
+    return config
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("save 3600 1", ["save", "3600", "1"]),
+        ("  maxmemory\t100mb  ", ["maxmemory", "100mb"]),
+        ('requirepass "a b"', ["requirepass", "a b"]),
+        ('requirepass "\\x41\\n\\"\\q"', ["requirepass", 'A\n"q']),
+        ("requirepass 'a \\' \\n'", ["requirepass", "a ' \\n"]),
+        ('notify-keyspace-events ""', ["notify-keyspace-events", ""]),
+        ('requirepass a"b c"', ["requirepass", "ab c"]),
+        ('requirepass "a"b', None),
+        ("requirepass 'a", None),
+        ('requirepass "\\', None),
+        ("", []),
+    ],
+)
+def test_a_line_is_split_as_redis_splits_it(line: str, words: list[str] | None) -> None:
+    assert split(line) == words
+
+
+@pytest.mark.parametrize(
+    "word", ["plain", "", "two words", 'quo"te', "back\\slash", "a'b", "#x", "\n\t\x01", "ä\udcff"]
+)
+def test_a_word_that_is_written_is_read_again(word: str) -> None:
+    assert split(f"name {quoted(word)}") == ["name", word]
+
+
+def test_a_packaged_file_is_read_with_a_note_for_each_line_that_means_nothing(tmp_path: Path) -> None:
+    config = Config()
+    path = written(tmp_path, PACKAGED)
+    notes = load(path, config)
+    assert config.bind == "127.0.0.1 -::1" and config.pubsub_bytes_hard_max == 32 << 20
+    assert config.get("save") == "3600 1 300 100 60 10000"
+    about = [re.sub(rf"^{re.escape(path)}:\d+: ", "", note).split(" ")[0].rstrip(":") for note in notes]
+    assert about == [
+        "protected-mode", "tcp-backlog", "daemonize", "pidfile", "logfile", "databases", "always-show-logo",
+        "set-proc-title", "proc-title-template", "save", "rdbchecksum", "dbfilename", "dir", "replica-serve-stale-data",
+        "repl-diskless-sync-delay", "replica-priority", "acllog-max-len", "lazyfree-lazy-user-del",
+        "oom-score-adj-values", "disable-thp", "appendonly", "appendfilename", "appendfsync",
+        "auto-aof-rewrite-min-size", "notify-keyspace-events", "hz",
+    ]  # fmt: skip
+    assert f"{path}:8: tcp-backlog 511: nothing to choose here: the queue of connections not yet accepted" in notes
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("appendonly no", "eventdb keeps its data in a replicated log: every acknowledged write is durable already"),
+        ("replicaof 10.0.0.1 6379", "wrong number of arguments"),
+        ('slaveof "10.0.0.1 6379"', "a node's role follows from its log"),
+        ("daemonize yes", "eventdb stays in the foreground"),
+        ("supervised systemd", "eventdb does not speak to systemd"),
+        ('rename-command FLUSHALL ""', "commands keep their names here"),
+        ("loadmodule /x.so", "eventdb loads no modules"),
+        ("user bob on", "eventdb has one user"),
+        ("port 0", "0 would mean no port"),
+        ("tls-port 6380", "eventdb has no TLS"),
+        ("databases 32", "every log has sixteen databases"),
+        ("unixsocket /tmp/x", "eventdb does not have it"),
+        ("min-replicas-to-write 1", "replicas confirm nothing to the primary"),
+        ("nonsense 1", "there is no such setting"),
+        ("timeout x", "argument couldn't be parsed into an integer"),
+        ("timeout 1 2", "wrong number of arguments"),
+        ("timeout", "wrong number of arguments"),
+        ("maxmemory 1tb", "argument must be a memory value"),
+        ("client-output-buffer-limit normal 1 2 3", "eventdb stops running the commands of a client"),
+        ("bind 0.0.0.0\nprotected-mode yes", "protected-mode is not here"),
+        ("maxmemory 100mb\nmaxmemory-policy allkeys-lru", "eventdb never evicts"),
+    ],
+)  # fmt: skip
+def test_what_would_lie_is_refused_with_the_reason(tmp_path: Path, line: str, why: str) -> None:
+    config = Config()
+    with pytest.raises(ConfigFileError) as failure:
+        load(written(tmp_path, f"timeout 7\n{line}\n"), config)
+    assert why in str(failure.value) and "redis.conf:" in str(failure.value)
+    assert config.idle_seconds_max == 0 and not config.file, "nothing of a refused file is taken over"
+
+
+def test_all_that_is_refused_is_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigFileError) as failure:
+        loaded(tmp_path, "appendonly no\nport 1\ndaemonize yes\nfoo bar\n")
+    assert [line.split(": ")[1] for line in str(failure.value).split("\n")] == [
+        "foo bar", "appendonly no", "daemonize yes"
+    ]  # fmt: skip
+
+
+def test_later_lines_count_and_units_and_names_of_any_case(tmp_path: Path) -> None:
+    config = loaded(tmp_path, "TimeOut 5\ntimeout 9\nmaxmemory 1gb\nproto-max-bulk-len 2MB\nsave 60 1\nsave ''\nhz 5\n")
+    assert config.idle_seconds_max == 9 and config.memory_bytes_max == 1 << 30 and config.bulk_bytes_max == 2 << 20
+    assert config.get("save") == "" and config.get("hz") == "5"
+
+
+def test_a_password_or_loopback_makes_protected_mode_true(tmp_path: Path) -> None:
+    loaded(tmp_path, "protected-mode yes\nbind 0.0.0.0\nrequirepass x\n")
+    assert loaded(tmp_path, "protected-mode yes\nbind 127.0.0.7 ::1\n").is_protected
+    with pytest.raises(ValueError, match=r"protected-mode yes, and --host 0\.0\.0\.0"):
+        serve("memory:", "0.0.0.0", 0, config_file=str(tmp_path / "redis.conf"))
+
+
+def test_files_are_included_in_their_place(tmp_path: Path) -> None:
+    for number in (1, 2):
+        written(tmp_path, f"timeout {number}\nmaxclients {number}\n", f"part-{number}.conf")
+    config = loaded(tmp_path, f'timeout 9\ninclude "{tmp_path}/part-*.conf"\ninclude {tmp_path}/none-*\nmaxclients 7\n')
+    assert config.idle_seconds_max == 2 and config.maxclients == 7
+    with pytest.raises(ConfigFileError, match=r"redis\.conf:1: .*gone\.conf: No such file"):
+        loaded(tmp_path, f"include {tmp_path}/gone.conf\n")
+    with pytest.raises(ConfigFileError, match="include each other"):
+        loaded(tmp_path, f"include {tmp_path}/redis.conf\n")
+    with pytest.raises(ConfigFileError, match="quotes that do not end"):
+        loaded(tmp_path, 'requirepass "x\n')
+
+
+def test_rewriting_changes_only_what_has_changed(tmp_path: Path) -> None:
+    path = written(tmp_path, PACKAGED)
+    config = Config()
+    load(path, config)
+    assert rewritten(path, PACKAGED, config) == PACKAGED
+    for name, value in {
+        "timeout": "5", "save": "60 1", "zset-max-listpack-value": "100", "maxmemory": "3145728",
+        "requirepass": 'a "b"', "hz": "20", "latency-tracking-info-percentiles": "50 99",
+    }.items():  # fmt: skip
+        config.set(name, value)
+    text = rewritten(path, PACKAGED, config)
+    expected = PACKAGED.replace("timeout 0", "timeout 5").replace("save 3600 1\nsave 300 100 60 10000", "save 60 1")
+    expected = expected.replace("hz 10", "hz 20")
+    expected = expected.replace("zset-max-ziplist-value 64", "zset-max-ziplist-value 100")
+    lines = [line for line in text.split("\n") if line not in expected.split("\n")]
+    assert lines == [
+        "# Generated by CONFIG REWRITE", 'requirepass "a \\"b\\""', "maxmemory 3mb",
+        "latency-tracking-info-percentiles 50 99",
+    ]  # fmt: skip
+    assert [line for line in expected.split("\n") if line not in text.split("\n")] == []
+    assert text.index("# Generated") > text.index("hz 20")
+    again = Config()
+    load(written(tmp_path, text), again)
+    assert {name: again.get(name) for name in ("requirepass", "maxmemory", "save", "zset-max-ziplist-value")} == {
+        "requirepass": 'a "b"', "maxmemory": "3145728", "save": "60 1", "zset-max-ziplist-value": "100",
+    }  # fmt: skip
+    assert rewritten(path, text, config) == text
+
+
+def test_rewriting_overrules_a_file_that_is_included_later(tmp_path: Path) -> None:
+    part = written(tmp_path, "timeout 9\n", "part.conf")
+    path = written(tmp_path, f"timeout 1\ninclude {part}\n")
+    config = Config()
+    load(path, config)
+    config.set("timeout", "5")
+    text = rewritten(path, Path(path).read_text(), config)
+    assert text == f"timeout 5\ninclude {part}\n# Generated by CONFIG REWRITE\ntimeout 5\n"
+
+
+def test_config_rewrite_replaces_the_file_in_one_step_and_keeps_its_mode(tmp_path: Path) -> None:
+    path = Path(written(tmp_path, "# mine\ntimeout 1\n"))
+    path.chmod(0o640)
+    link = tmp_path / "link.conf"
+    link.symlink_to(path)
+    config = Config()
+    load(str(link), config)
+    local = Local(config=config)
+    assert local("CONFIG", "SET", "timeout", 5) == b"OK" and path.read_text() == "# mine\ntimeout 1\n"
+    assert local("CONFIG", "REWRITE") == b"OK"
+    assert path.read_text() == "# mine\ntimeout 5\n" and stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert link.is_symlink() and sorted(os.listdir(tmp_path)) == ["link.conf", "redis.conf"]
+    path.write_text("appendonly no\n")
+    assert b"Rewriting config file: " in local.raw("CONFIG", "REWRITE") and path.read_text() == "appendonly no\n"
+    path.unlink()
+    assert local.raw("CONFIG", "REWRITE") == b"-ERR Rewriting config file: No such file or directory\r\n"
+
+
+def test_config_rewrite_without_a_file_is_an_error() -> None:
+    assert Local().raw("CONFIG", "REWRITE") == b"-ERR The server is running without a config file\r\n"
+
+
+def test_a_server_reads_its_file_and_writes_it_back(tmp_path: Path, eventdb_server: StartServer) -> None:
+    path = Path(written(tmp_path, PACKAGED))
+    server = eventdb_server(None, "--config-file", str(path), "--config", "maxclients=77")
+    assert f"{path}:8: tcp-backlog 511: nothing to choose here" in server.text
+    with closing(Wire((server.host, server.port))) as wire:
+        assert b"3600 1 300 100 60 10000" in wire.call("CONFIG", "GET", "save")
+        assert b"127.0.0.1 -::1" in wire.call("CONFIG", "GET", "bind")
+        assert wire.call("CONFIG", "SET", "timeout", 1234) == b"+OK\r\n"
+        assert wire.call("CONFIG", "REWRITE") == b"+OK\r\n"
+    assert server.stop() == 0
+    text = path.read_text()
+    assert "timeout 1234\n" in text and text.endswith("# Generated by CONFIG REWRITE\nmaxclients 77\n")
+    server.restart()
+    with closing(Wire((server.host, server.port))) as wire:
+        assert b"1234" in wire.call("CONFIG", "GET", "timeout")
+
+
+def test_a_file_that_lies_ends_the_start_with_every_reason(tmp_path: Path) -> None:
+    path = written(tmp_path, "appendonly no\nreplicaof 127.0.0.1\n")
+    command = [sys.executable, "-m", "eventdb", "serve", "--log", f"quorum:{tmp_path / 'data'}", "--config-file", path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    said = "".join(done.stderr.split())  # lines are broken to the width of a terminal
+    assert f"{path}:1:appendonlyno:" in said and f"{path}:2:replicaof127.0.0.1:" in said
+    assert not (tmp_path / "data").exists()
+    gone = subprocess.run([*command[:-1], path + "x"], capture_output=True, text=True, check=False)
+    assert gone.returncode == 2 and "No such file or directory" in gone.stderr
