@@ -97,7 +97,7 @@ def type_of(value: object) -> int:
 
 
 class FileWriter:
-    """One file: begin, then databases, then end."""
+    """One file: begin, then libraries, then databases, then end."""
 
     def __init__(self, write: Callable[[bytes], None]) -> None:
         self.out = Out(write, PIECE_BYTES)
@@ -110,6 +110,11 @@ class FileWriter:
             self.out.raw(b"%c" % codes.AUX)
             self.out.string(name.encode())
             self.out.string(text.encode())
+
+    def library(self, code: bytes) -> None:
+        """A library of functions: its source. All of them stand before the databases."""
+        self.out.raw(b"%c" % codes.FUNCTION2)
+        self.out.string(code)
 
     def database(self, db: Db) -> None:
         """All keys of a database, those too whose deadlines have passed. It must not change meanwhile."""

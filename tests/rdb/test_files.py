@@ -23,7 +23,7 @@ from eventdb.rdb.codes import BadRdb, Unkept
 from eventdb.rdb.crc64 import crc64
 from eventdb.rdb.reader import FileReader
 from eventdb.rdb.source import Source
-from eventdb.rdb.writer import write
+from eventdb.rdb.writer import FileWriter, write
 from eventdb.replay.completeness import Incomplete, check_complete
 from eventdb.replay.filling import NotEmpty
 from eventdb.replay.follower import Follower
@@ -165,6 +165,26 @@ def level_times(local: Local) -> None:
             for group in getattr(value, "groups", {}).values():
                 for consumer in group.consumers.values():
                     consumer.active_ms = consumer.seen_ms
+
+
+@pytest.mark.redis
+def test_a_real_server_loads_functions_from_our_file(started: Callable[[bytes], tuple[Wire, Path]]) -> None:
+    code = b"#!lua name=lib\nredis.register_function('f', function(keys) return redis.call('GET', keys[1]) end)"
+    local, parts = Local(), list[bytes]()
+    local("SET", "k", "v")
+    file = FileWriter(parts.append)
+    file.begin({})
+    file.library(code)
+    file.database(local.engine.store.keyspace.dbs[0])
+    file.end()
+    wire, path = started(b"".join(parts))
+    assert wire.call("FCALL", "f", 1, "k") == b"$1\r\nv\r\n"
+    wire.call("SAVE")
+    with pytest.raises(Unkept, match="a library of functions"):
+        read(path.read_bytes())
+    reader, view = read(path.read_bytes(), skip=True)
+    assert view.key_count() == 1 and reader.skipped == {"library of functions": 1}
+    wire.close()
 
 
 # -- files of other versions, by hand
