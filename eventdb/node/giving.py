@@ -67,14 +67,17 @@ class Giving:
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
     async def _give(self, client: Client, blocked: Blocked, greeting: str, functions_only: bool) -> None:
+        begun = False
         try:
             with tempfile.TemporaryFile() as file:
                 await self._with_signs(client, blocked, self._made(client, greeting, functions_only, file))
+                begun = True  # from here on an error would be taken for a piece of the file
                 await self._sent(client, blocked, file)
         except (LogError, ReplyError, OSError, TimeoutError) as failure:
             text = " ".join(str(failure).split()) or type(failure).__name__
             log.warning("the state was not sent to %s: %s", client.address, text)
-            client.push(error(f"ERR the state cannot be sent: {text}"))
+            if not begun:
+                client.push(error(f"ERR the state cannot be sent: {text}"))
         finally:
             client.finish()
 

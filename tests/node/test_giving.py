@@ -179,6 +179,24 @@ def test_a_client_that_reads_slowly_costs_no_memory(eventdb_server: StartServer)
     assert size > 40 << 20
 
 
+def test_a_client_that_stops_reading_gets_no_error_for_a_piece_of_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(giving, "SILENT_S_MAX", 0.2)
+    with Nodes(tmp_path) as nodes:
+        server = nodes.start("first")
+        with Wire(server.port) as wire:
+            for n in range(40):
+                wire("SET", f"k{n}", os.urandom(1 << 20))
+            wire.send(encode("SYNC"))
+            assert wire.socket.recv(1)
+            wait_until(lambda: files(server) == 0, 30)
+            data = b""
+            while part := wire.socket.recv(1 << 20):
+                data += part
+        assert len(data) < 40 << 20 and b"-ERR" not in data[-200:]
+
+
 def clients(wire: Wire) -> bytes:
     found = wire("CLIENT", "LIST")
     assert isinstance(found, bytes)
