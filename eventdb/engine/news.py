@@ -30,6 +30,7 @@ from eventdb.engine.notifications import (
     OF_EVENT,
     ONLY_CONSUMERS,
     READS_FROM,
+    RESTORED,
     SILENT,
     STORES,
     STREAM,
@@ -228,6 +229,7 @@ class News:
         name = command.name if command is not None else ""
         stores = STORES.get(name)
         start = len(self._found)
+        restored = False
         for i in range(self._seen, len(events)):
             self._reader.feed(events[i])
             event = cast("list[bytes]", self._reader.gets())
@@ -235,7 +237,12 @@ class News:
                 self._db = self.store.keyspace.dbs[int(event[1])]
                 continue
             self._change(event)
-            if self.classes and name not in SILENT:
+            if stores == RESTORED and event[0] != b"DEL":  # new, whatever it replaces, and made by any number of events
+                if not restored:
+                    self._absent.add((self._db.index, argv[1]))
+                    self._add(argv[1], RESTORED)
+                restored = True
+            elif self.classes and name not in SILENT:
                 own = self._reason(events[i])
                 if own is None and event[0] == b"DEL" and stores is not None and i + 1 < len(events):
                     continue  # what the result replaces

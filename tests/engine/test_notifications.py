@@ -397,6 +397,9 @@ def test_no_write_command_is_left_out() -> None:
     names = {command_of([word.encode() for word in call]).name for call in asked()}
     every = [each for command in COMMANDS.values() for each in (command, *command.subcommands.values())]
     writes = {each.name for each in every if each.handler is not None and each.bits & WRITE and each.has_keys}
+    writes = {
+        name for name in writes if not COMMANDS[name.split("|")[0].upper().encode()].summary.startswith("Refused")
+    }
     assert writes - names == set()
 
 
