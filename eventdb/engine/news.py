@@ -226,6 +226,10 @@ class News:
     def gather(self, command: Command | None, argv: list[bytes]) -> None:
         """The command has run: look at the events it has added to the transaction in the making."""
         events = self.store.events
+        if command is not None and command.inner is not None:  # EVENTDB.ONCE: it is called as what it ran
+            inner = command.inner(argv)
+            if not isinstance(inner, str):
+                command, argv = inner, argv[2:]
         name = command.name if command is not None else ""
         stores = STORES.get(name)
         start = len(self._found)
@@ -336,6 +340,8 @@ class News:
                 self._add(key, name)
             if kind == b"SET" and len(event) > 4 and event[3] == b"PXAT":
                 self._add(key, b"expire")
+            if kind == b"HSETEX" and event[2] == b"PXAT":
+                self._add(key, b"hexpire")
             if kind in EMPTIES and key not in db.values:
                 self._add(key, b"del")
         elif kind == b"DEL":
@@ -400,7 +406,8 @@ class News:
                 EVENTS[event[0]].apply(self._db, event)
                 self._change(event)
                 if self.classes:
-                    self._name(event, b"expired" if expired else None, len(self._found))
+                    own = b"hexpired" if event[0] == b"HDEL" else b"expired"
+                    self._name(event, own if expired else None, len(self._found))
             self._reset()
             self._deliver(None)
             self.tracking.tell(None, None)

@@ -30,7 +30,7 @@ CLASS_OF: Final[dict[bytes, int]] = {
         "$": "set setrange append incrby incrbyfloat setbit pfadd",
         "l": "lpush rpush lpop rpop linsert lset lrem ltrim sortstore",
         "s": "sadd srem spop sinterstore sunionstore sdiffstore",
-        "h": "hset hincrby hincrbyfloat hdel",
+        "h": "hset hincrby hincrbyfloat hdel hexpire hexpired hpersist",
         "z": "zadd zincr zrem zremrangebyscore zremrangebyrank zremrangebylex zpopmin zpopmax zunionstore zinterstore"
         " zdiffstore zrangestore geosearchstore georadiusstore",
         "t": "xadd xtrim xdel xsetid xgroup-create xgroup-createconsumer xgroup-delconsumer xgroup-destroy"
@@ -47,7 +47,7 @@ OF_EVENT: Final[dict[bytes, bytes]] = {
     b"APPEND": b"append", b"SETRANGE": b"setrange", b"LPUSH": b"lpush", b"RPUSH": b"rpush", b"LPOP": b"lpop",
     b"RPOP": b"rpop", b"LSET": b"lset", b"LINSERT": b"linsert", b"LREM": b"lrem", b"LTRIM": b"ltrim",
     b"PERSIST": b"persist", b"PEXPIREAT": b"expire", b"XADD": b"xadd", b"XDEL": b"xdel", b"XTRIM": b"xtrim",
-    b"XSETID": b"xsetid", b"SET": b"set",
+    b"XSETID": b"xsetid", b"SET": b"set", b"HSETEX": b"hset", b"HPEXPIREAT": b"hexpire", b"HPERSIST": b"hpersist",
 }  # fmt: skip
 EMPTIES: Final = frozenset((b"SREM", b"ZREM", b"HDEL", b"LPOP", b"RPOP", b"LREM", b"LTRIM"))  # may leave no key
 
