@@ -65,6 +65,32 @@ def test_there_and_back(url: str, tmp_path: Path) -> None:
     assert code == 1 and "is not empty (it holds transactions up to offset 1)" in err
 
 
+def test_users_and_outcomes_come_along_and_are_named(tmp_path: Path) -> None:
+    url, again, file = f"quorum:{tmp_path / 'log'}", f"quorum:{tmp_path / 'again'}", tmp_path / "dump.rdb"
+
+    async def make(*events: list[bytes]) -> None:
+        log = open_log(url)
+        scribe = await Scribe.claim(log)
+        await scribe.write([[b"", *events]])
+        await log.close()
+
+    asyncio.run(
+        make(
+            [b"ACLSETUSER", b"alice", b"on #" + b"0" * 64 + b" ~* resetchannels -@all +get"],
+            [b"SET", b"k", b"v"],
+            [b"EVENTDB.RAN", b"token", b"1700000000000", b"1", b"fingerprint", b"+OK\r\n"],
+        )
+    )
+    assert run("export", "--log", url, "--rdb", str(file))[0] == 0
+    code, out, err = run("import", str(file), "--log", again)
+    said = facts(out)
+    assert (code, said["keys"], said["users"], said["outcomes"], said["digest"]) == (0, "1", "1", "1", digest(url)), err
+    asyncio.run(make([b"ACLSETUSER", b"alice", b"+of-a-later-version"]))
+    assert run("export", "--log", url, "--rdb", str(file), "--overwrite")[0] == 0
+    code, _, err = run("import", str(file), "--log", f"quorum:{tmp_path / 'third'}")
+    assert code == 1 and "the user b'alice' has rules that make no sense" in err
+
+
 def test_the_past_is_exported_by_offset_and_by_time(url: str, tmp_path: Path) -> None:
     for n, (option, value) in enumerate((("--to-offset", "4"), ("--to-time", f"{(START_MS + 4500) / 1000}"))):
         file = tmp_path / f"{n}.rdb"
