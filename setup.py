@@ -46,8 +46,11 @@ HOT_ROOMS = (
     "eventdb/backends/quorum/writer.py",
     "eventdb/backends/quorum/zone.py",
 )
-# The one part written in C, and only where its system calls are: everything works without it.
-C_FILES = ("eventdb/backends/quorum/zone_loop.c",) if sys.platform == "linux" else ()
+# The parts written in C, the second only where its system calls are: everything works without them.
+C_FILES = (
+    "eventdb/engine/plain_run.c",
+    *(["eventdb/backends/quorum/zone_loop.c"] if sys.platform == "linux" else []),
+)
 STAMP = ROOT / "build" / "compiled.sha256"
 GENERATED = "build/mypyc"  # C files
 BUILDING = {"bdist_wheel", "editable_wheel", "build", "build_ext", "develop", "install"}

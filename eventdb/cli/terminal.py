@@ -64,7 +64,7 @@ def open_source(url: str) -> Log:
     from eventdb.backends import BadLogURL, open_log
 
     try:
-        return open_log(url)
+        return open_log(url, foresee=True)
     except BadLogURL as error:
         fail(str(error), code=2)
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from eventdb.engine.watching import Watcher
+from eventdb.keyspace.events import encode_event
+from eventdb.pipeline.commit import ONE_EVENT
 from eventdb.pipeline.outbox import Outbox, Sink
 from eventdb.protocol.replies import NO_REPLY
 from eventdb.security.acl import EVERYONE, User
@@ -74,6 +76,7 @@ class Client(Outbox):
         self.last_command: Command | None = None
         self.active_ms = store.now_ms
         self.origin = b""  # who: the encoded bulk string that each of its transactions carries
+        self.head = b""  # of a transaction with one event, in database 0
         self.id = id
         self.address = address
         self.local_address = local_address
@@ -108,6 +111,14 @@ class Client(Outbox):
         if self.name:
             who += b" " + self.name
         self.origin = b"$%d\r\n%b\r\n" % (len(who), who)
+        self.head = ONE_EVENT + self.origin
+
+    def head_of_one(self) -> bytes:
+        """What a transaction of one event begins with, in this client's database."""
+        db = self.db
+        if db.index == 0:
+            return self.head
+        return b"*3\r\n" + self.origin + encode_event([b"SELECT", b"%d" % db.index])
 
     # -- reading and changing keys: what handlers use
 

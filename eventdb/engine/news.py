@@ -28,6 +28,7 @@ from eventdb.engine.notifications import (
     NEW,
     NO_MISS,
     OF_EVENT,
+    OF_EXPIRY,
     ONLY_CONSUMERS,
     READS_FROM,
     RESTORED,
@@ -53,9 +54,19 @@ if TYPE_CHECKING:
     from eventdb.pipeline.outbox import Batch
     from eventdb.pipeline.turn import Turn
 
+KIND_BYTES: Final = 20  # of an encoded event, in which its name begins
 EXPIRY: Final = b"expiry"  # the origin of what the expiry cycle deletes
 CREATE_CONSUMER: Final = b"xgroup-createconsumer"
 Consumer = tuple[int, bytes, bytes, bytes]  # database, key, group, name
+
+
+def unwrapped(command: Command, argv: list[bytes]) -> tuple[Command, list[bytes]]:
+    """The command that EVENTDB.ONCE runs: it names what it changes; of any other, itself."""
+    if command.inner is not None:
+        inner = command.inner(argv)
+        if not isinstance(inner, str):
+            return inner, argv[2:]
+    return command, argv
 
 
 class News:
@@ -163,7 +174,7 @@ class News:
         if tracker is not None:
             self.tracking.note(client, tracker, command, argv)
         if self.classes & MISS and command.has_keys:
-            self._note_misses(db, command, argv)
+            self._note_misses(db, *unwrapped(command, argv))
         self.look(db, command, argv)
 
     def ended(self, client: Client, argv: list[bytes]) -> None:
@@ -175,6 +186,9 @@ class News:
     def look(self, db: Db, command: Command, argv: list[bytes]) -> None:
         """Note what is not there before a command that may make it."""
         if not self.classes & (NEW | STREAM) or not command.bits & WRITE or not command.has_keys:
+            return
+        command, argv = unwrapped(command, argv)
+        if not command.has_keys:
             return
         keys = command.keys(argv)
         for key in keys:
@@ -226,15 +240,17 @@ class News:
     def gather(self, command: Command | None, argv: list[bytes]) -> None:
         """The command has run: look at the events it has added to the transaction in the making."""
         events = self.store.events
-        if command is not None and command.inner is not None:  # EVENTDB.ONCE: it is called as what it ran
-            inner = command.inner(argv)
-            if not isinstance(inner, str):
-                command, argv = inner, argv[2:]
-        name = command.name if command is not None else ""
+        name = ""
+        if command is not None:
+            command, argv = unwrapped(command, argv)
+            name = command.name
         stores = STORES.get(name)
         start = len(self._found)
         restored = False
-        for i in range(self._seen, len(events)):
+        end = len(events)
+        while end > self._seen and b"\nEVENTDB." in events[end - 1][:KIND_BYTES]:  # the outcome of a token
+            end -= 1
+        for i in range(self._seen, end):
             self._reader.feed(events[i])
             event = cast("list[bytes]", self._reader.gets())
             if event[0] == b"SELECT":
@@ -248,7 +264,7 @@ class News:
                 restored = True
             elif self.classes and name not in SILENT:
                 own = self._reason(events[i])
-                if own is None and event[0] == b"DEL" and stores is not None and i + 1 < len(events):
+                if own is None and event[0] == b"DEL" and stores is not None and i + 1 < end:
                     continue  # what the result replaces
                 if own is None:
                     own = stores if stores is not None else command_name(name, argv, event[0])
@@ -288,7 +304,7 @@ class News:
         else:
             self.tracking.change(key)
             for name in names:
-                if self.classes & CLASS_OF[name]:
+                if self.classes & CLASS_OF.get(name, CLASSES["g"]):
                     self._say(db, key, name)
         self.turn.schedule(self._tell_rest)
 
@@ -406,8 +422,7 @@ class News:
                 EVENTS[event[0]].apply(self._db, event)
                 self._change(event)
                 if self.classes:
-                    own = b"hexpired" if event[0] == b"HDEL" else b"expired"
-                    self._name(event, own if expired else None, len(self._found))
+                    self._name(event, OF_EXPIRY.get(event[0]) if expired else None, len(self._found))
             self._reset()
             self._deliver(None)
             self.tracking.tell(None, None)

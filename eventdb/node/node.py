@@ -107,12 +107,13 @@ class Node:
         self.freshness.hurry = self.log.hurry
         self._follow_task: asyncio.Task[None] | None = None
         self._handing_over: asyncio.Task[None] | None = None
+        self._shown, self._behind = 0, False  # the offset that clients have seen here; less is there
         self.reloading = Reloading(self.engine, self.log)
         self.giving = Giving(self.engine, self.log, url)
         self.give_state = self.giving.begin  # SYNC
         self._cron: asyncio.TimerHandle | None = None
         self._ticked = math.inf  # the loop's time then
-        self._held_up = False
+        self._held_up = self._closed = False
         self._new_follower()
         self.load_seconds = 0.0
 
@@ -212,9 +213,8 @@ class Node:
 
     async def _replay(self) -> None:
         """Apply everything the log holds after what was applied so far, at full speed."""
-        follower = self.follower
-        await follower.rebuild(on_progress=self.on_progress)
-        self.engine.commit.start_at(follower.offset)
+        await self.follower.rebuild(on_progress=self.on_progress)
+        self.engine.commit.start_at(self.follower.offset)
 
     # -- committing
 
@@ -246,6 +246,7 @@ class Node:
         engine.gate, engine.gate_error = engine.gate & OBSERVED | LOADING, LOADING_TEXT
         engine.topology.update(engine.topology.epoch, None, engine.topology.members.values())
         fail_pending(engine.commit, text)
+        self._shown = max(self._shown, engine.commit.durable_offset)
         engine.reset_state()
         self._new_follower()
         engine.begin_commit(self._new_commit())
@@ -339,6 +340,11 @@ class Node:
         self._follow_task = asyncio.get_running_loop().create_task(self._follow(rebuilt=True))
 
     def _serve_reads(self, event: Happening) -> None:
+        """Unless the log shows less, now, than this node did before it stepped down: its clients would go back."""
+        self._behind = self.role is Role.LOADING and self.follower.offset < self._shown
+        if self._behind:
+            logger.warning("the log shows offset %d, and this node has shown %d", self.follower.offset, self._shown)
+            return
         self._happens(event)
         engine = self.engine
         engine.gate = engine.gate & ~LOADING | FOLLOWING
@@ -412,6 +418,8 @@ class Node:
     def _followed(self, record: Record) -> None:
         """A record was applied: the engine answers reads by what is applied, its offsets follow."""
         self.standing.heard(record)
+        if self._behind and self.follower.offset >= self._shown:
+            self._serve_reads(Happening.REBUILT)
         if self.role is Role.REPLICA:
             me = self.engine.topology.me
             me.lag_ms = min(max(int(time.time() * 1000) - record.time_ms, 0), LAG_KNOWN_MS_MAX)  # two machines' clocks

@@ -71,7 +71,7 @@ class Tenure:
         self._needed_at = 0.0  # when one of them last asked, or was let go
         self._long_waits = False
         self._stating = False  # a statement about the followers is on its way
-        self._state_again = False  # and another one is due behind it
+        self._state_again = False  # and another one is due after it
         self._timer: Timer | None = None
         self._alone: Timer | None = None
         self._ended = False

@@ -26,6 +26,7 @@ from eventdb.protocol.requests import NOTHING, RequestParser
 
 if TYPE_CHECKING:
     from eventdb.engine.engine import Engine
+    from eventdb.engine.plain_runs import PlainRuns
 
 logger: Final = logging.getLogger("eventdb")
 
@@ -35,6 +36,7 @@ UNSENT_BYTES_MAX: Final = 1 << 20  # replies in the socket's buffer; above it no
 FULL_BYTES_MAX: Final = 64 << 10  # that one client may send ahead while the commit pipeline is full
 RUN_MAX: Final = 512  # commands of one client before everybody else gets their turn
 GREEDY_PART: Final = 64  # who holds more than this part of what all may hold is the first to go
+LONG_CHUNK_BYTES: Final = 16 << 10  # the clock has moved when it has been parsed
 CHUNK_BYTES: Final = 64  # that a chunk takes beside its own
 
 
@@ -71,8 +73,9 @@ class Unread:
 class Connection:
     """Implements asyncio.Protocol and eventdb.engine.client.Sink."""
 
-    def __init__(self, engine: Engine, connections: dict[Connection, None], waiting: Unread) -> None:
+    def __init__(self, engine: Engine, connections: dict[Connection, None], waiting: Unread, plain: PlainRuns) -> None:
         self.engine = engine
+        self.plain = plain
         self.connections = connections
         self.waiting = waiting
         self.parser = RequestParser(engine.shared_reader)
@@ -170,12 +173,15 @@ class Connection:
             client.active_ms = int(time.time() * 1000)
             self._bound(client)
             return
-        parser.authenticated = True
-        self.backlog = parser.feed(data)
-        self.position = 0
-        engine.read_clock()  # behind the parsing: a large value that took long to come is no slow command
+        engine.read_clock()
         client.active_ms = engine.store.now_ms
-        self._run(client)
+        long = parser.missing > 0 or len(data) > LONG_CHUNK_BYTES
+        left = self._take(client, data, RUN_MAX)
+        if long:
+            engine.read_clock()  # after the parsing: a large value that took long to come is no slow command
+        elif self.backlog:
+            engine.clock = time.perf_counter()
+        self._run(client, left)
         client.flush()
         if parser.args_left or self.held or client.queue_bytes:
             self._bound(client)
@@ -231,10 +237,41 @@ class Connection:
             if self.position < len(self.backlog) or parser.failure:
                 return
 
-    def _run(self, client: Client) -> None:
+    def _take(self, client: Client, data: bytes, left: int) -> int:
+        """Run the plain commands that a chunk begins with, and make the rest the backlog.
+
+        Returns how many commands are left of the turn's.
+        """
+        parser = self.parser
+        self.position = 0
+        plain = self.plain
+        parser.authenticated = True
+        if plain.run is None or not self.writable or len(data) > parser.bulk_bytes_max or not plain.may_run(client):
+            self.backlog = parser.feed(data)
+        elif parser.idle():
+            done = plain.take(client, data, left)
+            left -= plain.ran
+            data = data[done:] if done else data
+            if data and left > 0:
+                self.backlog = parser.feed(data)
+            else:
+                self.backlog = NOTHING
+                self._put_back(client, data)
+        else:  # a pipeline was cut: what comes after the command in which it was may be plain again
+            self.backlog, data = parser.feed_end(data)
+            self._put_back(client, data)
+        return left
+
+    def _put_back(self, client: Client, data: bytes) -> None:
+        """Of a chunk that was taken this has to wait, for some commands at least."""
+        if data:
+            self.unread.appendleft(data)
+            self.unread_size += len(data) + CHUNK_BYTES
+            self.waiting.account(self, self._waiting_bytes(client))
+
+    def _run(self, client: Client, left: int = RUN_MAX) -> None:
         """Run the backlog, and what came after it, until nothing is left or the next command has to wait."""
         engine = self.engine
-        left = RUN_MAX
         while True:
             backlog = self.backlog
             i = self.position
@@ -261,7 +298,7 @@ class Connection:
                 break
             if client.closing:
                 return
-            self._parse_next(client)
+            left = self._take_next(client, left)
         if self.parser.failure and not client.closing:
             client.reply(error("ERR Protocol error: " + self.parser.failure))
             client.closing = True
@@ -270,13 +307,13 @@ class Connection:
         elif self.ended:
             self._leave(client)
 
-    def _parse_next(self, client: Client) -> None:
-        """The next of the chunks that waited becomes the backlog."""
+    def _take_next(self, client: Client, left: int) -> int:
+        """Take the next of the chunks that waited."""
         data = self.unread.popleft()
         self.unread_size -= len(data) + CHUNK_BYTES
-        self.parser.authenticated = True
-        self.backlog = self.parser.feed(data)
+        left = self._take(client, data, left)
         self.waiting.account(self, self._waiting_bytes(client))
+        return left
 
     def _wait(self, client: Client) -> None:
         """The next command has to wait. Reading goes on, or the client's end is not seen: for the log only a little."""

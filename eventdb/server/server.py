@@ -25,6 +25,7 @@ from eventdb.cluster.topology import Member, member_of
 from eventdb.engine.client import Client
 from eventdb.engine.config_file import UNPROTECTED, is_local
 from eventdb.engine.config_file import load as load_file
+from eventdb.engine.plain_runs import PlainRuns, find_runner
 from eventdb.engine.settings import Config
 from eventdb.node.announcing import announce
 from eventdb.node.freshness import keep_asking
@@ -44,7 +45,7 @@ SWITCH_INTERVAL_S: Final = 0.00005
 
 
 class Server:
-    """A node behind a TCP port. `start`, then `wait` until `stop` is asked for, then `close`."""
+    """A node that listens on a TCP port. `start`, then `wait` until `stop` is asked for, then `close`."""
 
     def __init__(
         self,
@@ -82,8 +83,9 @@ class Server:
         engine = self.node.engine
         if self.config.acl_file:
             engine.permissions.load_file(engine.clients)
+        plain = PlainRuns(engine, find_runner())
         self.listener = await loop.create_server(
-            lambda: Connection(engine, self.connections, self.waiting),  # type: ignore[arg-type, return-value]
+            lambda: Connection(engine, self.connections, self.waiting, plain),  # type: ignore[arg-type, return-value]
             self.hosts if self.port else self.host,
             self.port,
             backlog=LISTEN_BACKLOG,

@@ -18,8 +18,8 @@ from tests.kit.harness import Local
 MEMBERS = 30_000
 NAMES = [b"m%d" % n for n in range(MEMBERS)]
 
-# Their time grows with what a client sends in one command, which is judged by its size (LARGE), or with the clients and
-# nodes there are. DEBUG SLEEP stands for a loop that hangs.
+# Their time grows with what a client sends in one command, which is judged by its size (LARGE), or with the clients,
+# users and nodes there are. DEBUG SLEEP stands for a loop that hangs.
 NOT_BY_VALUES = """
 cluster|slots cluster|shards cluster|nodes cluster|keyslot sentinel|replicas sentinel|slaves sentinel|sentinels
 mget mset msetnx append setrange hmset hmget hdel lpush rpush lpushx rpushx blpop brpop srem smismember zadd zincrby
@@ -33,6 +33,7 @@ xrevrange xtrim eval eval_ro evalsha evalsha_ro script|load script|exists script
 memory|malloc-stats memory|purge sentinel|config sentinel|info-cache sentinel|reset
 hexpire hpexpire hexpireat hpexpireat hpersist httl hpttl hexpiretime hpexpiretime hgetdel hgetex hsetex
 msetex xdelex xackdel
+acl|deluser acl|getuser acl|list acl|load acl|log acl|save acl|setuser acl|users
 """
 
 LONG = """

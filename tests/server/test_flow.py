@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from eventdb.engine.plain_runs import PlainRuns, find_runner
 from eventdb.server.connection import Connection, Unread
 from tests.conftest import Server, wait_until
 from tests.kit.transport import Ends
@@ -171,7 +172,7 @@ def test_what_only_waits_for_its_turn_is_run_and_answered(server: Server) -> Non
 
 
 def connected(node: Stalled) -> tuple[Connection, Ends]:
-    connection, transport = Connection(node.engine, {}, Unread()), Ends()
+    connection, transport = Connection(node.engine, {}, Unread(), PlainRuns(node.engine, find_runner())), Ends()
     connection.connection_made(transport)
     return connection, transport
 
