@@ -32,6 +32,7 @@ HOT_ROOMS = (
     "eventdb/protocol/*.py",
     "eventdb/keyspace/**/*.py",
     "eventdb/pipeline/*.py",
+    "eventdb/rdb/*.py",
     "eventdb/metrics/*.py",
     "eventdb/cluster/*.py",
     "eventdb/engine/*.py",

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from eventdb.cli import terminal
+from eventdb.cli import rdb, terminal
 from eventdb.cli.dev.kafka import dev
 from eventdb.cli.log import logs
 from eventdb.cluster.lease import AskedRole
@@ -295,7 +295,7 @@ def restore(
     if to_offset is not None:
         to = ToOffset(to_offset)
     elif to_time is not None:
-        to = ToTime(_moment(to_time))
+        to = ToTime(terminal.moment(to_time))
     source = terminal.open_source(log)
     target = None if into is None else terminal.open_source(into)
     if dry_run or target is None:
@@ -304,17 +304,5 @@ def restore(
         terminal.run(real(source, target, to))
 
 
-def _moment(text: str) -> int:
-    """Unix ms; a time that cannot be meant ends the command as a usage error."""
-    import time
-
-    from eventdb.replay.times import BadMoment, format_ms, parse_moment
-
-    now_ms = int(time.time() * 1000)
-    try:
-        at_ms = parse_moment(text, now_ms)
-    except BadMoment as error:
-        terminal.fail(f"--to-time {error}", code=2)
-    if at_ms > now_ms:
-        terminal.fail(f"--to-time {text!r} ({format_ms(at_ms)}) lies in the future: now is {format_ms(now_ms)}", code=2)
-    return at_ms
+app.command("export", epilog=rdb.EXPORT_EXAMPLES)(rdb.export)
+app.command("import", epilog=rdb.IMPORT_EXAMPLES)(rdb.import_)

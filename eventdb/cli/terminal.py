@@ -86,6 +86,20 @@ def make_view() -> Machine:
     return View()
 
 
+def moment(text: str) -> int:
+    """Unix ms; a time that cannot be meant ends the command as a usage error."""
+    from eventdb.replay.times import BadMoment, format_ms, parse_moment
+
+    now_ms = int(time.time() * 1000)
+    try:
+        at_ms = parse_moment(text, now_ms)
+    except BadMoment as error:
+        fail(f"--to-time {error}", code=2)
+    if at_ms > now_ms:
+        fail(f"--to-time {text!r} ({format_ms(at_ms)}) lies in the future: now is {format_ms(now_ms)}", code=2)
+    return at_ms
+
+
 def facts(pairs: list[tuple[str, object]]) -> None:
     """Print names and values in two columns, one fact a line."""
     width = max(len(name) for name, _ in pairs)

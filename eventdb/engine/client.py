@@ -101,6 +101,7 @@ class Client(Outbox):
         self.embedded = False  # inside this process: RESP3 and a reply to every command, no password, never idle
         self.no_evict = False
         self.no_touch = False  # its commands do not count as uses of keys
+        self.sync_options = 0  # what REPLCONF has said of a SYNC to come
         self.readonly_mode = False  # READONLY of Redis Cluster
         self.fresh_left = 0  # commands that had come when the primary was asked: what they read is fresh
         self.set_origin()

@@ -31,6 +31,7 @@ from eventdb.engine.notifications import (
     OF_EXPIRY,
     ONLY_CONSUMERS,
     READS_FROM,
+    RESTORED,
     SILENT,
     STORES,
     STREAM,
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from eventdb.pipeline.outbox import Batch
     from eventdb.pipeline.turn import Turn
 
+KIND_BYTES: Final = 20  # of an encoded event, in which its name begins
 EXPIRY: Final = b"expiry"  # the origin of what the expiry cycle deletes
 CREATE_CONSUMER: Final = b"xgroup-createconsumer"
 Consumer = tuple[int, bytes, bytes, bytes]  # database, key, group, name
@@ -244,16 +246,25 @@ class News:
             name = command.name
         stores = STORES.get(name)
         start = len(self._found)
-        for i in range(self._seen, len(events)):
+        restored = False
+        end = len(events)
+        while end > self._seen and b"\nEVENTDB." in events[end - 1][:KIND_BYTES]:  # the outcome of a token
+            end -= 1
+        for i in range(self._seen, end):
             self._reader.feed(events[i])
             event = cast("list[bytes]", self._reader.gets())
             if event[0] == b"SELECT":
                 self._db = self.store.keyspace.dbs[int(event[1])]
                 continue
             self._change(event)
-            if self.classes and name not in SILENT:
+            if stores == RESTORED and event[0] != b"DEL":  # new, whatever it replaces, and made by any number of events
+                if not restored:
+                    self._absent.add((self._db.index, argv[1]))
+                    self._add(argv[1], RESTORED)
+                restored = True
+            elif self.classes and name not in SILENT:
                 own = self._reason(events[i])
-                if own is None and event[0] == b"DEL" and stores is not None and i + 1 < len(events):
+                if own is None and event[0] == b"DEL" and stores is not None and i + 1 < end:
                     continue  # what the result replaces
                 if own is None:
                     own = stores if stores is not None else command_name(name, argv, event[0])

@@ -64,12 +64,13 @@ OF_COMMAND: Final[dict[str, bytes]] = {
     **dict.fromkeys(("zpopmin", "bzpopmin"), b"zpopmin"),
     **dict.fromkeys(("zpopmax", "bzpopmax"), b"zpopmax"),
 }  # fmt: skip
+RESTORED: Final = b"restore"
 # Commands that put a result in place of what the destination held: one name, or `del` when there is no result.
 STORES: Final[dict[str, bytes]] = {
     "sinterstore": b"sinterstore", "sunionstore": b"sunionstore", "sdiffstore": b"sdiffstore",
     "zunionstore": b"zunionstore", "zinterstore": b"zinterstore", "zdiffstore": b"zdiffstore",
     "zrangestore": b"zrangestore", "geosearchstore": b"geosearchstore", "georadius": b"georadiusstore",
-    "georadiusbymember": b"georadiusstore", "sort": b"sortstore",
+    "georadiusbymember": b"georadiusstore", "sort": b"sortstore", "restore": RESTORED, "restore-asking": RESTORED,
 }  # fmt: skip
 SILENT: Final = frozenset(("pfcount", "pfdebug", "debug|populate"))  # what they write is no change for anybody
 ONLY_CONSUMERS: Final = frozenset(("xclaim", "xautoclaim", "xreadgroup"))

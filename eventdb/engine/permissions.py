@@ -316,6 +316,11 @@ class Permissions:
         return [b"user %b %b" % (name, self.users[name].describe()) for name in sorted(self.users)]
 
 
+def check_rules(name: bytes, rules: bytes) -> None:
+    """Raises AclError for a line that makes no user."""
+    User(name).apply_all(rules.split(), catalogue())
+
+
 def catalogue() -> Catalogue:
     """What rules can name: every command that is registered."""
     categories: dict[str, list[str]] = {}

@@ -39,6 +39,7 @@ from eventdb.engine.host import FAILOVER_IN_PROGRESS, NO_FAILOVER, WAITING_FOR_S
 from eventdb.keyspace.types.zset import rank_large
 from eventdb.node.answers import fields_of
 from eventdb.node.freshness import Freshness
+from eventdb.node.giving import Giving
 from eventdb.node.hand_over import drained
 from eventdb.node.parting import Parting
 from eventdb.node.reloading import Reloading
@@ -108,6 +109,8 @@ class Node:
         self._handing_over: asyncio.Task[None] | None = None
         self._shown, self._behind = 0, False  # the offset that clients have seen here; less is there
         self.reloading = Reloading(self.engine, self.log)
+        self.giving = Giving(self.engine, self.log, url)
+        self.give_state = self.giving.begin  # SYNC
         self._cron: asyncio.TimerHandle | None = None
         self._ticked = math.inf  # the loop's time then
         self._held_up = self._closed = False
@@ -535,6 +538,7 @@ class Node:
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
+        await self.giving.close()
         if self.writer is not None:
             self.engine.commit.seal()
             if self.tenure is not None and await all_durable(self.engine.commit, GIVE_BACK_S):
