@@ -172,7 +172,8 @@ class News:
         if tracker is not None:
             self.tracking.note(client, tracker, command, argv)
         if self.classes & MISS and command.has_keys:
-            self._note_misses(db, *unwrapped(command, argv))
+            inner, inner_argv = unwrapped(command, argv)
+            self._note_misses(db, inner, inner_argv)
         self.look(db, command, argv)
 
     def ended(self, client: Client, argv: list[bytes]) -> None:
