@@ -171,6 +171,8 @@ class News:
         tracker = client.tracker
         if tracker is not None:
             self.tracking.note(client, tracker, command, argv)
+        if command.inner is not None and argv[1] in self.store.keyspace.outcomes.kept:
+            return  # a repeat reads nothing and changes nothing
         if self.classes & MISS and command.has_keys:
             inner, inner_argv = unwrapped(command, argv)
             self._note_misses(db, inner, inner_argv)
