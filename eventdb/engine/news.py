@@ -173,8 +173,11 @@ class News:
         tracker = client.tracker
         if tracker is not None:
             self.tracking.note(client, tracker, command, argv)
+        if command.inner is not None and argv[1] in self.store.keyspace.outcomes.kept:
+            return  # a repeat reads nothing and changes nothing
         if self.classes & MISS and command.has_keys:
-            self._note_misses(db, *unwrapped(command, argv))
+            inner, inner_argv = unwrapped(command, argv)
+            self._note_misses(db, inner, inner_argv)
         self.look(db, command, argv)
 
     def ended(self, client: Client, argv: list[bytes]) -> None:

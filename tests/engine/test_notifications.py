@@ -333,6 +333,22 @@ def test_commands_newer_than_redis_7_0_notify_as_documented(call: str, told: str
     assert [" ".join(each) for each in names(local.take(ear))] == (told.split(", ") if told else [])
 
 
+def test_a_repeat_of_eventdb_once_tells_of_nothing() -> None:
+    local = Local()
+    ear = listener(local)
+    local.raw("SADD", "a", 1, 2)
+    local.raw("CONFIG", "SET", "notify-keyspace-events", "EAnm")
+    for first in (True, False):
+        local.raw("EVENTDB.ONCE", "t", "GETDEL", "gone")
+        local.raw("MULTI")
+        for line in ("SPOP a 9", "INCR n", "GET gone"):
+            local.raw(*line.split(" "))
+        local.raw("EVENTDB.ONCE", "u", "EXEC")
+        ear.flush()
+        told = ["keymiss gone", "spop a", "del a", "new n", "incrby n", "keymiss gone"] if first else []
+        assert [" ".join(each) for each in names(local.take(ear))] == told
+
+
 @pytest.mark.parametrize(
     ("call", "told"),
     [
