@@ -14,6 +14,7 @@ from tests.scripting.test_busy import BUSY, Beside
 
 LIBRARY = """#!lua name=lib
 redis.register_function('put', function(keys, args) return redis.call('SET', keys[1], args[1]) end)
+redis.register_function('add', function(keys) return redis.call('INCRBYFLOAT', keys[1], 1.5) end)
 redis.register_function('spoil', function(keys)
   redis.call('SET', keys[1], 'new')
   local n = redis.call('INCR', keys[1])
@@ -159,6 +160,7 @@ def test_what_a_function_does_is_seen_and_told_as_in_redis(redis_server: Address
         both.step(1, "PSUBSCRIBE", "__key*__:*")
         both.step(0, "FCALL", "put", 1, "k", "v")
         both.step(0, "FCALL", "spoil", 1, "k")
+        both.step(0, "FCALL", "add", 1, "n")
         both.step(0, "FUNCTION", "DELETE", "lib")
 
 
