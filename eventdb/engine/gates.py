@@ -120,8 +120,8 @@ class Gates:
         if verdict == QUEUE:
             self.judged, self.text = command, NOT_QUEUED
             return REFUSE
-        if verdict in (PASS, FRESHEN) and (node_gate & BUSY or refuses(node_gate, command)):
-            self.text = self.busy_text if node_gate & BUSY else node_error
+        if verdict in (PASS, FRESHEN) and refuses(node_gate, command):
+            self.text = node_error
             return REFUSE
         return verdict
 

@@ -38,7 +38,11 @@ def url(tmp_path: Path) -> str:
 
 @pytest.mark.parametrize(
     ("script", "trial", "seconds"),
-    [(COUNT, TRIAL, 2.5), pytest.param(COUNT, TRIAL, 12, marks=pytest.mark.slow), (CALLS, 20_000, 2)],
+    [
+        (COUNT, TRIAL, 2.5),
+        pytest.param(COUNT, TRIAL, 12, marks=pytest.mark.slow),
+        pytest.param(CALLS, 20_000, 2, marks=pytest.mark.slow),
+    ],
     ids=["counts", "counts for long", "calls"],
 )
 def test_a_script_that_takes_longer_than_the_lease_keeps_it(
@@ -56,6 +60,7 @@ def test_a_script_that_takes_longer_than_the_lease_keeps_it(
         pair.check()
 
 
+@pytest.mark.slow
 def test_a_function_that_reads_for_long_keeps_the_lease_and_others_may_end_it(
     eventdb_server: StartServer, url: str
 ) -> None:
@@ -80,6 +85,7 @@ def test_a_function_that_reads_for_long_keeps_the_lease_and_others_may_end_it(
         assert pair.beside("FUNCTION", "DELETE", "lib") == b"OK"
 
 
+@pytest.mark.slow
 def test_a_process_that_is_stopped_in_the_middle_of_a_script_is_replaced(eventdb_server: StartServer, url: str) -> None:
     with Pair(eventdb_server, url, "--config", "script-time-limit=2000") as pair:
         assert pair.wire("SET", "kept", 1) == b"OK"
@@ -100,6 +106,7 @@ def test_a_process_that_is_stopped_in_the_middle_of_a_script_is_replaced(eventdb
         assert pair.beside("MGET", "kept", "k", "mine") == [b"1", None, b"1"]
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_a_script_that_shows_no_progress_is_replaced(eventdb_server: StartServer, url: str) -> None:
     """A pattern that backtracks for ever runs no instruction of Lua: nobody can tell it from a process that hangs."""
