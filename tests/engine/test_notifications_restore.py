@@ -1,4 +1,4 @@
-"""Keyspace notifications of what comes to several events, or to events beside its own: RESTORE, commands with a token."""
+"""Keyspace notifications of what comes to several events: RESTORE, commands with a token."""
 
 from __future__ import annotations
 
