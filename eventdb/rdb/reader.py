@@ -1,6 +1,6 @@
 """Reads a whole file as transactions in bounded pieces: versions 1 to 13 of Redis, and those of Valkey.
 
-What eventdb cannot keep (the value of a module, functions …) is refused by name, or passed over and counted when the
+What eventdb cannot keep (the value of a module …) is refused by name, or passed over and counted when the
 caller says so. A type that is not known cannot be passed over: nothing says where it ends.
 Source: redis src/rdb.c rdbLoadRioWithLoadingCtx.
 """

@@ -23,6 +23,7 @@ from tests.kit.calls import filled as filled_local
 from tests.kit.differential import Address
 from tests.kit.harness import Collector, Local
 from tests.kit.listening import Listening
+from tests.kit.newer_notifications import NEWER
 from tests.kit.wire import Wire
 from tests.pipeline.test_commit import Stalled
 
@@ -201,77 +202,6 @@ OBJECT ENCODING gone
 LCS gone s
 """
 DATA = WRITE | READONLY
-# Calls that Redis 7.0 does not know, in the keyspace of tests/kit/calls.py, and what is told: name and key.
-# Source: redis src/t_hash.c, src/t_string.c, src/t_stream.c of 8 and the documentation of the commands.
-NEWER = {
-    "DELEX s": "del s",
-    "DELEX s IFEQ hello": "del s",
-    "DELEX s IFEQ other": "",
-    "DELEX s IFDNE 0123456789abcdef": "del s",
-    "DELIFEQ s hello": "del s",
-    "DELIFEQ s other": "",
-    "SET s x IFEQ hello GET": "set s",
-    "SET s x IFEQ other": "",
-    "SET s x IFEQ hello EX 100": "set s, expire s",
-    "SET new x IFNE hello KEEPTTL": "new new, set new",
-    "MSETEX 2 s 1 new 2": "set s, new new, set new",
-    "MSETEX 2 s 1 new 2 EX 100": "set s, expire s, new new, set new, expire new",
-    "MSETEX 2 s 1 v 2 XX KEEPTTL": "set s, set v",
-    "MSETEX 2 s 1 new 2 NX": "",
-    "INCREX n BYINT 3 UBOUND 7 SATURATE EX 100": "incrby n, expire n",
-    "INCREX n": "incrby n",
-    "INCREX n BYINT 9 UBOUND 7": "",
-    "INCREX new BYFLOAT 1.5": "new new, incrbyfloat new",
-    "HEXPIRE h 100 FIELDS 2 f gone": "hexpire h",
-    "HEXPIRE h 0 FIELDS 1 f": "hdel h",
-    "HEXPIRE h 0 FIELDS 2 f g": "hdel h, del h",
-    "HEXPIRE h 100 FIELDS 1 gone": "",
-    "HEXPIRE h 100 XX FIELDS 1 f": "",
-    "HEXPIREAT h 9999999999 FIELDS 1 f": "hexpire h",
-    "HPEXPIRE h 100000 NX FIELDS 1 f": "hexpire h",
-    "HPEXPIREAT h 9999999999999 FIELDS 1 f": "hexpire h",
-    "HPERSIST o FIELDS 1 f": "hpersist o",
-    "HPERSIST h FIELDS 1 f": "",
-    "HEXPIRETIME h FIELDS 1 f": "",
-    "HPEXPIRETIME o FIELDS 1 f": "",
-    "HPTTL o FIELDS 1 f": "",
-    "HTTL o FIELDS 2 f gone": "",
-    "HTTL gone FIELDS 1 f": "keymiss gone",
-    "HGETDEL h FIELDS 1 f": "hdel h",
-    "HGETDEL h FIELDS 2 f g": "hdel h, del h",
-    "HGETDEL h FIELDS 1 gone": "",
-    "HGETEX h EX 100 FIELDS 1 f": "hexpire h",
-    "HGETEX h PXAT 1 FIELDS 1 f": "hdel h",
-    "HGETEX h PXAT 1 FIELDS 2 f g": "hdel h, del h",
-    "HGETEX o PERSIST FIELDS 1 f": "hpersist o",
-    "HGETEX h FIELDS 1 f": "",
-    "HSETEX h FXX PX 100000 FIELDS 1 f 2": "hset h, hexpire h",
-    "HSETEX h FNX FIELDS 1 f 2": "",
-    "HSETEX h FIELDS 1 f 2": "hset h",
-    "HSETEX o KEEPTTL FIELDS 1 f 2": "hset o",
-    "HSETEX new EX 100 FIELDS 1 f 2": "new new, hset new, hexpire new",
-    "HSETEX h PXAT 1 FIELDS 1 f 2": "hset h, hdel h",
-    "HSETEX h PXAT 1 FIELDS 1 other 2": "hset h, hdel h",
-    "HSETEX o PXAT 1 FIELDS 1 f 2": "hset o, hdel o, del o",
-    "HSETEX gone PXAT 1 FIELDS 1 f 2": "hset gone, hdel gone, del gone",
-    "HINCRBY o f 1": "hincrby o",
-    "HSET o f 1": "hset o",
-    "XDELEX x ACKED IDS 2 1-1 9-9": "",
-    "XDELEX x DELREF IDS 1 1-1": "xdel x",
-    "XDELEX x IDS 2 1-1 2-1": "xdel x",
-    "XACKDEL x g DELREF IDS 2 1-1 9-9": "xdel x",
-    "XACKDEL x g IDS 1 9-9": "",
-    "XTRIM x MAXLEN 0 ACKED": "",
-    "XTRIM x MINID 3 DELREF": "xtrim x",
-    "DIGEST s": "",
-    "DIGEST gone": "keymiss gone",
-    "EVENTDB.ONCE token INCR n": "incrby n",
-    "EVENTDB.ONCE token SPOP a 9": "spop a, del a",
-    "EVENTDB.ONCE token ZADD new INCR 1 q": "new new, zincr new",
-    "EVENTDB.ONCE token GETDEL gone": "keymiss gone",
-    "EVENTDB.ONCE token XREADGROUP GROUP g newc STREAMS x >": "xgroup-createconsumer x",
-    "EVENTDB.ONCE token EVAL redis.call('incr','n') 0": "incrby n",
-}
 
 
 def asked() -> Iterator[list[str]]:

@@ -107,7 +107,6 @@ def test_a_process_that_is_stopped_in_the_middle_of_a_script_is_replaced(eventdb
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_a_script_that_shows_no_progress_is_replaced(eventdb_server: StartServer, url: str) -> None:
     """A pattern that backtracks for ever runs no instruction of Lua: nobody can tell it from a process that hangs."""
     with Pair(eventdb_server, url) as pair:
