@@ -114,6 +114,15 @@ AdvertiseOption = Annotated[
         show_default=False,
     ),
 ]
+MetricsPortOption = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        max=65535,
+        help="Port of /metrics for Prometheus, /healthz and /readyz. [dim]\\[default: none][/dim]",
+        show_default=False,
+    ),
+]
 
 
 def print_version(wanted: bool) -> None:
@@ -160,6 +169,7 @@ def serve(
     role: RoleOption = AskedRole.AUTO,
     lease_ms: LeaseOption = LEASE_MS,
     advertise: AdvertiseOption = "",
+    metrics_port: MetricsPortOption = None,
     config: Annotated[
         list[str] | None,
         typer.Option("--config", "-c", metavar="NAME=VALUE", help="A setting, as in CONFIG SET; may be repeated."),
@@ -178,6 +188,8 @@ def serve(
     import logging
 
     settings = _settings(config or [])
+    if metrics_port is not None:
+        settings["metrics-port"] = str(metrics_port)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     from eventdb.backends import BadLogURL, LogError
     from eventdb.server.server import serve as serve_log
