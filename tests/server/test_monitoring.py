@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import select
 import socket
@@ -19,6 +20,8 @@ import redis
 
 from eventdb.engine.client import LEASELESS
 from eventdb.engine.settings import Config
+from eventdb.node.node import Node
+from eventdb.node.role import Role
 from eventdb.server.health import not_ready
 from eventdb.server.measures import families
 from eventdb.server.server import Server
@@ -166,6 +169,18 @@ def test_while_the_state_is_rebuilt_a_node_is_healthy_and_not_ready(nodes: Nodes
 
     assert nodes.run(step_down()) == ["the state is being rebuilt"]
     assert get(port_of(nodes), "/healthz")[0] == 200
+
+
+@pytest.mark.parametrize("role", [role for role in Role if role not in (Role.PRIMARY, Role.REPLICA)])
+def test_a_node_that_is_neither_primary_nor_replica_is_not_ready(role: Role) -> None:
+    async def reasons() -> list[str]:
+        node = Node("memory:", Config())
+        node.role = role
+        return not_ready(node)
+
+    assert asyncio.run(reasons()) == [
+        "the state is being rebuilt" if role is Role.LOADING else f"the node is {role.value}"
+    ]
 
 
 def test_refusals_are_counted_and_no_secret_is_shown(eventdb_server: StartServer) -> None:
