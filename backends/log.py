@@ -157,6 +157,13 @@ class Writer(Protocol):
         """
         ...
 
+    def zone_states(self) -> list[tuple[str, str, str]]:
+        """(name, state, detail) of each zone as the writer knows it now, without asking anybody; see `ZoneInfo`.
+
+        Empty where the writer does not know: `Log.info` asks.
+        """
+        ...
+
     async def close(self) -> None:
         """Wait for what is queued if a majority answers within 5 s, then release files and threads.
 

@@ -27,6 +27,9 @@ A second node of it: answers reads, and takes over within a second when the firs
 Make another node the primary, before you stop this one:
 [cyan]eventdb failover --node 127.0.0.1:6379[/cyan]
 
+See how a node and its zones do, and what to do about what is wrong:
+[cyan]eventdb status --port 6379[/cyan]
+
 See what was written lately, and by whom:
 [cyan]eventdb log tail --log quorum:./data[/cyan]
 
@@ -114,6 +117,15 @@ AdvertiseOption = Annotated[
         show_default=False,
     ),
 ]
+MetricsPortOption = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        max=65535,
+        help="Port of /metrics for Prometheus, /healthz and /readyz. [dim]\\[default: none][/dim]",
+        show_default=False,
+    ),
+]
 
 
 def print_version(wanted: bool) -> None:
@@ -160,6 +172,7 @@ def serve(
     role: RoleOption = AskedRole.AUTO,
     lease_ms: LeaseOption = LEASE_MS,
     advertise: AdvertiseOption = "",
+    metrics_port: MetricsPortOption = None,
     config: Annotated[
         list[str] | None,
         typer.Option("--config", "-c", metavar="NAME=VALUE", help="A setting, as in CONFIG SET; may be repeated."),
@@ -178,6 +191,8 @@ def serve(
     import logging
 
     settings = _settings(config or [])
+    if metrics_port is not None:
+        settings["metrics-port"] = str(metrics_port)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     from eventdb.backends import BadLogURL, LogError
     from eventdb.server.server import serve as serve_log
@@ -241,6 +256,41 @@ def failover(
     except Refused as error:
         terminal.fail(str(error))
     typer.echo(f"{new} is the primary now; {old} follows it ({seconds * 1000:.0f} ms)")
+
+
+@app.command()
+def status(
+    host: Annotated[str, typer.Option(help="Where the node listens.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Its port.")] = 6379,
+    user: Annotated[
+        str, typer.Option(help="The user to ask as. [dim]\\[default: the default user][/dim]", show_default=False)
+    ] = "",
+    password: Annotated[
+        str, typer.Option(envvar="EVENTDB_REQUIREPASS", help="The user's password.", show_default=False)
+    ] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Show how a running node and its log do: role, lag, zones, memory, clients, and what to do about what is wrong.
+
+    Exit code 0: all is well. 1: there are warnings. 2: the node does not answer, or cannot serve.
+    """
+    import json
+
+    from eventdb.cli import status as looking
+    from eventdb.cli.failover import Refused
+
+    try:
+        found = looking.ask(host, port, user, password)
+    except Refused as error:
+        terminal.fail(str(error), code=looking.DOWN)
+    if as_json:
+        typer.echo(json.dumps({"facts": found.facts, "warnings": found.warnings, "code": found.code}))
+    else:
+        if found.facts:
+            terminal.facts([(name, value) for name, value in found.facts])
+        for warning in found.warnings:
+            typer.echo(f"warning: {warning}")
+    raise typer.Exit(found.code)
 
 
 def _settings(items: list[str]) -> dict[str, str]:

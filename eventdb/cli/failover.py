@@ -25,7 +25,7 @@ class Closed(Refused):
 class Connection:
     """One plain connection to a node. Raises Refused for whatever goes wrong."""
 
-    def __init__(self, address: str, password: str) -> None:
+    def __init__(self, address: str, password: str, user: str = "") -> None:
         self.address = address
         host, _, port = address.rpartition(":")
         try:
@@ -33,8 +33,12 @@ class Connection:
         except (OSError, ValueError) as error:
             raise Refused(f"no node answers at {address}: {error}") from None
         self._reader = hiredis.Reader(encoding="utf-8", errors="replace")
-        if password:
-            self.ask("AUTH", password)
+        if password or user:
+            try:
+                self.ask("AUTH", *([user] if user else []), password)
+            except Refused:
+                self.close()
+                raise
 
     def ask(self, *words: str) -> Any:
         try:

@@ -90,6 +90,12 @@ class Permissions:
         self.rules: dict[bytes, bytes] = {}  # what `users` was made from, of those in the log
         self.log: deque[Refusal] = deque()  # the newest first
         self.next_refusal = 0
+        self.refused: dict[int, int] = {
+            DENIED_AUTH: 0,
+            DENIED_COMMAND: 0,
+            DENIED_KEY: 0,
+            DENIED_CHANNEL: 0,
+        }  # how often
 
     # -- clients
 
@@ -173,7 +179,8 @@ class Permissions:
         return verdict, name.encode()
 
     def _note(self, client: Client, reason: int, what: bytes, user: bytes, context: str = "") -> None:
-        """Put a refusal into the log."""
+        """Count a refusal and put it into the log."""
+        self.refused[reason] += 1
         now_ms = client.store.now_ms
         if not context:
             context = "multi" if client.gate & IN_MULTI else "toplevel"
@@ -189,6 +196,9 @@ class Permissions:
         self.log.appendleft(Refusal(self.next_refusal, reason, context, what, user, who, now_ms))
         self.next_refusal += 1
         self.trim_log()
+
+    def reset_counts(self) -> None:
+        self.refused = dict.fromkeys(self.refused, 0)
 
     def trim_log(self) -> None:
         while len(self.log) > self.config.acl_log_entries_max:

@@ -82,6 +82,9 @@ class Config:
         self.lfu_log_factor = 10
         self.lfu_decay_minutes = 1
         self.log_level = "notice"
+        self.metrics_port = 0  # 0: nothing listens
+        self.metrics_bind = "127.0.0.1"
+        self.metrics_ready_lag_ms = 10_000
         self.notify_classes = ""  # of keyspace notifications
         self.tracking_keys_max = 1_000_000  # 0: no limit
         self.latency_threshold_ms = 0  # 0: LATENCY keeps nothing

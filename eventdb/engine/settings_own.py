@@ -200,6 +200,15 @@ OWN: Final[tuple[Setting, ...]] = (
         " and their clients told to forget them; 0: no limit",
     ),
     # watching the server
+    Setting(
+        "metrics-port", NUMBER, 0, "metrics_port", 0, 65535, change=FIXED,
+        note="the port of /metrics for Prometheus, /healthz and /readyz (`--metrics-port`); 0: none",
+    ),
+    Setting("metrics-bind", TEXT, "127.0.0.1", "metrics_bind", change=FIXED, note="the address of `metrics-port`"),
+    Setting(
+        "metrics-ready-lag", NUMBER, 10_000, "metrics_ready_lag_ms", 0, INT_MAX,
+        note="milliseconds that a replica may be behind and still be ready at /readyz",
+    ),
     Setting("loglevel", ONE_OF, "notice", "log_level", choices=LOG_LEVELS, note="which lines the server's log has"),
     Setting(
         "slowlog-log-slower-than", NUMBER, 10_000, "slowlog_usec", -1,

@@ -34,6 +34,7 @@ from eventdb.node.node import Node
 from eventdb.replay.follower import Progress
 from eventdb.server.connection import Connection, Unread
 from eventdb.server.meanwhile import Meanwhile
+from eventdb.server.monitoring import Monitoring
 
 logger: Final = logging.getLogger("eventdb")
 
@@ -74,6 +75,7 @@ class Server:
         self.node = Node(log_url, config, name, asked=asked, lease_ms=lease_ms)
         self.tasks: list[asyncio.Task[None]] = []  # what this node says to others
         self.listener: asyncio.Server | None = None
+        self.monitoring: Monitoring | None = None
         self.stopping = asyncio.Event()
         self.node.on_shutdown = self.stopping.set
         self.plain = PlainRuns(self.node.engine, find_runner())
@@ -85,7 +87,10 @@ class Server:
             self.node.parting.on_parted = self._retire_clients
 
     async def start(self) -> None:
-        """Bind, then load. Raises OSError (the port, the ACL file), AclError (what that file says), LogError."""
+        """Bind, then load.
+
+        Raises OSError (the port, the ACL file), AclError (what that file says), ValueError (`metrics-port`), LogError.
+        """
         loop = asyncio.get_running_loop()
         engine = self.node.engine
         if self.config.acl_file:
@@ -105,7 +110,12 @@ class Server:
             raise ValueError(f"--node-name and --advertise say who this node is to others: {error}") from None
         self.config.port = self.port
         self.config.bind = self.bind
+        if self.config.metrics_port:
+            self.monitoring = Monitoring(self.node)
+            await self.monitoring.start()
         await self.node.start()
+        if self.monitoring is not None:
+            self.monitoring.watch_zones()
         self.tasks.append(loop.create_task(announce(engine)))
         if self.config.replica_read_mode == "fresh":
             self.node.freshness.backlog = _backlog
@@ -135,6 +145,8 @@ class Server:
                     await asyncio.sleep(0.01)
         for connection in list(self.connections):
             connection.abort()
+        if self.monitoring is not None:  # last: until then it says what is being waited for
+            await self.monitoring.close()
 
 
 def _abort() -> None:

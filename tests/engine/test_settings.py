@@ -90,9 +90,10 @@ def test_every_name_of_redis_is_known_and_may_be_set_to_what_it_is(redis_server:
         names = [item.split(b"\r\n")[1].decode() for item in split(wire.call("CONFIG", "GET", "*"))[1][::2]]
     assert len(names) > 190 and not set(names) - SETTINGS.keys()
     own = {
-        "atomic-errors", "client-query-buffer-total-limit", "commit-timeout", "once-max-reply", "once-max-tokens",
-        "once-retention-ms", "primary-serve-stale-data", "replica-read-mode", "replica-read-timeout",
-        "script-time-limit", "sentinel-service-name", "track-access",
+        "atomic-errors", "client-query-buffer-total-limit", "commit-timeout", "metrics-bind", "metrics-port",
+        "metrics-ready-lag", "once-max-reply", "once-max-tokens", "once-retention-ms", "primary-serve-stale-data",
+        "replica-read-mode", "replica-read-timeout", "script-time-limit", "sentinel-service-name",
+        "track-access",
     }  # fmt: skip
     assert SETTINGS.keys() - set(names) == own
     for name in names:

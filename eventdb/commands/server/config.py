@@ -120,6 +120,7 @@ def config_resetstat(engine: Engine, client: Client, argv: list[bytes]) -> bytes
     engine.commands_run = engine.connections_received = 0
     engine.bytes_in = engine.turn.bytes_out = engine.reads = engine.turn.writes = 0
     engine.statistics = Statistics()
+    engine.permissions.reset_counts()
     engine.accounting.latencies.histograms = {}
     for each in COMMANDS.values():
         _reset(each)

@@ -17,6 +17,7 @@ from eventdb.engine.registry import COMMANDS
 from eventdb.metrics.memory import PAGE_BYTES, peak_bytes, resident_bytes, used_bytes
 from eventdb.pipeline.outbox import socket_facts
 from eventdb.scripting.lua import Lua
+from eventdb.security.acl import DENIED_AUTH, DENIED_CHANNEL, DENIED_COMMAND, DENIED_KEY
 
 STALE_SAMPLES: Final = 100  # keys with a deadline, of each database
 
@@ -201,6 +202,7 @@ def stale_percent(engine: Engine) -> float:
 
 def stats_lines(engine: Engine) -> Lines:
     statistics, pubsub, tracking = engine.statistics, engine.pubsub, engine.news.tracking
+    refused = engine.permissions.refused
     return [
         ("total_connections_received", engine.connections_received),
         ("total_commands_processed", engine.commands_run),
@@ -253,6 +255,10 @@ def stats_lines(engine: Engine) -> Lines:
         ("io_threaded_writes_processed", 0),
         ("reply_buffer_shrinks", 0),
         ("reply_buffer_expands", 0),
+        ("acl_access_denied_auth", refused[DENIED_AUTH]),  # these four since Redis 7.2
+        ("acl_access_denied_cmd", refused[DENIED_COMMAND]),
+        ("acl_access_denied_key", refused[DENIED_KEY]),
+        ("acl_access_denied_channel", refused[DENIED_CHANNEL]),
     ]
 
 
