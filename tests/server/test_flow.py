@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from eventdb.server.connection import Connection, Unread
+from eventdb.server.door import Door
 from tests.conftest import Server, wait_until
 from tests.kit.transport import Ends
 from tests.kit.wire import Wire, encode
@@ -171,7 +172,7 @@ def test_what_only_waits_for_its_turn_is_run_and_answered(server: Server) -> Non
 
 
 def connected(node: Stalled) -> tuple[Connection, Ends]:
-    connection, transport = Connection(node.engine, {}, Unread()), Ends()
+    connection, transport = Connection(node.engine, {}, Unread(), Door(node.engine)), Ends()
     connection.connection_made(transport)
     return connection, transport
 

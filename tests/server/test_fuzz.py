@@ -15,6 +15,7 @@ import time
 import pytest
 
 from eventdb.server.connection import Connection, Unread
+from eventdb.server.door import Door
 from tests.kit.differential import Address
 from tests.kit.harness import Local
 from tests.kit.transport import Ends
@@ -54,7 +55,7 @@ class Race:
         self.paused = False
         self._ask("FLUSHALL")
         for number in range(CONNECTIONS):
-            connection = Connection(self.local.engine, {}, Unread())
+            connection = Connection(self.local.engine, {}, Unread(), Door(self.local.engine))
             connection.connection_made(Ends())
             self.ours.append(connection)
             if self.rng.random() < 0.5:
