@@ -253,6 +253,13 @@ def failover(
     password: Annotated[
         str, typer.Option(envvar="EVENTDB_REQUIREPASS", help="The nodes' password.", show_default=False)
     ] = "",
+    tls_ca_cert_file: Annotated[
+        str, typer.Option(metavar="FILE", help="Speak TLS, and trust this authority (PEM).", show_default=False)
+    ] = "",
+    tls_cert_file: Annotated[
+        str, typer.Option(metavar="FILE", help="A certificate for nodes that ask for one (PEM).", show_default=False)
+    ] = "",
+    tls_key_file: TlsKeyOption = "",
 ) -> None:
     """Hand the primary's role to another node, for an upgrade say: writes wait a moment, none is lost.
 
@@ -261,10 +268,14 @@ def failover(
 
     The old primary becomes a replica. Exit code 1: it was not handed over, or nobody can tell.
     """
-    from eventdb.cli.failover import Refused, hand_over
+    from eventdb.cli.failover import Refused, hand_over, trusting
+    from eventdb.security.tls import TlsError
 
     try:
-        old, new, seconds = hand_over(node, to, timeout_ms, password)
+        tls = trusting(tls_ca_cert_file, tls_cert_file, tls_key_file)
+        old, new, seconds = hand_over(node, to, timeout_ms, password, tls)
+    except TlsError as error:
+        terminal.fail(f"--{error}", code=2)
     except Refused as error:
         terminal.fail(str(error))
     typer.echo(f"{new} is the primary now; {old} follows it ({seconds * 1000:.0f} ms)")

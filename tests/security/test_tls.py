@@ -11,6 +11,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -376,6 +377,29 @@ def test_two_nodes_over_tls_only(nodes: Nodes, dial: Dial, authority: Authority,
     if mode == "fresh":
         assert reader.ask("GET k") == b"$1\r\nv\r\n"
     assert reader.ask("SET k w").startswith((b"-READONLY", b"-MOVED"))
+
+
+def test_a_hand_over_by_the_command_line(authority: Authority, eventdb_server: StartServer, tmp_path: Path) -> None:
+    place, log, ports = authority.folder / "server", f"quorum:{tmp_path / 'log'}", [free_port(), free_port()]
+    for port in ports:
+        settings = authority.settings(port, place, tls_auth_clients="yes", tls_replication="yes")
+        eventdb_server(log, *[word for name, value in settings.items() for word in ("-c", f"{name}={value}")])
+    asked = [sys.executable, "-m", "eventdb", "failover", "--node", f"127.0.0.1:{ports[0]}", "--timeout-ms", "5000"]
+    secrets = [
+        "--tls-ca-cert-file",
+        authority.file,
+        "--tls-cert-file",
+        f"{place}.crt",
+        "--tls-key-file",
+        f"{place}.key",
+    ]
+    done = subprocess.run([*asked, *secrets[2:]], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and "--tls-ca-cert-file: TLS needs an authority" in done.stderr
+    for _ in range(100):  # until the second node is on the first one's list
+        done = subprocess.run([*asked, *secrets], capture_output=True, text=True, timeout=60)
+        if done.returncode == 0:
+            break
+    assert f"127.0.0.1:{ports[1]} is the primary now; 127.0.0.1:{ports[0]} follows it" in done.stdout, done.stderr
 
 
 def test_nodes_that_speak_tls_need_a_port_for_it(nodes: Nodes) -> None:
