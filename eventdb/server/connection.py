@@ -370,6 +370,13 @@ class Connection:
         """How many commands have come, are parsed and were not run yet."""
         return len(self.backlog) - self.position
 
+    def has_sent_all(self) -> bool:
+        """It is closing, and no reply waits in this process."""
+        client, transport = self.client, self.transport
+        if client is None or transport is None:
+            return True
+        return client.closing and not client.owed and not transport.get_write_buffer_size()
+
     def socket_facts(self) -> SocketFacts:
         """For CLIENT LIST; counted only when somebody asks."""
         found = SocketFacts()

@@ -38,6 +38,7 @@ logger: Final = logging.getLogger("eventdb")
 
 LISTEN_BACKLOG: Final = 1024
 DRAIN_S: Final = 5.0
+GOODBYE_S: Final = 1.0  # of a stop, for TLS clients that have everything to answer the end of TLS
 EVERYWHERE: Final = ("", "*", "0.0.0.0", "::")
 LOAD_REPORT_S: Final = 2.0
 LOOK_S: Final = 1.0  # between two looks at files of certificates, and at who has not authenticated
@@ -142,6 +143,12 @@ class Server:
         for connection in list(self.connections):
             connection.retire()
 
+    def _leave_mute(self) -> None:
+        """End connections that only wait for the other side to end TLS too."""
+        for connection in list(self.connections):
+            if connection.encrypted and connection.has_sent_all():
+                connection.abort()
+
     def described(self) -> str:
         """Where it listens, for people."""
         tls = self.config.tls.port
@@ -162,10 +169,14 @@ class Server:
         await self.node.close()
         for connection in list(self.connections):
             connection.finish()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_S):
                 while self.connections:
                     await asyncio.sleep(0.01)
+                    if loop.time() - began > GOODBYE_S:
+                        self._leave_mute()
         for connection in list(self.connections):
             connection.abort()
 

@@ -12,6 +12,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -350,6 +351,16 @@ async def _all_known(server: Server) -> None:
     async with asyncio.timeout(PATIENCE_S):
         while server.tls_port is not None and (server.tls_port.handshakes or server.door.greeting):
             await asyncio.sleep(0.01)
+
+
+def test_a_client_that_does_not_answer_the_end_holds_up_no_stop(nodes: Nodes, dial: Dial, authority: Authority) -> None:
+    server = begun(nodes, authority)
+    line = dial(server, authority.client())
+    assert line.ask("PING") == b"+PONG\r\n"
+    began = time.monotonic()
+    nodes.stop(server)
+    assert time.monotonic() - began < 4
+    assert line.socket.recv(1) == b""
 
 
 # -- nodes
