@@ -363,7 +363,32 @@ def test_a_client_that_does_not_answer_the_end_holds_up_no_stop(nodes: Nodes, di
     assert line.socket.recv(1) == b""
 
 
+def test_the_end_of_tls_is_the_end_of_the_connection(
+    nodes: Nodes, dial: Dial, authority: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = begun(nodes, authority)
+    line = dial(server, authority.client())
+    assert line.ask("PING") == b"+PONG\r\n"
+    line.socket.unwrap()  # it is answered
+    nodes.run(_empty(server))
+    assert server.door.held == {} and not caplog.records
+
+
+async def _empty(server: Server) -> None:
+    """Returns when nobody is connected."""
+    async with asyncio.timeout(PATIENCE_S):
+        while server.connections:
+            await asyncio.sleep(0.01)
+
+
 # -- nodes
+
+
+async def _announced(server: Server) -> None:
+    """Returns when another node has announced itself."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not any(client.is_node for client in server.node.engine.clients.values()):
+            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("mode", ["fast", "fresh"])
@@ -380,10 +405,7 @@ def test_two_nodes_over_tls_only(nodes: Nodes, dial: Dial, authority: Authority,
     context = authority.client(authority.folder / "alice")
     writer, reader = dial(primary, context), dial(replica, context)
     assert writer.ask("SET k v") == b"+OK\r\n"
-    for _ in range(500):
-        if b"state=online" in writer.ask("INFO replication"):
-            break
-        nodes.run(_pause())
+    nodes.run(_announced(primary))
     assert b"slave0:ip=127.0.0.1,port=%d,state=online" % replica.config.tls.port in writer.ask("INFO replication")
     if mode == "fresh":
         assert reader.ask("GET k") == b"$1\r\nv\r\n"
