@@ -76,7 +76,7 @@ PortOption = Annotated[
     typer.Option(
         min=0,
         max=65535,
-        help="TCP port; 0 takes a free one. [dim]\\[default: the file's, or 6379][/dim]",
+        help="TCP port; 0 takes a free one, or with --tls-port none. [dim]\\[default: the file's, or 6379][/dim]",
         show_default=False,
     ),
 ]
@@ -84,6 +84,25 @@ HostOption = Annotated[
     str | None,
     typer.Option(
         help="Address to listen on, or several. [dim]\\[default: the file's `bind`, or 127.0.0.1][/dim]",
+        show_default=False,
+    ),
+]
+TlsPortOption = Annotated[
+    int | None,
+    typer.Option(
+        min=0, max=65535, help="TCP port for TLS, beside the plain one; with --port 0 instead.", show_default=False
+    ),
+]
+TlsCertOption = Annotated[str, typer.Option(metavar="FILE", help="The server's certificate (PEM).", show_default=False)]
+TlsKeyOption = Annotated[str, typer.Option(metavar="FILE", help="Its private key (PEM).", show_default=False)]
+TlsCaOption = Annotated[
+    str, typer.Option(metavar="FILE", help="Authorities whose certificates are trusted (PEM).", show_default=False)
+]
+TlsClientsOption = Annotated[
+    str,
+    typer.Option(
+        metavar="yes|no|optional",
+        help="Whether clients need a certificate. [dim]\\[default: yes][/dim]",
         show_default=False,
     ),
 ]
@@ -157,6 +176,11 @@ def serve(
     log: LogURL = "quorum:./data",
     port: PortOption = None,
     host: HostOption = None,
+    tls_port: TlsPortOption = None,
+    tls_cert_file: TlsCertOption = "",
+    tls_key_file: TlsKeyOption = "",
+    tls_ca_cert_file: TlsCaOption = "",
+    tls_auth_clients: TlsClientsOption = "",
     config_file: ConfigFileOption = "",
     requirepass: Annotated[
         str,
@@ -190,7 +214,10 @@ def serve(
     """
     import logging
 
-    settings = _settings(config or [])
+    settings = _settings(config or []) | _given({
+        "tls-port": tls_port, "tls-cert-file": tls_cert_file, "tls-key-file": tls_key_file,
+        "tls-ca-cert-file": tls_ca_cert_file, "tls-auth-clients": tls_auth_clients,
+    })  # fmt: skip
     if metrics_port is not None:
         settings["metrics-port"] = str(metrics_port)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
@@ -241,6 +268,13 @@ def failover(
     password: Annotated[
         str, typer.Option(envvar="EVENTDB_REQUIREPASS", help="The nodes' password.", show_default=False)
     ] = "",
+    tls_ca_cert_file: Annotated[
+        str, typer.Option(metavar="FILE", help="Speak TLS, and trust this authority (PEM).", show_default=False)
+    ] = "",
+    tls_cert_file: Annotated[
+        str, typer.Option(metavar="FILE", help="A certificate for nodes that ask for one (PEM).", show_default=False)
+    ] = "",
+    tls_key_file: TlsKeyOption = "",
 ) -> None:
     """Hand the primary's role to another node, for an upgrade say: writes wait a moment, none is lost.
 
@@ -249,10 +283,14 @@ def failover(
 
     The old primary becomes a replica. Exit code 1: it was not handed over, or nobody can tell.
     """
-    from eventdb.cli.failover import Refused, hand_over
+    from eventdb.cli.failover import Refused, hand_over, trusting
+    from eventdb.security.tls import TlsError
 
     try:
-        old, new, seconds = hand_over(node, to, timeout_ms, password)
+        tls = trusting(tls_ca_cert_file, tls_cert_file, tls_key_file)
+        old, new, seconds = hand_over(node, to, timeout_ms, password, tls)
+    except TlsError as error:
+        terminal.fail(f"--{error}", code=2)
     except Refused as error:
         terminal.fail(str(error))
     typer.echo(f"{new} is the primary now; {old} follows it ({seconds * 1000:.0f} ms)")
@@ -301,6 +339,11 @@ def _settings(items: list[str]) -> dict[str, str]:
             terminal.fail(f"--config {item!r} is not NAME=VALUE", code=2)
         settings[name] = value
     return settings
+
+
+def _given(options: dict[str, str | int | None]) -> dict[str, str]:
+    """Those of them that were given, as settings."""
+    return {name: str(value) for name, value in options.items() if value not in ("", None)}
 
 
 @app.command(epilog=RESTORE_EXAMPLES)

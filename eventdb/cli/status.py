@@ -33,7 +33,7 @@ Fields = dict[str, str]
 
 def ask(host: str, port: int, user: str, password: str) -> Status:
     """Raises Refused: the node does not answer, or not to this user."""
-    node = Connection(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", password, user)
+    node = Connection(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", password, user=user)
     try:
         text = node.ask("INFO", "everything")
     finally:

@@ -125,6 +125,18 @@ class Permissions:
         client.gate &= ~NEEDS_AUTH
         return True
 
+    def recognize(self, client: Client, names: list[str]) -> bool:
+        """Let a client in as the user whom its certificate names, if there is one: the first of them that is on."""
+        for name in names:
+            user = self.users.get(name.encode("utf-8", "surrogateescape"))
+            if user is not None and user.enabled:
+                self.become(client, user)
+                client.gate &= ~NEEDS_AUTH
+                return True
+        if names:
+            self._note(client, DENIED_AUTH, b"tls-cert", names[0].encode("utf-8", "surrogateescape"))
+        return False
+
     def embed(self, client: Client) -> None:
         """A session inside the program may do everything until it says AUTH."""
         self.become(client, EVERYONE)

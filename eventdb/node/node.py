@@ -501,7 +501,7 @@ class Node:
 
     def port(self) -> int:
         """Where it listens."""
-        return self.config.port
+        return self.config.port or self.config.tls.port
 
     def shut_down(self) -> bool:
         if self.on_shutdown is None:

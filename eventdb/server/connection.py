@@ -24,6 +24,8 @@ from eventdb.engine.effort import LARGE_BYTES, expected
 from eventdb.pipeline.outbox import SocketFacts
 from eventdb.protocol.replies import error
 from eventdb.protocol.requests import NOTHING, RequestParser
+from eventdb.security.tls import names_of
+from eventdb.server.door import Door
 
 if TYPE_CHECKING:
     from eventdb.engine.engine import Engine
@@ -74,9 +76,14 @@ class Unread:
 class Connection:
     """Implements asyncio.Protocol and eventdb.engine.client.Sink."""
 
-    def __init__(self, engine: Engine, connections: dict[Connection, None], waiting: Unread, plain: PlainRuns) -> None:
+    def __init__(
+        self, engine: Engine, connections: dict[Connection, None], waiting: Unread, plain: PlainRuns, door: Door
+    ) -> None:
         self.engine = engine
         self.plain = plain
+        self.door = door
+        self.host = ""  # of the client; "": not let in
+        self.encrypted = False
         self.connections = connections
         self.waiting = waiting
         self.parser = RequestParser(engine.shared_reader)
@@ -107,20 +114,35 @@ class Connection:
                 self.rest = None
             return
         engine = self.engine
-        if len(self.connections) >= engine.config.maxclients:
+        config = engine.config
+        self.encrypted = transport.get_extra_info("sslcontext") is not None
+        host = _host(transport)
+        why = "ERR max number of clients reached" if len(self.connections) >= config.maxclients else ""
+        if not why and not self.encrypted:  # the TLS port has asked before the handshake
+            why = self.door.refusal(host)
+        if why:
             engine.statistics.connections_rejected += 1
-            transport.write(error("ERR max number of clients reached"))
+            transport.write(error(why))
             transport.close()
             return
         self.connections[self] = None
-        _keep_alive(transport, engine.config.keepalive_seconds)
-        self.client = engine.connect(self, _address(transport, "peername"), _address(transport, "sockname"))
+        self.host = host
+        self.door.hold(host)
+        _keep_alive(transport, config.keepalive_seconds)
+        client = engine.connect(self, _address(transport, "peername"), _address(transport, "sockname"))
+        self.client = client
+        if self.encrypted and config.tls.auth_clients_user != "off":
+            names = names_of(transport.get_extra_info("peercert"), config.tls.auth_clients_user)
+            engine.permissions.recognize(client, names)
+        self.door.entered(client)
 
     def connection_lost(self, failure: Exception | None) -> None:
         self.connections.pop(self, None)
         self._forget_commands()
         if self.client is not None:
             self.engine.disconnect(self.client)
+            self.door.left(self.client)
+            self.door.release(self.host)
         self.transport = None
 
     def _forget_commands(self) -> None:
@@ -134,7 +156,7 @@ class Connection:
         """The client will send no more, and may be gone: what waits for more than its turn in the loop is dropped.
 
         What has run is still answered. What waits only because others have their turn does run: Redis would have run
-        it before it saw the end.
+        it before it saw the end. TLS has no half of a connection: it ends with what is written by now.
         """
         self.ended = True
         client = self.client
@@ -142,7 +164,7 @@ class Connection:
             return False
         if not self._waits() or not self.writable or client.owed > OWED_BYTES_MAX or not self.engine.may_run(client):
             self._leave(client)
-        return True
+        return not self.encrypted
 
     def _leave(self, client: Client) -> None:
         """Run nothing more for a client that has gone, and close once it has what it is owed."""
@@ -394,6 +416,13 @@ class Connection:
         """How many commands have come, are parsed and were not run yet."""
         return len(self.backlog) - self.position
 
+    def has_sent_all(self) -> bool:
+        """It is closing, and no reply waits in this process."""
+        client, transport = self.client, self.transport
+        if client is None or transport is None:
+            return True
+        return client.closing and not client.owed and not transport.get_write_buffer_size()
+
     def socket_facts(self) -> SocketFacts:
         """For CLIENT LIST; counted only when somebody asks."""
         found = SocketFacts()
@@ -444,6 +473,11 @@ def _keep_alive(transport: asyncio.Transport, seconds: int) -> None:
         found.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, seconds)
         found.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, seconds // 3))
         found.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+
+
+def _host(transport: asyncio.Transport) -> str:
+    found = transport.get_extra_info("peername")
+    return str(found[0]) if isinstance(found, tuple) and found else ""
 
 
 def _address(transport: asyncio.Transport, name: str) -> str:

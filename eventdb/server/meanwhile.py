@@ -7,8 +7,9 @@ could end the script. When it has ended the loop finds each connection as if it 
 gone from the socket, and what could not be written waits in the transport. New connections are handed over to it.
 
 Nothing else is done here: no timer runs, no append is confirmed, nothing is read from a connection that the loop has
-paused. A reply that the loop had not written when the script began leaves after the script, and so do later ones of
-that client; a connection that the loop accepted in the very turn in which the script began waits for the next turn.
+paused, or that speaks TLS. A reply that the loop had not written when the script began leaves after the script, and so
+do later ones of that client; a connection that the loop accepted in the very turn in which the script began waits for
+the next turn.
 """
 
 from __future__ import annotations
@@ -144,6 +145,8 @@ class Meanwhile:
     def _begin(self) -> selectors.BaseSelector:
         selector = selectors.DefaultSelector()
         for connection in list(self.connections):
+            if connection.encrypted:  # what comes there is for TLS to read
+                continue
             opened = connection.transport.get_extra_info("socket") if connection.transport is not None else None
             if opened is not None and opened.fileno() >= 0:
                 selector.register(opened.fileno(), selectors.EVENT_READ, connection)

@@ -23,6 +23,7 @@ from eventdb.engine import plain_runs
 from eventdb.engine.engine import Engine
 from eventdb.engine.plain_runs import PlainRuns
 from eventdb.server.connection import Connection, Unread
+from eventdb.server.door import Door
 from tests.kit import plain_run as kit
 from tests.kit.differential import examples
 from tests.kit.harness import Local
@@ -63,7 +64,7 @@ class Side:
         self.ran = 0
         self.connections: list[Connection] = []
         for number in range(PATIENT):
-            connection = Connection(self.local.engine, {}, Unread(), self.plain)
+            connection = Connection(self.local.engine, {}, Unread(), self.plain, Door(self.local.engine))
             connection.connection_made(Ends())
             assert connection.client is not None
             connection.client.address = f"127.0.0.1:{number}"

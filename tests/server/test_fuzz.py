@@ -16,6 +16,7 @@ import pytest
 
 from eventdb.engine.plain_runs import PlainRuns, find_runner
 from eventdb.server.connection import Connection, Unread
+from eventdb.server.door import Door
 from tests.kit.differential import Address
 from tests.kit.harness import Local
 from tests.kit.transport import Ends
@@ -56,7 +57,7 @@ class Race:
         self.paused = False
         self._ask("FLUSHALL")
         for number in range(CONNECTIONS):
-            connection = Connection(self.local.engine, {}, Unread(), self.plain)
+            connection = Connection(self.local.engine, {}, Unread(), self.plain, Door(self.local.engine))
             connection.connection_made(Ends())
             self.ours.append(connection)
             if self.rng.random() < 0.5:
