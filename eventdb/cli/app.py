@@ -217,9 +217,8 @@ def serve(
     settings = _settings(config or []) | _given({
         "tls-port": tls_port, "tls-cert-file": tls_cert_file, "tls-key-file": tls_key_file,
         "tls-ca-cert-file": tls_ca_cert_file, "tls-auth-clients": tls_auth_clients,
+        "metrics-port": metrics_port,
     })  # fmt: skip
-    if metrics_port is not None:
-        settings["metrics-port"] = str(metrics_port)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     from eventdb.backends import BadLogURL, LogError
     from eventdb.server.server import serve as serve_log
