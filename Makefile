@@ -96,7 +96,7 @@ docs: $(VENV)/.dev ## write the pages of docs/ that follow from the code
 	@$(PY) -m docs.generate
 
 lock: $(VENV)/.dev ## pin the dependencies anew: requirements/*.txt
-	CUSTOM_COMPILE_COMMAND="make lock" $(LOCK) --upgrade --extra cli --extra kafka -o requirements/run.txt pyproject.toml requirements/build.in
+	CUSTOM_COMPILE_COMMAND="make lock" $(LOCK) --upgrade --extra cli --extra kafka --extra metrics -o requirements/run.txt pyproject.toml requirements/build.in
 	CUSTOM_COMPILE_COMMAND="make lock" $(LOCK) --upgrade -o requirements/dev.txt requirements/dev.in
 
 clean: pure ## remove what was built or cached; data/ stays

@@ -32,9 +32,11 @@ HOT_ROOMS = (
     "eventdb/protocol/*.py",
     "eventdb/keyspace/**/*.py",
     "eventdb/pipeline/*.py",
+    "eventdb/rdb/*.py",
     "eventdb/metrics/*.py",
     "eventdb/cluster/*.py",
     "eventdb/engine/*.py",
+    "eventdb/scripting/*.py",
     "eventdb/commands/**/*.py",
     "eventdb/server/connection.py",
     "eventdb/replay/transaction.py",
@@ -45,8 +47,11 @@ HOT_ROOMS = (
     "eventdb/backends/quorum/writer.py",
     "eventdb/backends/quorum/zone.py",
 )
-# The one part written in C, and only where its system calls are: everything works without it.
-C_FILES = ("eventdb/backends/quorum/zone_loop.c",) if sys.platform == "linux" else ()
+# The parts written in C, the second only where its system calls are: everything works without them.
+C_FILES = (
+    "eventdb/engine/plain_run.c",
+    *(["eventdb/backends/quorum/zone_loop.c"] if sys.platform == "linux" else []),
+)
 STAMP = ROOT / "build" / "compiled.sha256"
 GENERATED = "build/mypyc"  # C files
 BUILDING = {"bdist_wheel", "editable_wheel", "build", "build_ext", "develop", "install"}

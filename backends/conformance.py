@@ -293,6 +293,15 @@ class LogConformance:
         assert (await log.info()).last_offset == 1
         await log.close()
 
+    async def test_a_writer_knows_its_zones_or_none(self, tmp_path: Path) -> None:
+        log = self.fresh(tmp_path)()
+        writer = await log.claim("node")
+        states = writer.zone_states()
+        if states:
+            assert [name for name, _, _ in states] == [zone.name for zone in (await log.info()).zones]
+            assert {state for _, state, _ in states} <= {"up", "catching-up", "down"}
+        await log.close()
+
     async def test_a_closed_writer_appends_nothing(self, tmp_path: Path) -> None:
         log = self.fresh(tmp_path)()
         writer = await log.claim("node")

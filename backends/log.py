@@ -95,7 +95,7 @@ class Stretch:
 
     records: tuple[Record, ...]  # empty when only void records were passed over
     # Where to read next: never inside a record. Heartbeats that stand inside one are given before it is whole, so they
-    # may lie behind this position, and whoever reads from it meets them again.
+    # may come after this position, and whoever reads from it meets them again.
     next_position: int
 
 
@@ -157,6 +157,13 @@ class Writer(Protocol):
         """
         ...
 
+    def zone_states(self) -> list[tuple[str, str, str]]:
+        """(name, state, detail) of each zone as the writer knows it now, without asking anybody; see `ZoneInfo`.
+
+        Empty where the writer does not know: `Log.info` asks.
+        """
+        ...
+
     async def close(self) -> None:
         """Wait for what is queued if a majority answers within 5 s, then release files and threads.
 
@@ -181,8 +188,8 @@ class Log(Protocol):
     def read(self, start: int = 0, *, follow: bool = False, after: int = -1) -> AsyncIterator[Stretch]:
         """Yield durable records from position `start` on, in order; then wait for more if `follow`, else end.
 
-        What was yielded is never withdrawn. Batches are bounded in bytes (about 1 MiB of bodies, or one
-        record if larger). `after`: the checksum of the latest record before `start`, given by a caller that read
+        What was yielded is never withdrawn (but see `Foreseeing`). Batches are bounded in bytes (about 1 MiB of bodies,
+        or one record if larger). `after`: the checksum of the latest record before `start`, given by a caller that read
         it: what stands at `start` must follow that record and not another, or Corrupt is raised. Raises: Trimmed,
         Corrupt, Unavailable.
         """
@@ -218,6 +225,18 @@ class Log(Protocol):
     async def close(self) -> None:
         """Release what this object holds. Idempotent; a writer from it is closed too."""
         ...
+
+
+@runtime_checkable
+class Foreseeing(Protocol):
+    """A Log whose readers wait for a writer's word, and so, while nobody writes, may not show its last records yet.
+
+    `foresee` makes `info` and `read` (without `follow`) go on to what a claim made now would find: all that was
+    acknowledged, and perhaps a last record that nobody was told of. That is for copying and looking: what was not
+    acknowledged may still be lost before there is a claim, so no server shows it.
+    """
+
+    def foresee(self) -> None: ...
 
 
 @runtime_checkable

@@ -99,6 +99,9 @@ class MemoryWriter:
         self._held: list[tuple[asyncio.Future[int], RecordKind, int, int, int, bytes]] | None = None
         self._closed = False
 
+    def zone_states(self) -> list[tuple[str, str, str]]:
+        return [("memory", "up", "")]
+
     def append(
         self, body: bytes, *, first_offset: int, count: int, time_ms: int, kind: RecordKind = RecordKind.DATA
     ) -> asyncio.Future[int]:

@@ -468,7 +468,7 @@ class Assembler:
         return self._record(frame, payload, position, frame.count)
 
     def _between(self, frame: Frame, position: int) -> Record:
-        """A heartbeat between two fragments: they go on behind it."""
+        """A heartbeat between two fragments: they go on after it."""
         before = self._open
         if before is None and self._began:
             raise BadFrame("a heartbeat inside a record, and there is none")

@@ -10,7 +10,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Final
 
-from eventdb.backends.log import Backend, BadLogURL, Log
+from eventdb.backends.log import Backend, BadLogURL, Foreseeing, Log
 
 GROUP: Final = "eventdb.backends"
 
@@ -21,12 +21,18 @@ _BUILT_IN: Final[dict[str, tuple[str, str]]] = {
 }
 
 
-def open_log(url: str) -> Log:
-    """Return the Log at `url`; opens nothing yet. Raises BadLogURL."""
+def open_log(url: str, *, foresee: bool = False) -> Log:
+    """Return the Log at `url`; opens nothing yet. Raises BadLogURL.
+
+    foresee: for one who looks at a log that nobody may be writing (see `Foreseeing`).
+    """
     scheme, colon, _rest = url.partition(":")
     if not colon or not scheme:
         raise BadLogURL(f"{url!r} is no log URL: write SCHEME:WHERE, with one of {known()}")
-    return _backend(scheme.lower(), url)(url)
+    log = _backend(scheme.lower(), url)(url)
+    if foresee and isinstance(log, Foreseeing):
+        log.foresee()
+    return log
 
 
 def schemes() -> list[str]:

@@ -21,14 +21,7 @@ DOCS: Final = Path(__file__).resolve().parent
 REDIS: Final = DOCS / "redis-commands.txt"
 
 # Reasons by the beginning of a name, the longest first that fits.
-MISSING: Final = {
-    "dump": "Redis's encoding of values comes with the snapshots",
-    "fcall": "functions are not there yet",
-    "function": "functions are not there yet",
-    "psync": "a replica here is a node that follows the log",
-    "restore": "Redis's encoding of values comes with the snapshots",
-    "sync": "a replica here is a node that follows the log",
-}
+MISSING: Final[dict[str, str]] = {}
 
 
 def every() -> list[Command]:

@@ -25,7 +25,7 @@ _ADDRESS: Final = re.compile(r".*:\d{1,5}")
 
 
 class Incomplete(LogError):  # noqa: N818 - named as the errors of log.py are
-    """The log holds part of a restore that did not finish. It is not a database: nothing may be served from it."""
+    """The log holds part of a restore or an import that did not finish: nothing may be served from it."""
 
 
 class Completeness:
@@ -93,6 +93,6 @@ def claimant(record: Record) -> str:
 
 def incomplete(url: str) -> Incomplete:
     return Incomplete(
-        f"{url} holds part of a restore that did not finish (it was stopped, or is still running):"
-        " nothing can be served from it. Delete it and restore again; the source of the restore is untouched"
+        f"{url} holds part of a restore or an import that did not finish (it was stopped, or is still running):"
+        " nothing can be served from it. Delete it and begin again; the source is untouched"
     )

@@ -185,7 +185,7 @@ class Follower:
             await reader
         finally:
             reader.cancel()
-            with contextlib.suppress(asyncio.CancelledError, LogError):  # damage behind a cut is not our matter
+            with contextlib.suppress(asyncio.CancelledError, LogError):  # damage after a cut is not our matter
                 await reader
 
     def _due(self, record: Record, stop_offset: int | None = None) -> list[Transaction]:

@@ -35,7 +35,7 @@ async def first_data(log: Log, position: int) -> Record | None:
 async def search_start(log: Log, info: LogInfo, is_before: Callable[[Record], bool]) -> int:
     """A position at or before the last record that `is_before`, as near as `seek` can tell; read on from there.
 
-    `is_before` must hold up to some place in the log and not behind it (as for a time or an epoch).
+    `is_before` must hold up to some place in the log and not after it (as for a time or an epoch).
     """
     position = info.first_position
     low, high = info.first_offset, info.last_offset + 1

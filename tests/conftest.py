@@ -22,6 +22,7 @@ from pathlib import Path
 from types import FrameType
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 READY = re.compile(rb"ready on 127\.0\.0\.1:(\d+)")
@@ -61,6 +62,8 @@ BUILD = _guard_the_build()
 from eventdb import commands  # noqa: E402 - what is imported is guarded
 from tests.kit.kafka_brokers import kafka, opened, three_brokers  # noqa: E402, F401 - fixtures; they import what is guarded
 
+settings.register_profile("eventdb", deadline=None, print_blob=True)  # a busy machine is no counterexample
+settings.load_profile("eventdb")
 commands.load()  # a test may make a node or an engine by itself, where a server would load them
 
 

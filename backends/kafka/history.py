@@ -9,9 +9,9 @@ Everything else is void: a claim that came second, a record of a fenced writer, 
 sent twice. Nobody was told that a void record is durable.
 
 Why this is enough. A writer has one batch on its way at a time. When it sends one whose first record expects position
-`b`, it has read everything below `b` and found its epoch current; the log ends at or behind `b`. If the batch lands
+`b`, it has read everything below `b` and found its epoch current; the log ends at or after `b`. If the batch lands
 at `b`, nothing came between: no claim, so its epoch is current there; no other copy, so it is history once. If it
-lands anywhere behind `b`, all of it is void. So the writer acknowledges iff the broker returns `b`; in every other
+lands anywhere after `b`, all of it is void. So the writer acknowledges iff the broker returns `b`; in every other
 case it reads back what stands from `b` on before it sends again. A copy that was given up and arrives later is either
 first at `b`, and then it is what the writer will find there, or it is void. Only one thing is needed of Kafka: that
 what was acknowledged by `acks=all`, or could be fetched, keeps its position for ever.
@@ -44,7 +44,7 @@ UNKNOWN: Final = -1
 
 
 class History:
-    """The state of history behind some position; fed with every frame from there on, in log order."""
+    """The state of history after some position; fed with every frame from there on, in log order."""
 
     def __init__(self, *, known: bool, trusting: bool = False) -> None:
         """`known`: we begin at position 0, where nothing has happened yet. Else the first anchor tells.

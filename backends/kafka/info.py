@@ -106,7 +106,7 @@ async def _zones(
 
 
 async def _size(link: Link, cluster: Cluster, number: int) -> tuple[int, int] | None:
-    """(bytes stored, positions behind) of one copy, or None when its broker does not say."""
+    """(bytes stored, end position) of one copy, or None when its broker does not say."""
     broker = cluster.brokers.get(number)
     if broker is None:
         return None

@@ -99,7 +99,7 @@ class KafkaLog:
             while high - low > SEEK_NEAR:
                 middle = (low + high) // 2
                 history = await history_at(link, middle, first)
-                if history.known and history.next_offset <= offset:  # it comes at or behind `middle`
+                if history.known and history.next_offset <= offset:  # it comes at or after `middle`
                     low = middle
                     place = history.record_start if history.open else middle
                 else:

@@ -46,7 +46,7 @@ async def bounds(link: Link) -> tuple[int, int]:
     """(first position, exclusive end of what is durable). Raises NoAnswer.
 
     The end is asked for as a consumer would (ListOffsets): a new leader refuses until it knows what the one before it
-    had acknowledged, so the answer never lies behind an append that was confirmed before the question.
+    had acknowledged, so the answer is never older than an append that was confirmed before the question.
     """
     end = await _bound(link, _END)
     return await _bound(link, _FIRST), end

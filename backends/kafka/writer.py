@@ -94,6 +94,10 @@ class KafkaWriter:
         self._wake = asyncio.Event()
         self._task = self._loop.create_task(self._run())
 
+    def zone_states(self) -> list[tuple[str, str, str]]:
+        """Which copies are in sync only the brokers know."""
+        return []
+
     @property
     def durable_end(self) -> int:
         """Everything below it is durable, and known to be."""

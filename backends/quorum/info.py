@@ -24,10 +24,13 @@ class HistoryEnd:
     time_ms: int
 
 
-def end_of_history(places: Sequence[Place], progress: Progress) -> HistoryEnd:
+def end_of_history(places: Sequence[Place], progress: Progress, *, foresee: bool = False) -> HistoryEnd:
     """The durable end and the frame before it. Raises Unavailable when no zone can show that frame."""
     end = End(places, progress)
-    end.prove()
+    if foresee:
+        end.foresee()
+    else:
+        end.prove()
     if end.durable_end == 0:
         return HistoryEnd(0, 0, 1, 0)
     reasons: list[str] = []
@@ -35,7 +38,7 @@ def end_of_history(places: Sequence[Place], progress: Progress) -> HistoryEnd:
         view = ZoneView(place.ops, place.directory, place.name)
         try:
             view.refresh()
-            if not any(segment.epoch == end.epoch for segment in view.segments):
+            if not any(segment.epoch >= end.epoch for segment in view.segments):
                 continue
             view.mark(hints.load(place.ops, place.directory))
             frame = view.frame_at(end.durable_end - 1)

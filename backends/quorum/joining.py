@@ -12,7 +12,7 @@ import os
 from eventdb.backends.quorum.files import FileOps, sync_directory, write_all
 from eventdb.backends.quorum.promise import Promise
 from eventdb.backends.quorum.segment import CHUNK_BYTES, segment_name
-from eventdb.backends.quorum.view import Damage, ZoneView
+from eventdb.backends.quorum.view import Damage, Tail, ZoneView
 
 
 class Source:
@@ -26,6 +26,15 @@ class Source:
     def is_sound(self) -> bool:
         """What was read until now came from the directory that proved it. Raises OSError."""
         return self._promise is not None and self._promise.holds(self.view.ops)
+
+
+def cut_short(end: int, tail: Tail, *, hollow: bool) -> str:
+    """Why a zone's history is cut at `end`; "" where nothing is cut."""
+    if hollow:
+        return "what it shows after that has a hole: rebuilt from the other zones"
+    if end < tail.end or tail.torn:
+        return f"{tail.torn or f'{tail.end - end} records of a fenced writer'}, never acknowledged"
+    return ""
 
 
 def write_again(ops: FileOps, directory: str, zone: str, epoch: int, synced: int, end: int) -> None:

@@ -59,6 +59,11 @@ class QuorumLog:
         self._payload_bytes_max = payload_bytes_max
         self._writers: list[QuorumWriter] = []
         self._damaged: set[tuple[int, str]] = set()
+        self._foresee = False
+
+    def foresee(self) -> None:
+        """See `log.Foreseeing`."""
+        self._foresee = True
 
     async def claim(self, node: str, address: str = "") -> QuorumWriter:
         claimed = await asyncio.to_thread(claim_epoch, self._places)
@@ -86,7 +91,7 @@ class QuorumLog:
 
     async def read(self, start: int = 0, *, follow: bool = False, after: int = UNKNOWN) -> AsyncIterator[Stretch]:
         loop = asyncio.get_running_loop()
-        reader = Reader(self._places, self._progress, start, self._report, after)
+        reader = Reader(self._places, self._progress, start, self._report, after, foresee=self._foresee and not follow)
         executor = self._runtime.executor("eventdb-read")
         told = start
         try:
@@ -174,7 +179,7 @@ class QuorumLog:
         return await asyncio.to_thread(self._info)
 
     def _info(self) -> LogInfo:
-        end = end_of_history(self._places, self._progress)
+        end = end_of_history(self._places, self._progress, foresee=self._foresee)
         first_position, first_offset = first_of_history(self._places, end.next_offset)
         return LogInfo(
             self.url,

@@ -1,15 +1,19 @@
 """Reading quorum files, in the writer's process or in any other.
 
-How far to read is the hint's word; where to read is any zone that the hint's writer has begun a segment in, because it
-did so only behind true history. A zone that cannot deliver, or whose next frame does not follow the one that was read
-last, is left for another; only when none can is it an error.
+How far to read is a writer's word: its hint, or a frame, which says how far history was durable before it was sealed.
+A reader does not count copies itself. What it can read may be in the page cache alone, after a sync that failed; and a
+zone that has not voted for a frame may still cut it, when it joins anew. So what a dead writer left unsaid is shown
+after the next claim has written and synced it again, and said so.
+Where to read is any zone that this writer or a later one has begun a segment in, because it did so only after true
+history. (A later one, which has said nothing yet, may have written all of a segment again.) A zone that cannot deliver,
+or whose next frame does not follow the one that was read last, is left for another; only when none can is it an error.
 All of it blocks and runs in the reader's own thread.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 from eventdb.backends.log import Corrupt, Record, Stretch, Trimmed, Unavailable
@@ -61,13 +65,40 @@ class End:
         return (self.epoch, self.durable_end) != before
 
     def prove(self) -> None:
-        """Look, and find what is durable beyond any hint: after a crash hints are a little old.
+        """Look, and hear what the last frames say: after a crash hints are a little old, after a power cut more so.
 
-        What a majority of zones holds and has synced, under no promise above its epoch, is durable, whoever
-        asked for the sync: every later claim will find it. Only the epoch's own records count, as in `window.Quorum`.
+        A frame that knew something to be durable says what a hint of its epoch would. It stays true, whoever is
+        fenced and whatever is cut: later histories hold all that was durable once. Raises Unavailable when no zone
+        answers: that is not an empty log.
         """
         self.look()
-        tails = [tail for tail in (_synced_tail(place) for place in self._places) if tail is not None]
+        errors: list[str] = []
+        for place in self._places:
+            try:
+                tail = _tail(place)
+            except OSError as error:
+                errors.append(f"{place.name}: {error}")
+                continue
+            last = tail.last if tail is not None else None
+            if last is not None and last.durable_below:
+                self.epoch = max(self.epoch, last.epoch)
+                self.durable_end = max(self.durable_end, last.durable_below)
+        if len(errors) == len(self._places):
+            raise Unavailable(f"no zone can be read: {'; '.join(errors)}")
+
+    def foresee(self) -> None:
+        """Prove, and go on to what a claim made now would find in a majority of zones, acknowledged or not.
+
+        For one who looks at a log that nobody writes, and copies it: all that was acknowledged is in there. It is no
+        proof: until that claim is made, a power cut may take away what is not durable.
+        """
+        self.prove()
+        tails: list[Tail] = []
+        for place in self._places:
+            with suppress(OSError):
+                tail = _tail(place)
+                if tail is not None and promises.epochs(place.ops, place.directory)[-1:] == [tail.writer_epoch]:
+                    tails.append(tail)  # else a claim is under way in it
         epoch = max((tail.writer_epoch for tail in tails), default=0)
         ends = sorted(
             tail.end
@@ -90,28 +121,20 @@ class End:
                 return
         if not self._quiet:  # once in each silence: the writer may have died before its last hint
             self._quiet = True
-            self.prove()
+            with suppress(Unavailable):
+                self.prove()
 
 
-def _synced_tail(place: Place) -> Tail | None:
-    """The end of a zone's history, synced by us; None when the zone cannot say, or a claim is under way in it."""
+def _tail(place: Place) -> Tail | None:
+    """The end of a zone's history; None when the zone is blank or damaged. Raises OSError."""
     view = ZoneView(place.ops, place.directory, place.name)
     try:
         if identities.load(place.ops, place.directory) is None:
             return None
         view.refresh()
         view.mark(hints.load(place.ops, place.directory))
-        tail = view.tail()
-        if not view.segments:
-            return None
-        fd = place.ops.open(view.segments[-1].path, os.O_RDONLY)
-        try:
-            place.ops.fsync(fd)
-        finally:
-            place.ops.close(fd)
-        promised = promises.epochs(place.ops, place.directory)
-        return tail if promised and promised[-1] == tail.writer_epoch else None
-    except (OSError, Damage, DamagedIdentity):
+        return view.tail()
+    except (Damage, DamagedIdentity):
         return None
     finally:
         view.close()
@@ -127,12 +150,15 @@ class Reader:
         position: int,
         report: Callable[[int, str], None],
         after: int = UNKNOWN,
+        *,
+        foresee: bool = False,
     ) -> None:
-        """after: the seal of the frame before `position`, if it was read before."""
+        """after: the seal of the frame before `position`, if it was read before. foresee: see `End.foresee`."""
         self.position = position
         self._seal = after  # of the latest frame that was read
         self._record_start = position  # of the record that is half read
         self.end = End(places, progress)
+        self._foresee = foresee
         self._views = [ZoneView(place.ops, place.directory, place.name) for place in places]
         self._runtime = places[0].runtime
         self._report = report  # (zone index, segment name): found damaged
@@ -150,7 +176,10 @@ class Reader:
     def next(self) -> Stretch | None:
         """The next stretch, or None when all that is durable was read. Raises Trimmed, Corrupt, Unavailable."""
         if not self._started:
-            self.end.prove()
+            if self._foresee:
+                self.end.foresee()
+            else:
+                self.end.prove()
             self._check_start()
             self._started = True
         records: list[Record] = []
@@ -203,7 +232,7 @@ class Reader:
                 view.refresh()
             except OSError:
                 continue
-            if any(segment.epoch == self.end.epoch for segment in view.segments):
+            if any(segment.epoch >= self.end.epoch for segment in view.segments):
                 firsts.append(view.first_position)
         if firsts and self.position < min(firsts):
             raise Trimmed(f"position {self.position} was trimmed; the first one kept is {min(firsts)}")
@@ -265,8 +294,8 @@ class Reader:
         view.close()
         view.refresh()
         view.mark(self._behind[index])
-        if not any(segment.epoch == self.end.epoch for segment in view.segments):
-            return None  # the latest writer has not vouched for it
+        if not any(segment.epoch >= self.end.epoch for segment in view.segments):
+            return None  # no such writer has vouched for it
         if self.position < view.first_position or not view.is_joined(self.position):
             return None
         chunk = view.read(self.position, stop, self._size)

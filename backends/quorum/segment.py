@@ -7,7 +7,7 @@ older, when that writer copied them from another zone. Which bytes are a zone's 
     first position on
 
 So a writer never changes what another wrote: it begins a segment at the position from which it disagrees. What a
-fenced writer adds to its own segment later lies behind the first position of a higher epoch, and is ignored.
+fenced writer adds to its own segment later stands after the first position of a higher epoch, and is ignored.
 
 Behind the last frame come zeros, filled in ahead of the writer: a write into existing, initialised blocks changes
 no metadata, and its sync is cheaper for it. So zeros say nothing: sound frames after a hole of them count as those

@@ -121,7 +121,7 @@ def _segment(
 ) -> Iterator[tuple[str, bool]]:
     """Read one segment to its end: (finding, whether it is damage that others can mend).
 
-    Damage behind the durable end is a torn tail and not named here.
+    Damage after the durable end is a torn tail and not named here.
     """
     stop = min(segment.stop, max(durable_end, segment.first))
     position = segment.first

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from eventdb.backends.quorum.zone_loop import Lanes
 
-# Frames kept in memory for a slow zone once they are durable; behind that it reads them from another zone.
+# Frames kept in memory for a slow zone once they are durable; older ones it reads them from another zone.
 KEEP_BYTES_MAX: Final = 8 << 20
 # Let the list grow this long before it is cut, so that cutting stays cheap for each frame.
 CUT_FRAMES_MIN: Final = 512

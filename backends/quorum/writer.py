@@ -119,6 +119,14 @@ class QuorumWriter:
     def closed(self) -> bool:
         return self._closing is not None
 
+    def zone_states(self) -> list[tuple[str, str, str]]:
+        """See `log.Writer.zone_states`."""
+        found: list[tuple[str, str, str]] = []
+        for zone in self.zones:
+            state, detail = zone.health()
+            found.append((zone.name, state, detail))
+        return found
+
     # -- appending ------------------------------------------------------------------------------------------
 
     def append(

@@ -28,11 +28,11 @@ from eventdb.backends.quorum.claim import Place
 from eventdb.backends.quorum.files import write_all
 from eventdb.backends.quorum.hint_file import HintFile
 from eventdb.backends.quorum.identity import DamagedIdentity, Identity
-from eventdb.backends.quorum.joining import Source, write_again
+from eventdb.backends.quorum.joining import Source, cut_short, write_again
 from eventdb.backends.quorum.promise import LostPromise, Outbid, Promise
 from eventdb.backends.quorum.repair import repair_segment
 from eventdb.backends.quorum.runtime import Wake
-from eventdb.backends.quorum.segment import CHUNK_BYTES, list_segments
+from eventdb.backends.quorum.segment import CHUNK_BYTES, NO_STOP, list_segments
 from eventdb.backends.quorum.segment_file import SegmentFile
 from eventdb.backends.quorum.view import Damage, Tail, ZoneView
 from eventdb.backends.quorum.window import Quorum
@@ -46,8 +46,6 @@ logger: Final = logging.getLogger("eventdb.backends.quorum")
 SEGMENT_BYTES: Final = 32 << 20
 # Frames that queued up while the zone was writing leave together; bounded, so that a vote is never far away.
 WRITE_BYTES_MAX: Final = 1 << 20
-ZERO_BYTES_MIN: Final = 64 << 10
-ZERO_BYTES_MAX: Final = 1 << 20
 RETRY_S_MIN: Final = 0.02
 RETRY_S_MAX: Final = 2.0  # also how long a zone has to serve until an error is a new one, and retried at once
 REASONS_MAX: Final = 8  # why a zone is down, logged until it is up again
@@ -96,6 +94,7 @@ class Zone:
         self._copied_epoch = 0  # of the record before `end`, while that lies before this writer's own
         # From here to `end` an earlier writer's sync may have failed, so it is written again first. None: it was.
         self._unsynced_from: int | None = 0
+        self._hollow_from = NO_STOP  # a hole was found there, in what looks whole by its end
         self._stopping = False
         self._abandoned = False
         self._file = SegmentFile(place.ops, place.directory, quorum.epoch, place.index, len(quorum.synced))
@@ -329,10 +328,10 @@ class Zone:
         if not self.true:
             self._align()
         if self._unsynced_from is not None:
-            write_again(ops, self.directory, self.name, quorum.epoch, self._unsynced_from, self.end)
-            self._unsynced_from = None
+            self._write_again(self._unsynced_from)
         self._file.begin(self.end)
         self.true = True  # only now: what was cut has just lost its place in history
+        self._hollow_from = NO_STOP
         self.busy_since = 0.0
         self._hint.open()
         if quorum.window.take(self.end, 1) is None:
@@ -341,6 +340,20 @@ class Zone:
             self._check_joint(seal_before(ops, self.directory, self.name, self.end))
         if not self._member:
             self._become_member()
+
+    def _write_again(self, synced: int) -> None:
+        """See `joining.write_again`. Raises OSError; Damage: the disk forgot what it had synced before the last frame.
+
+        That is `Worth.HURT`: no member, rebuilt from the hole on; once a majority without it has the end of history.
+        """
+        try:
+            write_again(self.ops, self.directory, self.name, self._quorum.epoch, synced, self.end)
+        except Damage as damage:
+            if self._quorum.durable_end:
+                self._hollow_from = damage.position
+                self._member = self._trusted = self.true = False
+            raise
+        self._unsynced_from = None
 
     def _check_identity(self) -> bool:
         """True when the zone bears its identity; without it the zone is blank, or away. Raises NotYet, OSError."""
@@ -406,7 +419,9 @@ class Zone:
         ops = self.ops
         # A source that lags would have what a majority holds cut off here.
         source = self._source(self._quorum.durable_end - 1).as_source()
-        end, first, tail, epoch = compare(ZoneView(ops, self.directory, self.name), source.view, source.end)
+        end, first, tail, epoch = compare(
+            ZoneView(ops, self.directory, self.name), source.view, min(source.end, self._hollow_from)
+        )
         if not source.is_sound():
             raise NotYet(f"{source.view.name} was replaced while it was read")
         voted = self._quorum.synced[self.index]
@@ -414,11 +429,8 @@ class Zone:
             for segment in list_segments(ops, self.directory):
                 ops.unlink(segment.path)
             end = first
-        elif end < tail.end or tail.torn:
-            logger.warning(
-                "%s: cut at position %d: %s, never acknowledged",
-                self.name, end, tail.torn or f"{tail.end - end} records of a fenced writer",
-            )  # fmt: skip
+        elif why := cut_short(end, tail, hollow=self._hollow_from != NO_STOP):
+            logger.warning("%s: cut at position %d: %s", self.name, end, why)
         if voted > end:
             self._quorum.unmark(self.index)  # a vote is never for more than the zone holds
         self.end = end
@@ -440,7 +452,7 @@ class Zone:
         logger.warning("%s: rebuilt up to position %d", self.name, self.end)
 
     def _source(self, position: int, tried: frozenset[int] = frozenset()) -> Zone:
-        """Another zone that holds true history behind `position`. Raises NotYet."""
+        """Another zone that holds true history after `position`. Raises NotYet."""
         best: Zone | None = None
         for other in self.others:
             if (
@@ -451,7 +463,7 @@ class Zone:
             ):
                 best = other
         if best is None:
-            raise NotYet(f"no other zone has history behind position {position}")
+            raise NotYet(f"no other zone has history after position {position}")
         return best
 
     def _catch_up(self) -> None:

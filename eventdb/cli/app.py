@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from eventdb.cli import terminal
+from eventdb.cli import rdb, terminal
 from eventdb.cli.dev.kafka import dev
 from eventdb.cli.log import logs
 from eventdb.cluster.lease import AskedRole
@@ -26,6 +26,9 @@ A second node of it: answers reads, and takes over within a second when the firs
 
 Make another node the primary, before you stop this one:
 [cyan]eventdb failover --node 127.0.0.1:6379[/cyan]
+
+See how a node and its zones do, and what to do about what is wrong:
+[cyan]eventdb status --port 6379[/cyan]
 
 See what was written lately, and by whom:
 [cyan]eventdb log tail --log quorum:./data[/cyan]
@@ -73,7 +76,7 @@ PortOption = Annotated[
     typer.Option(
         min=0,
         max=65535,
-        help="TCP port; 0 takes a free one. [dim]\\[default: the file's, or 6379][/dim]",
+        help="TCP port; 0 takes a free one, or with --tls-port none. [dim]\\[default: the file's, or 6379][/dim]",
         show_default=False,
     ),
 ]
@@ -81,6 +84,25 @@ HostOption = Annotated[
     str | None,
     typer.Option(
         help="Address to listen on, or several. [dim]\\[default: the file's `bind`, or 127.0.0.1][/dim]",
+        show_default=False,
+    ),
+]
+TlsPortOption = Annotated[
+    int | None,
+    typer.Option(
+        min=0, max=65535, help="TCP port for TLS, beside the plain one; with --port 0 instead.", show_default=False
+    ),
+]
+TlsCertOption = Annotated[str, typer.Option(metavar="FILE", help="The server's certificate (PEM).", show_default=False)]
+TlsKeyOption = Annotated[str, typer.Option(metavar="FILE", help="Its private key (PEM).", show_default=False)]
+TlsCaOption = Annotated[
+    str, typer.Option(metavar="FILE", help="Authorities whose certificates are trusted (PEM).", show_default=False)
+]
+TlsClientsOption = Annotated[
+    str,
+    typer.Option(
+        metavar="yes|no|optional",
+        help="Whether clients need a certificate. [dim]\\[default: yes][/dim]",
         show_default=False,
     ),
 ]
@@ -111,6 +133,15 @@ AdvertiseOption = Annotated[
     typer.Option(
         metavar="HOST:PORT",
         help="Where other nodes and clients reach this one. [dim]\\[default: the address it listens on][/dim]",
+        show_default=False,
+    ),
+]
+MetricsPortOption = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        max=65535,
+        help="Port of /metrics for Prometheus, /healthz and /readyz. [dim]\\[default: none][/dim]",
         show_default=False,
     ),
 ]
@@ -145,6 +176,11 @@ def serve(
     log: LogURL = "quorum:./data",
     port: PortOption = None,
     host: HostOption = None,
+    tls_port: TlsPortOption = None,
+    tls_cert_file: TlsCertOption = "",
+    tls_key_file: TlsKeyOption = "",
+    tls_ca_cert_file: TlsCaOption = "",
+    tls_auth_clients: TlsClientsOption = "",
     config_file: ConfigFileOption = "",
     requirepass: Annotated[
         str,
@@ -160,6 +196,7 @@ def serve(
     role: RoleOption = AskedRole.AUTO,
     lease_ms: LeaseOption = LEASE_MS,
     advertise: AdvertiseOption = "",
+    metrics_port: MetricsPortOption = None,
     config: Annotated[
         list[str] | None,
         typer.Option("--config", "-c", metavar="NAME=VALUE", help="A setting, as in CONFIG SET; may be repeated."),
@@ -177,7 +214,11 @@ def serve(
     """
     import logging
 
-    settings = _settings(config or [])
+    settings = _settings(config or []) | _given({
+        "tls-port": tls_port, "tls-cert-file": tls_cert_file, "tls-key-file": tls_key_file,
+        "tls-ca-cert-file": tls_ca_cert_file, "tls-auth-clients": tls_auth_clients,
+        "metrics-port": metrics_port,
+    })  # fmt: skip
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     from eventdb.backends import BadLogURL, LogError
     from eventdb.server.server import serve as serve_log
@@ -226,6 +267,13 @@ def failover(
     password: Annotated[
         str, typer.Option(envvar="EVENTDB_REQUIREPASS", help="The nodes' password.", show_default=False)
     ] = "",
+    tls_ca_cert_file: Annotated[
+        str, typer.Option(metavar="FILE", help="Speak TLS, and trust this authority (PEM).", show_default=False)
+    ] = "",
+    tls_cert_file: Annotated[
+        str, typer.Option(metavar="FILE", help="A certificate for nodes that ask for one (PEM).", show_default=False)
+    ] = "",
+    tls_key_file: TlsKeyOption = "",
 ) -> None:
     """Hand the primary's role to another node, for an upgrade say: writes wait a moment, none is lost.
 
@@ -234,13 +282,52 @@ def failover(
 
     The old primary becomes a replica. Exit code 1: it was not handed over, or nobody can tell.
     """
-    from eventdb.cli.failover import Refused, hand_over
+    from eventdb.cli.failover import Refused, hand_over, trusting
+    from eventdb.security.tls import TlsError
 
     try:
-        old, new, seconds = hand_over(node, to, timeout_ms, password)
+        tls = trusting(tls_ca_cert_file, tls_cert_file, tls_key_file)
+        old, new, seconds = hand_over(node, to, timeout_ms, password, tls)
+    except TlsError as error:
+        terminal.fail(f"--{error}", code=2)
     except Refused as error:
         terminal.fail(str(error))
     typer.echo(f"{new} is the primary now; {old} follows it ({seconds * 1000:.0f} ms)")
+
+
+@app.command()
+def status(
+    host: Annotated[str, typer.Option(help="Where the node listens.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Its port.")] = 6379,
+    user: Annotated[
+        str, typer.Option(help="The user to ask as. [dim]\\[default: the default user][/dim]", show_default=False)
+    ] = "",
+    password: Annotated[
+        str, typer.Option(envvar="EVENTDB_REQUIREPASS", help="The user's password.", show_default=False)
+    ] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Show how a running node and its log do: role, lag, zones, memory, clients, and what to do about what is wrong.
+
+    Exit code 0: all is well. 1: there are warnings. 2: the node does not answer, or cannot serve.
+    """
+    import json
+
+    from eventdb.cli import status as looking
+    from eventdb.cli.failover import Refused
+
+    try:
+        found = looking.ask(host, port, user, password)
+    except Refused as error:
+        terminal.fail(str(error), code=looking.DOWN)
+    if as_json:
+        typer.echo(json.dumps({"facts": found.facts, "warnings": found.warnings, "code": found.code}))
+    else:
+        if found.facts:
+            terminal.facts([(name, value) for name, value in found.facts])
+        for warning in found.warnings:
+            typer.echo(f"warning: {warning}")
+    raise typer.Exit(found.code)
 
 
 def _settings(items: list[str]) -> dict[str, str]:
@@ -251,6 +338,11 @@ def _settings(items: list[str]) -> dict[str, str]:
             terminal.fail(f"--config {item!r} is not NAME=VALUE", code=2)
         settings[name] = value
     return settings
+
+
+def _given(options: dict[str, str | int | None]) -> dict[str, str]:
+    """Those of them that were given, as settings."""
+    return {name: str(value) for name, value in options.items() if value not in ("", None)}
 
 
 @app.command(epilog=RESTORE_EXAMPLES)
@@ -295,7 +387,7 @@ def restore(
     if to_offset is not None:
         to = ToOffset(to_offset)
     elif to_time is not None:
-        to = ToTime(_moment(to_time))
+        to = ToTime(terminal.moment(to_time))
     source = terminal.open_source(log)
     target = None if into is None else terminal.open_source(into)
     if dry_run or target is None:
@@ -304,17 +396,5 @@ def restore(
         terminal.run(real(source, target, to))
 
 
-def _moment(text: str) -> int:
-    """Unix ms; a time that cannot be meant ends the command as a usage error."""
-    import time
-
-    from eventdb.replay.times import BadMoment, format_ms, parse_moment
-
-    now_ms = int(time.time() * 1000)
-    try:
-        at_ms = parse_moment(text, now_ms)
-    except BadMoment as error:
-        terminal.fail(f"--to-time {error}", code=2)
-    if at_ms > now_ms:
-        terminal.fail(f"--to-time {text!r} ({format_ms(at_ms)}) lies in the future: now is {format_ms(now_ms)}", code=2)
-    return at_ms
+app.command("export", epilog=rdb.EXPORT_EXAMPLES)(rdb.export)
+app.command("import", epilog=rdb.IMPORT_EXAMPLES)(rdb.import_)

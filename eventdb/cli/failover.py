@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import time
 from typing import Any, Final
 
 import hiredis
 
 from eventdb.keyspace.events import encode_event
+from eventdb.security.tls import Tls, TlsError
 
 ANSWER_S: Final = 5.0
 LOOK_S: Final = 0.005
+
+
+def trusting(ca_cert_file: str, cert_file: str, key_file: str) -> ssl.SSLContext | None:
+    """For nodes whose certificates this authority has signed; None without one. Raises TlsError."""
+    if not ca_cert_file:
+        if cert_file or key_file:
+            raise TlsError("tls-ca-cert-file", "TLS needs an authority whose certificates are trusted")
+        return None
+    tls = Tls()
+    for name, value in (("ca_cert_file", ca_cert_file), ("cert_file", cert_file), ("key_file", key_file)):
+        tls.put(name, value)
+    tls.put("replication", "yes")
+    return tls.client_context()
 
 
 class Refused(Exception):  # noqa: N818
@@ -23,18 +38,24 @@ class Closed(Refused):
 
 
 class Connection:
-    """One plain connection to a node. Raises Refused for whatever goes wrong."""
+    """One connection to a node, a plain one or with TLS. Raises Refused for whatever goes wrong."""
 
-    def __init__(self, address: str, password: str) -> None:
+    def __init__(self, address: str, password: str, tls: ssl.SSLContext | None = None, user: str = "") -> None:
         self.address = address
         host, _, port = address.rpartition(":")
         try:
             self._socket = socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S)
+            if tls is not None:
+                self._socket = tls.wrap_socket(self._socket, server_hostname=host.strip("[]"))
         except (OSError, ValueError) as error:
             raise Refused(f"no node answers at {address}: {error}") from None
         self._reader = hiredis.Reader(encoding="utf-8", errors="replace")
-        if password:
-            self.ask("AUTH", password)
+        if password or user:
+            try:
+                self.ask("AUTH", *([user] if user else []), password)
+            except Refused:
+                self.close()
+                raise
 
     def ask(self, *words: str) -> Any:
         try:
@@ -56,18 +77,20 @@ class Connection:
         self._socket.close()
 
 
-def hand_over(address: str, to: str, timeout_ms: int, password: str) -> tuple[str, str, float]:
+def hand_over(
+    address: str, to: str, timeout_ms: int, password: str, tls: ssl.SSLContext | None = None
+) -> tuple[str, str, float]:
     """Hand the primary's role over; returns the addresses of the old and the new primary, and the seconds it took.
 
     address: of any node; a replica knows the primary. to: of the node meant, or empty. Raises Refused.
     """
-    node = Connection(address, password)
+    node = Connection(address, password, tls)
     if node.ask("ROLE")[0] != "master":
         known = _primary(node)
         if not known:
             raise Refused(f"{address} knows no primary at the moment; is one just being chosen?")
         node.close()
-        node = Connection(known, password)
+        node = Connection(known, password, tls)
     old = _primary(node) or node.address
     words = ["FAILOVER"]
     if to:
@@ -81,7 +104,7 @@ def hand_over(address: str, to: str, timeout_ms: int, password: str) -> tuple[st
             new = _successor(node, old)
         except Closed:
             node.close()
-            node = Connection(node.address, password)
+            node = Connection(node.address, password, tls)
             continue
         if new:
             return old, new, time.monotonic() - began

@@ -9,8 +9,9 @@ import typer
 from eventdb.backends import Log
 from eventdb.cli import terminal
 from eventdb.replay.cut import Cut, To, ToTime, find_cut
+from eventdb.replay.filling import check_empty
 from eventdb.replay.inspect import around, lines
-from eventdb.replay.restore import check_empty, restore
+from eventdb.replay.restore import restore
 from eventdb.replay.times import format_ms
 
 SHOWN_BEFORE = 10

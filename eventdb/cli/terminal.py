@@ -64,7 +64,7 @@ def open_source(url: str) -> Log:
     from eventdb.backends import BadLogURL, open_log
 
     try:
-        return open_log(url)
+        return open_log(url, foresee=True)
     except BadLogURL as error:
         fail(str(error), code=2)
 
@@ -84,6 +84,20 @@ def make_view() -> Machine:
     from eventdb.history.view import View
 
     return View()
+
+
+def moment(text: str) -> int:
+    """Unix ms; a time that cannot be meant ends the command as a usage error."""
+    from eventdb.replay.times import BadMoment, format_ms, parse_moment
+
+    now_ms = int(time.time() * 1000)
+    try:
+        at_ms = parse_moment(text, now_ms)
+    except BadMoment as error:
+        fail(f"--to-time {error}", code=2)
+    if at_ms > now_ms:
+        fail(f"--to-time {text!r} ({format_ms(at_ms)}) lies in the future: now is {format_ms(now_ms)}", code=2)
+    return at_ms
 
 
 def facts(pairs: list[tuple[str, object]]) -> None:

@@ -17,9 +17,17 @@ makes this safe, whatever is delayed, as long as clocks run at rates that differ
    stated like any other: it counts for the primary once it is durable, and binds a claimant, which has then read or
    adopts it. After the command the usual lease is stated again, and binds the primary from the moment it is sent.
 
-Nothing renews a lease in place of a busy loop, so a process that hangs is bounded by what it stated last, LEASE_MS_MAX
-at the most. A reply that leaves after a command which outran its lease is no stale read: state stands still while a
-command runs, so what it read was true when it began, under the lease, and it began before the reply.
+6. How long a script takes nobody can tell before it has run, so while it runs it beats for the loop: Lua's hook, and
+   each command that the script calls, append heartbeats as due (`Tenure._progress`). They state the usual lease. So a
+   follower waits as long as the script gets on, at most `script-time-limit`, and a process that is stopped, or hangs in
+   the middle of an instruction, is replaced as soon as one that hangs outside a script. The primary extends nothing by
+   them until the loop turns and hears that they are durable; nothing is answered meanwhile but refusals, which tell of
+   no key. By then the lease that it knows of may have lapsed: it is taken up as rule 4 says.
+
+Nothing else renews a lease in place of a busy loop, so a process that hangs is bounded by what it stated last,
+LEASE_MS_MAX at the most. A log that is reached through the loop (Kafka) does not get the beats of rule 6 before the
+script has ended. A reply that leaves after a command which outran its lease is no stale read: state stands still while
+a command runs, so what it read was true when it began, under the lease, and it began before the reply.
 
 Large records are no matter of the lease: heartbeats do not wait for them (`Writer.append`).
 

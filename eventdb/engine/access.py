@@ -105,6 +105,14 @@ class Accesses:
             if max(a, b) < len(self.uses):
                 self.uses[a], self.uses[b] = self.uses[b], self.uses[a]
 
+    def restored(self, db: Db, key: bytes, idle_s: int, count: int, now_ms: int) -> None:
+        """RESTORE has made the key, and says how long it was idle and how often it was used; -1: it does not say."""
+        found = self.uses[db.index][key] = Uses(now_ms)
+        if idle_s >= 0 and self.times:
+            found.used_ms = now_ms - 1000 * idle_s
+        if count >= 0 and self.counts:
+            found.count = count
+
     def sweep(self) -> None:
         """Forget keys that are gone, when they are many; called on a clock."""
         for db in self.keyspace.dbs:

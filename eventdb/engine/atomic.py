@@ -31,6 +31,7 @@ class Scope:
         self._ready = len(store.ready)
         self._deferred = len(engine.deferred)
         self._expired_keys = store.expired_keys
+        self._libraries, self._libraries_version = dict(store.keyspace.libraries.code), store.keyspace.libraries.version
         self._users, self._users_version = dict(store.keyspace.users), store.keyspace.users_version
         self.undo = store.undo = Undo(store.keyspace, store.watching, store.commit.open)
 
@@ -51,6 +52,8 @@ class Scope:
             store.keyspace.users = self._users
             store.keyspace.users_version += 1
             self._engine.follow_users(self._client)
+        if store.keyspace.libraries.version != self._libraries_version:
+            store.keyspace.libraries.replace(self._libraries)
         self._client.db = self._db
 
     def end(self) -> None:

@@ -19,7 +19,7 @@ UNBLOCKED: Final = "UNBLOCKED force unblock from blocking operation, instance st
 
 
 class Blocking:
-    """The clients behind each awaited key. The store notes which of these keys changed, and knows no client."""
+    """The clients that wait for each awaited key. The store notes which of these keys changed, and knows no client."""
 
     def __init__(self, store: Store) -> None:
         self.store = store

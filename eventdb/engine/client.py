@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from eventdb.engine.watching import Watcher
+from eventdb.keyspace.events import encode_event
+from eventdb.pipeline.commit import ONE_EVENT
 from eventdb.pipeline.outbox import Outbox, Sink
 from eventdb.protocol.replies import NO_REPLY
 from eventdb.security.acl import EVERYONE, User
@@ -37,6 +39,7 @@ CACHES: Final = 8192  # of a client that caches: the keys it reads are noted (tr
 OBSERVED: Final = 16384  # somebody asks to see commands as they begin (news.py)
 RESTRICTED: Final = 32768  # its user may not do everything
 LARGE: Final = 4096  # a command of megabytes is coming: it is asked how long it may take (effort.py)
+BUSY: Final = 65536  # a script runs, and others are answered meanwhile: few commands may run
 WATCHES: Final = OUT_OF_MEMORY | TRACKED | OBSERVED  # bits that keep a state from changing no more than usual
 
 
@@ -74,6 +77,7 @@ class Client(Outbox):
         self.last_command: Command | None = None
         self.active_ms = store.now_ms
         self.origin = b""  # who: the encoded bulk string that each of its transactions carries
+        self.head = b""  # of a transaction with one event, in database 0
         self.id = id
         self.address = address
         self.local_address = local_address
@@ -97,6 +101,7 @@ class Client(Outbox):
         self.embedded = False  # inside this process: RESP3 and a reply to every command, no password, never idle
         self.no_evict = False
         self.no_touch = False  # its commands do not count as uses of keys
+        self.sync_options = 0  # what REPLCONF has said of a SYNC to come
         self.readonly_mode = False  # READONLY of Redis Cluster
         self.fresh_left = 0  # commands that had come when the primary was asked: what they read is fresh
         self.set_origin()
@@ -107,6 +112,14 @@ class Client(Outbox):
         if self.name:
             who += b" " + self.name
         self.origin = b"$%d\r\n%b\r\n" % (len(who), who)
+        self.head = ONE_EVENT + self.origin
+
+    def head_of_one(self) -> bytes:
+        """What a transaction of one event begins with, in this client's database."""
+        db = self.db
+        if db.index == 0:
+            return self.head
+        return b"*3\r\n" + self.origin + encode_event([b"SELECT", b"%d" % db.index])
 
     # -- reading and changing keys: what handlers use
 

@@ -38,7 +38,15 @@ HARMLESS: Final = frozenset((
     "syslog-facility", "ignore-warnings", "cluster-config-file", "dir", "pidfile", "logfile", "sanitize-dump-payload",
     "replica-ignore-disk-write-errors",
 ))  # fmt: skip
-SEVERAL_WORDS: Final = ("bind", "sentinel-service-name", "oom-score-adj-values", "ignore-warnings", "tls-protocols")
+SEVERAL_WORDS: Final = (
+    "bind",
+    "sentinel-service-name",
+    "oom-score-adj-values",
+    "ignore-warnings",
+    "tls-protocols",
+    "client-allow-list",
+    "client-deny-list",
+)
 REFUSED: Final[dict[str, str]] = {
     "rename-command": "commands keep their names here",
     "loadmodule": "eventdb loads no modules: they are machine code for another server",
@@ -46,10 +54,8 @@ REFUSED: Final[dict[str, str]] = {
     "sentinel": "every node answers as a Sentinel does: sentinel-service-name",
     "daemonize": "eventdb stays in the foreground: a service manager, or `&`, puts it into the background",
     "supervised": "eventdb does not speak to systemd or upstart: a service of type simple or exec runs it",
-    "port": "0 would mean no port, and there is no other way to reach the server",
+    "port": "0 means no plain port, and without tls-port there is no other way to reach the server",
 }
-UNPROTECTED: Final = "protected-mode is not here: bind 127.0.0.1, or set requirepass"
-LOOPBACK: Final = ("localhost", "::1", "-::1")
 ESCAPES: Final = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "a": "\a"}
 
 
@@ -218,7 +224,6 @@ def take_over(found: list[Directive], config: Config) -> tuple[list[str], list[s
             errors.append(f"{last.place}: {last.text()}: {error}")
     if not errors:
         config.change(wanted)
-        config.is_protected = "protected-mode" in values and values["protected-mode"][1].lower() == "yes"
     return notes, errors
 
 
@@ -239,14 +244,8 @@ def _accepted(
 ) -> int | str | None:
     """The value to set; None: another one than the file says holds, and nobody is deceived. Raises SettingError."""
     name = setting.name
-    if name == "port" and value == "0":
+    if name == "port" and value == "0" and ("tls-port" not in values or values["tls-port"][1] == "0"):
         raise SettingError(REFUSED[name])
-    if name == "protected-mode" and value.lower() == "yes":
-        bind = values["bind"][1] if "bind" in values else config.bind
-        password = values["requirepass"][1] if "requirepass" in values else ""
-        if not password and not is_local(bind):
-            raise SettingError(UNPROTECTED)
-        return None
     if setting.change == CONSTANT or (setting.change == FIXED and not setting.attribute):
         parsed = setting.parse(value)
         if str(parsed) == str(setting.default):
@@ -255,11 +254,6 @@ def _accepted(
             return None
         raise SettingError(REFUSED.get(name, setting.note))
     return config.checked(setting, value)
-
-
-def is_local(bind: str) -> bool:
-    """Only this machine can connect to these addresses."""
-    return all(word in LOOPBACK or word.lstrip("-").startswith("127.") for word in bind.split())
 
 
 # -- CONFIG REWRITE

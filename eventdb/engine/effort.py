@@ -5,7 +5,8 @@ said here is a bound and no forecast: four times what an interpreted build needs
 command waits for one more record of the log, and a takeover in the middle of it comes later; said too low, it may end
 the lease. Most commands cost nothing here: `Command.element_usec` is 0, and they are never asked.
 
-Not judged, and therefore held to the lease as a loop that hangs: DEBUG SLEEP.
+Not judged: scripts, which renew the lease while they run (cluster/lease.py, rule 6), though not in the middle of one of
+their commands; and DEBUG SLEEP, which is held to the lease as a loop that hangs.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ STRING_BYTES: Final = 512  # of a string, as much as one element
 QUEUED_USEC: Final = 10.0
 COPIED_USEC: Final = 1.0  # for each element of a key that an EXEC changes and may have to bring back
 TOUCHED_USEC: Final = 0.001  # it reads few elements, but may be the first to ask for their order
+RESTORED_USEC: Final = 2.0  # for each byte of a payload, of which two may be an element; of a string it is BYTE_USEC
 MAKING_USEC: Final = 12.0  # for each element, of the order that a value keeps once somebody asked for it
 
 # Microseconds for each element of what a command reads. Every command whose time grows with a value is here.
@@ -58,6 +60,7 @@ ELEMENT_USEC: Final[dict[str, float]] = {
     "cluster|countkeysinslot": 10.0, "cluster|getkeysinslot": 10.0, "memory|usage": 0.5,
     "lcs": CELL_USEC,
     "getrange": 1.0, "substr": 1.0, "digest": 60.0, "delex": 60.0,
+    "dump": 6.0, "restore": RESTORED_USEC, "restore-asking": RESTORED_USEC,
 }  # fmt: skip
 _BY_RANK: Final = frozenset(("lrange", "zrange", "zrevrange", "ltrim"))  # from argv[2] to argv[3]
 _COUNTED: Final = frozenset(  # argv[2], if it is there, else one
@@ -69,6 +72,7 @@ _OPTIONS: Final = {  # COUNT, and without it
 _FIRST: Final = frozenset(("bzpopmin", "bzpopmax"))  # one element
 _ALL_KEYS: Final = frozenset(("keys", "scan", "cluster|countkeysinslot", "cluster|getkeysinslot"))  # of one database
 _EVERYTHING: Final = frozenset(("eventdb.digest", "flushall", "flushdb"))
+_PAYLOADS: Final = frozenset(("restore", "restore-asking"))
 _RANDOM: Final = frozenset(("spop", "srandmember", "hrandfield", "zrandmember", "sscan", "hscan", "zscan"))
 
 
@@ -125,6 +129,8 @@ def _reading(client: Client, command: Command, argv: list[bytes]) -> float:
     db = client.db
     if name in _ALL_KEYS:
         return usec * _taken(name, argv, len(db.values))
+    if name in _PAYLOADS:
+        return len(argv[3]) * (usec if argv[3][:1] != b"\0" else BYTE_USEC)
     if name in _EVERYTHING:
         keyspace = client.store.keyspace
         return usec * (sum([_all(other) for other in keyspace.dbs]) + len(keyspace.outcomes.kept))

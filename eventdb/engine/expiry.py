@@ -106,6 +106,7 @@ class Expiry:
             if fields:
                 store.expired_elements += len(fields)
                 store.emit(db, [b"HDEL", key, *fields])
+                store.because(b"hexpired")
             db.track_again(key)
             done += len(fields) + 1
         return done

@@ -1,8 +1,8 @@
 """The gates: the rare checks between finding a command and running it. Most commands meet none of them.
 
 In this order: authentication, what the user may do, the node that owns the keys, memory, the node's role, subscriber
-mode, a pause, the lease, MULTI. Here is only the verdict: the engine acts on it. Source: redis src/server.c
-processCommand.
+mode, a script that runs, a pause, the lease, MULTI. Here is only the verdict: the engine acts on it.
+Source: redis src/server.c processCommand.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Final
 
 from eventdb.cluster.slots import SlotMap
 from eventdb.engine.client import (
+    BUSY,
     CLUSTERED,
     FOLLOWING,
     FRESH,
@@ -25,7 +26,18 @@ from eventdb.engine.client import (
     SUBSCRIBED,
     Client,
 )
-from eventdb.engine.command import DENY_OOM, IMMEDIATE, LOADING_OK, NO_AUTH, NO_MULTI, READONLY, WHOLE, WRITE, Command
+from eventdb.engine.command import (
+    ALLOW_BUSY,
+    DENY_OOM,
+    IMMEDIATE,
+    LOADING_OK,
+    NO_AUTH,
+    NO_MULTI,
+    READONLY,
+    WHOLE,
+    WRITE,
+    Command,
+)
 from eventdb.engine.pause import Pause, may_write
 from eventdb.engine.permissions import Permissions
 from eventdb.protocol.errors import ReplyError
@@ -55,6 +67,7 @@ class Gates:
         self.permissions = permissions
         self.text = ""  # why the last command was refused
         self.judged: Command | None = None  # the last one judged: inside EVENTDB.ONCE, the one in it
+        self.busy_text = ""  # what is said while a script runs
 
     def judge(self, client: Client, command: Command, argv: list[bytes], node_gate: int, node_error: str) -> int:
         """PASS, REFUSE, REDIRECT, STALL, FRESHEN or QUEUE. node_gate, node_error: the engine's, for every client."""
@@ -76,13 +89,15 @@ class Gates:
             text = NO_MEMORY
         elif node_gate and refuses(node_gate, command):
             text = node_error
-        elif client.is_monitor and (command.bits & READONLY or may_write(client, command)):
-            text = "ERR Replica can't interact with the keyspace"
         elif gate & SUBSCRIBED and command.name not in SUBSCRIBER_COMMANDS:
             text = (
                 f"ERR Can't execute '{command.name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET"
                 " are allowed in this context"
             )
+        elif node_gate & BUSY and not command.bits & ALLOW_BUSY:
+            text = self.busy_text
+        elif client.is_monitor and (command.bits & READONLY or may_write(client, command)):
+            text = "ERR Replica can't interact with the keyspace"
         if text:
             self.text = text
             return REFUSE

@@ -9,6 +9,7 @@ from eventdb.protocol.errors import ReplyError
 
 if TYPE_CHECKING:
     from eventdb.cluster.topology import Member
+    from eventdb.engine.client import Client
 
 # Engine.failover_state, in Redis's words. While a hand-over waits for what was accepted to be durable it can be called
 # off: whoever sets NO_FAILOVER ends it.
@@ -38,6 +39,9 @@ class Host(Protocol):
         Raises ReplyError when that cannot begin.
         """
 
+    def give_state(self, client: Client, greeting: str, functions_only: bool) -> None:
+        """Send the whole state to a client that has just blocked, and close it. Raises ReplyError."""
+
     def announced(self, member: Member, said: dict[str, object]) -> bytes | None:
         """A follower says that it is there; the reply to it, None when this node is not the primary."""
 
@@ -59,6 +63,9 @@ class NoHost:
 
     def reload(self, done: Callable[[str], None]) -> None:
         raise ReplyError("ERR there is no log here to rebuild the state from")
+
+    def give_state(self, client: Client, greeting: str, functions_only: bool) -> None:
+        raise ReplyError("ERR there is no log here to build the state from")
 
     def announced(self, member: Member, said: dict[str, object]) -> bytes | None:
         raise ReplyError("ERR this node takes no announcements")

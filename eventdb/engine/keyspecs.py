@@ -3,7 +3,7 @@
 Facts of Redis 7.0, one line for all commands that share them; a test compares them with a real server. A spec reads
 
     begin:find flags        begin  2          argument 2
-                                   STORE@5    behind the word STORE, looked for from argument 5 on
+                                   STORE@5    after the word STORE, looked for from argument 5 on
                                    ?          known only to the command
                             find   0          the arguments up to begin + 0
                                    -1         the arguments up to the last

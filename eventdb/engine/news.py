@@ -28,8 +28,10 @@ from eventdb.engine.notifications import (
     NEW,
     NO_MISS,
     OF_EVENT,
+    OF_EXPIRY,
     ONLY_CONSUMERS,
     READS_FROM,
+    RESTORED,
     SILENT,
     STORES,
     STREAM,
@@ -52,9 +54,19 @@ if TYPE_CHECKING:
     from eventdb.pipeline.outbox import Batch
     from eventdb.pipeline.turn import Turn
 
+KIND_BYTES: Final = 20  # of an encoded event, in which its name begins
 EXPIRY: Final = b"expiry"  # the origin of what the expiry cycle deletes
 CREATE_CONSUMER: Final = b"xgroup-createconsumer"
 Consumer = tuple[int, bytes, bytes, bytes]  # database, key, group, name
+
+
+def unwrapped(command: Command, argv: list[bytes]) -> tuple[Command, list[bytes]]:
+    """The command that EVENTDB.ONCE runs: it names what it changes; of any other, itself."""
+    if command.inner is not None:
+        inner = command.inner(argv)
+        if not isinstance(inner, str):
+            return inner, argv[2:]
+    return command, argv
 
 
 class News:
@@ -161,8 +173,11 @@ class News:
         tracker = client.tracker
         if tracker is not None:
             self.tracking.note(client, tracker, command, argv)
+        if command.inner is not None and argv[1] in self.store.keyspace.outcomes.kept:
+            return  # a repeat reads nothing and changes nothing
         if self.classes & MISS and command.has_keys:
-            self._note_misses(db, command, argv)
+            inner, inner_argv = unwrapped(command, argv)
+            self._note_misses(db, inner, inner_argv)
         self.look(db, command, argv)
 
     def ended(self, client: Client, argv: list[bytes]) -> None:
@@ -174,6 +189,9 @@ class News:
     def look(self, db: Db, command: Command, argv: list[bytes]) -> None:
         """Note what is not there before a command that may make it."""
         if not self.classes & (NEW | STREAM) or not command.bits & WRITE or not command.has_keys:
+            return
+        command, argv = unwrapped(command, argv)
+        if not command.has_keys:
             return
         keys = command.keys(argv)
         for key in keys:
@@ -225,19 +243,31 @@ class News:
     def gather(self, command: Command | None, argv: list[bytes]) -> None:
         """The command has run: look at the events it has added to the transaction in the making."""
         events = self.store.events
-        name = command.name if command is not None else ""
+        name = ""
+        if command is not None:
+            command, argv = unwrapped(command, argv)
+            name = command.name
         stores = STORES.get(name)
         start = len(self._found)
-        for i in range(self._seen, len(events)):
+        restored = False
+        end = len(events)
+        while end > self._seen and b"\nEVENTDB." in events[end - 1][:KIND_BYTES]:  # the outcome of a token
+            end -= 1
+        for i in range(self._seen, end):
             self._reader.feed(events[i])
             event = cast("list[bytes]", self._reader.gets())
             if event[0] == b"SELECT":
                 self._db = self.store.keyspace.dbs[int(event[1])]
                 continue
             self._change(event)
-            if self.classes and name not in SILENT:
+            if stores == RESTORED and event[0] != b"DEL":  # new, whatever it replaces, and made by any number of events
+                if not restored:
+                    self._absent.add((self._db.index, argv[1]))
+                    self._add(argv[1], RESTORED)
+                restored = True
+            elif self.classes and name not in SILENT:
                 own = self._reason(events[i])
-                if own is None and event[0] == b"DEL" and stores is not None and i + 1 < len(events):
+                if own is None and event[0] == b"DEL" and stores is not None and i + 1 < end:
                     continue  # what the result replaces
                 if own is None:
                     own = stores if stores is not None else command_name(name, argv, event[0])
@@ -277,7 +307,7 @@ class News:
         else:
             self.tracking.change(key)
             for name in names:
-                if self.classes & CLASS_OF[name]:
+                if self.classes & CLASS_OF.get(name, CLASSES["g"]):
                     self._say(db, key, name)
         self.turn.schedule(self._tell_rest)
 
@@ -329,6 +359,8 @@ class News:
                 self._add(key, name)
             if kind == b"SET" and len(event) > 4 and event[3] == b"PXAT":
                 self._add(key, b"expire")
+            if kind == b"HSETEX" and event[2] == b"PXAT":
+                self._add(key, b"hexpire")
             if kind in EMPTIES and key not in db.values:
                 self._add(key, b"del")
         elif kind == b"DEL":
@@ -393,7 +425,7 @@ class News:
                 EVENTS[event[0]].apply(self._db, event)
                 self._change(event)
                 if self.classes:
-                    self._name(event, b"expired" if expired else None, len(self._found))
+                    self._name(event, OF_EXPIRY.get(event[0]) if expired else None, len(self._found))
             self._reset()
             self._deliver(None)
             self.tracking.tell(None, None)

@@ -2,7 +2,8 @@
 
 One table says how an event of the log is called, a second one how a command calls its events otherwise: SPOP logs an
 SREM and notifies of `spop`. A replica knows the events alone, and uses the first table alone.
-Source: redis src/notify.c, and the names that a Redis 7.0 notifies of, command by command.
+Source: redis src/notify.c, and the names that a Redis 7.0 notifies of, command by command; for later
+commands src/t_hash.c of Redis 8 and the documentation of each (INCREX, whose names nothing says, as INCRBY).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ CLASS_OF: Final[dict[bytes, int]] = {
         "$": "set setrange append incrby incrbyfloat setbit pfadd",
         "l": "lpush rpush lpop rpop linsert lset lrem ltrim sortstore",
         "s": "sadd srem spop sinterstore sunionstore sdiffstore",
-        "h": "hset hincrby hincrbyfloat hdel",
+        "h": "hset hincrby hincrbyfloat hdel hexpire hpersist hexpired",
         "z": "zadd zincr zrem zremrangebyscore zremrangebyrank zremrangebylex zpopmin zpopmax zunionstore zinterstore"
         " zdiffstore zrangestore geosearchstore georadiusstore",
         "t": "xadd xtrim xdel xsetid xgroup-create xgroup-createconsumer xgroup-delconsumer xgroup-destroy"
@@ -47,8 +48,9 @@ OF_EVENT: Final[dict[bytes, bytes]] = {
     b"APPEND": b"append", b"SETRANGE": b"setrange", b"LPUSH": b"lpush", b"RPUSH": b"rpush", b"LPOP": b"lpop",
     b"RPOP": b"rpop", b"LSET": b"lset", b"LINSERT": b"linsert", b"LREM": b"lrem", b"LTRIM": b"ltrim",
     b"PERSIST": b"persist", b"PEXPIREAT": b"expire", b"XADD": b"xadd", b"XDEL": b"xdel", b"XTRIM": b"xtrim",
-    b"XSETID": b"xsetid", b"SET": b"set",
+    b"XSETID": b"xsetid", b"SET": b"set", b"HSETEX": b"hset", b"HPEXPIREAT": b"hexpire", b"HPERSIST": b"hpersist",
 }  # fmt: skip
+OF_EXPIRY: Final[dict[bytes, bytes]] = {b"DEL": b"expired", b"HDEL": b"hexpired"}  # by the expiry cycle
 EMPTIES: Final = frozenset((b"SREM", b"ZREM", b"HDEL", b"LPOP", b"RPOP", b"LREM", b"LTRIM"))  # may leave no key
 
 # What a command calls the change of a value; the deletion that the change may come to is told after it.
@@ -62,12 +64,13 @@ OF_COMMAND: Final[dict[str, bytes]] = {
     **dict.fromkeys(("zpopmin", "bzpopmin"), b"zpopmin"),
     **dict.fromkeys(("zpopmax", "bzpopmax"), b"zpopmax"),
 }  # fmt: skip
+RESTORED: Final = b"restore"
 # Commands that put a result in place of what the destination held: one name, or `del` when there is no result.
 STORES: Final[dict[str, bytes]] = {
     "sinterstore": b"sinterstore", "sunionstore": b"sunionstore", "sdiffstore": b"sdiffstore",
     "zunionstore": b"zunionstore", "zinterstore": b"zinterstore", "zdiffstore": b"zdiffstore",
     "zrangestore": b"zrangestore", "geosearchstore": b"geosearchstore", "georadius": b"georadiusstore",
-    "georadiusbymember": b"georadiusstore", "sort": b"sortstore",
+    "georadiusbymember": b"georadiusstore", "sort": b"sortstore", "restore": RESTORED, "restore-asking": RESTORED,
 }  # fmt: skip
 SILENT: Final = frozenset(("pfcount", "pfdebug", "debug|populate"))  # what they write is no change for anybody
 ONLY_CONSUMERS: Final = frozenset(("xclaim", "xautoclaim", "xreadgroup"))
@@ -108,6 +111,8 @@ def command_name(command: str, argv: list[bytes], kind: bytes) -> bytes | None:
         at = 2 if command == "zmpop" else 3
         count = int(argv[at - 1])
         return b"zpopmin" if argv[at + count].upper() == b"MIN" else b"zpopmax"
+    if command == "increx":
+        return b"incrbyfloat" if b"BYFLOAT" in [arg.upper() for arg in argv[2:]] else b"incrby"
     if kind == b"PEXPIREAT" or kind == b"PERSIST":
         return None
     return OF_COMMAND.get(command)

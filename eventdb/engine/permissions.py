@@ -86,6 +86,12 @@ class Permissions:
         self.rules: dict[bytes, bytes] = {}  # what `users` was made from, of those in the log
         self.log: deque[Refusal] = deque()  # the newest first
         self.next_refusal = 0
+        self.refused: dict[int, int] = {
+            DENIED_AUTH: 0,
+            DENIED_COMMAND: 0,
+            DENIED_KEY: 0,
+            DENIED_CHANNEL: 0,
+        }  # how often
 
     # -- clients
 
@@ -114,6 +120,18 @@ class Permissions:
         self.become(client, user)
         client.gate &= ~NEEDS_AUTH
         return True
+
+    def recognize(self, client: Client, names: list[str]) -> bool:
+        """Let a client in as the user whom its certificate names, if there is one: the first of them that is on."""
+        for name in names:
+            user = self.users.get(name.encode("utf-8", "surrogateescape"))
+            if user is not None and user.enabled:
+                self.become(client, user)
+                client.gate &= ~NEEDS_AUTH
+                return True
+        if names:
+            self._note(client, DENIED_AUTH, b"tls-cert", names[0].encode("utf-8", "surrogateescape"))
+        return False
 
     def embed(self, client: Client) -> None:
         """A session inside the program may do everything until it says AUTH."""
@@ -169,7 +187,8 @@ class Permissions:
         return verdict, name.encode()
 
     def _note(self, client: Client, reason: int, what: bytes, user: bytes, context: str = "") -> None:
-        """Put a refusal into the log."""
+        """Count a refusal and put it into the log."""
+        self.refused[reason] += 1
         now_ms = client.store.now_ms
         if not context:
             context = "multi" if client.gate & IN_MULTI else "toplevel"
@@ -185,6 +204,9 @@ class Permissions:
         self.log.appendleft(Refusal(self.next_refusal, reason, context, what, user, who, now_ms))
         self.next_refusal += 1
         self.trim_log()
+
+    def reset_counts(self) -> None:
+        self.refused = dict.fromkeys(self.refused, 0)
 
     def trim_log(self) -> None:
         while len(self.log) > self.config.acl_log_entries_max:
@@ -310,6 +332,11 @@ class Permissions:
     def lines(self) -> list[bytes]:
         """One for each user, in the order of their names (ACL LIST, the file)."""
         return [b"user %b %b" % (name, self.users[name].describe()) for name in sorted(self.users)]
+
+
+def check_rules(name: bytes, rules: bytes) -> None:
+    """Raises AclError for a line that makes no user."""
+    User(name).apply_all(rules.split(), catalogue())
 
 
 def catalogue() -> Catalogue:

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from eventdb.engine.command import (
+    ALLOW_BUSY,
     BLOCKING,
     DENY_OOM,
     IMMEDIATE,
@@ -55,6 +56,7 @@ _BITS: Final[dict[str, int]] = {
     "blocking": BLOCKING,
     "loading": LOADING_OK,
     "denyoom": DENY_OOM,
+    "allow_busy": ALLOW_BUSY,
 }
 
 

@@ -59,7 +59,8 @@ class Setting:
         self.name = name
         self.kind = kind
         self.default = default
-        self.attribute = attribute  # of Config; "limits.x" of its Limits; "noted.x" of what is only shown again; or ""
+        # Of Config; "limits.x" of its Limits, "tls.x" of its Tls; "noted.x" of what is only shown again; or "".
+        self.attribute = attribute
         self.low = low
         self.high = high
         self.change = change

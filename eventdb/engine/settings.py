@@ -22,6 +22,8 @@ from eventdb.engine.setting import (
 from eventdb.engine.settings_of_redis import OF_REDIS
 from eventdb.engine.settings_own import OWN
 from eventdb.keyspace.value import Limits
+from eventdb.security.networks import networks
+from eventdb.security.tls import Tls
 
 REDIS_VERSION: Final = "7.0.15"  # whose commands, replies and error texts eventdb has
 RESERVED_FILES: Final = 64  # descriptors that are not clients: segments, listeners, standard streams
@@ -43,7 +45,13 @@ class Config:
     def __init__(self) -> None:
         self.limits = Limits()
         self.file = ""  # the configuration file that the server was started with
-        self.is_protected = False  # it says protected-mode yes: only this machine connects, or a password is asked for
+        self.tls = Tls()
+        self.protected_mode = "no"
+        self.client_allow_list = ""  # networks; "": everybody
+        self.client_deny_list = ""
+        self.maxclients_per_address = 0  # 0: no limit
+        self.maxclients_unauthenticated = 0
+        self.unauthenticated_seconds_max = 0
         self.noted: dict[str, int | str] = {}  # settings without effect, which are only shown again
         self.requirepass = b""
         self.node_user = ""  # of this node at the primary
@@ -56,6 +64,8 @@ class Config:
         self.keepalive_seconds = 300  # of silence before TCP asks whether the peer is there; 0: never
         self.commit_timeout_ms = 5000
         self.atomic_errors = "no"
+        self.busy_reply_ms = 5000  # that a script may keep everybody waiting; 0: for ever
+        self.script_limit_ms = 30_000  # after which a script is stopped; 0: never
         self.query_buffer_bytes_max = 1 << 30  # of commands that one client has sent and that have not run
         self.query_buffers_bytes_max = 2 << 30  # … all clients; then the newest greedy one is closed
         self.bulk_bytes_max = 512 << 20
@@ -80,6 +90,9 @@ class Config:
         self.lfu_log_factor = 10
         self.lfu_decay_minutes = 1
         self.log_level = "notice"
+        self.metrics_port = 0  # 0: nothing listens
+        self.metrics_bind = "127.0.0.1"
+        self.metrics_ready_lag_ms = 10_000
         self.notify_classes = ""  # of keyspace notifications
         self.tracking_keys_max = 1_000_000  # 0: no limit
         self.latency_threshold_ms = 0  # 0: LATENCY keeps nothing
@@ -98,6 +111,8 @@ class Config:
         value: object = setting.default
         if setting.attribute.startswith("limits."):
             value = getattr(self.limits, setting.attribute.removeprefix("limits."))
+        elif setting.attribute.startswith("tls."):
+            value = getattr(self.tls, setting.attribute.removeprefix("tls."))
         elif setting.attribute.startswith("noted."):
             value = self.noted[setting.attribute.removeprefix("noted.")]
         elif setting.attribute:
@@ -131,6 +146,11 @@ class Config:
                 raise SettingError("argument must be one or more different names with a space between")
         elif setting.kind == OUTPUT_LIMITS:
             _output_limits(text)
+        elif setting.name in ("client-allow-list", "client-deny-list"):
+            try:
+                networks(text)
+            except ValueError as error:
+                raise SettingError(str(error)) from None
         return value
 
     def greeting(self) -> list[bytes]:
@@ -148,6 +168,19 @@ class Config:
         if limit and policy != "noeviction":
             raise SettingError(NO_EVICTION)
 
+    def check_tls(self, values: list[tuple[Setting, int | str]]) -> Tls | None:
+        """What TLS would be with these values, ready for use; None: they change nothing of it. Raises TlsError."""
+        changes = {
+            setting.attribute.removeprefix("tls."): value
+            for setting, value in values
+            if setting.attribute.startswith("tls.")
+        }
+        if not changes:
+            return None
+        made = self.tls.changed(changes)
+        made.check()
+        return made
+
     def change(self, values: list[tuple[Setting, int | str]]) -> None:
         """Take values that `checked` has accepted; nothing can fail any more."""
         for setting, value in values:
@@ -163,6 +196,8 @@ class Config:
         attribute = setting.attribute
         if attribute.startswith("limits."):
             setattr(self.limits, attribute.removeprefix("limits."), value)
+        elif attribute.startswith("tls."):
+            self.tls.put(attribute.removeprefix("tls."), value)
         elif attribute.startswith("noted."):
             low, high = ADJUSTED.get(setting.name, (0, 0))
             self.noted[attribute.removeprefix("noted.")] = min(high, max(low, int(value))) if high else value

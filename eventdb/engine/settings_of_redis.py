@@ -125,9 +125,8 @@ _NO_EFFECT: Final = (
         """,
     ),
     (
-        "there is no TLS here whose sessions could be kept",
+        "a TLS client keeps its session itself, as a ticket",
         """
-        tls-session-caching yes_no yes
         tls-session-cache-size number 20480 0 2147483647
         tls-session-cache-timeout number 300 0 2147483647
         """,
@@ -179,11 +178,6 @@ _CONSTANT: Final = (
         "min-replicas-to-write/min-slaves-to-write number 0 0 2147483647",
     ),
     (
-        "a script that never ends keeps the server busy: there is no BUSY yet",
-        "busy-reply-threshold/lua-time-limit number 0 0 9223372036854775807",
-    ),
-    ("eventdb listens on --host and has no other protection than requirepass", "protected-mode yes_no no"),
-    (
         "one log is one shard, which serves all slots or none",
         """
         cluster-require-full-coverage yes_no yes
@@ -221,28 +215,6 @@ _CONSTANT: Final = (
         """
         shutdown-on-sigterm one_of default default save nosave now force
         shutdown-on-sigint one_of default default save nosave now force
-        """,
-    ),
-    (
-        "eventdb has no TLS of its own yet",
-        """
-        tls-port number 0 0 65535
-        tls-replication yes_no no
-        tls-cluster yes_no no
-        tls-auth-clients one_of yes no yes optional
-        tls-prefer-server-ciphers yes_no no
-        tls-cert-file text -
-        tls-key-file text -
-        tls-key-file-pass text -
-        tls-client-cert-file text -
-        tls-client-key-file text -
-        tls-client-key-file-pass text -
-        tls-ca-cert-file text -
-        tls-ca-cert-dir text -
-        tls-protocols text -
-        tls-ciphers text -
-        tls-ciphersuites text -
-        tls-dh-params-file text -
         """,
     ),
 )  # fmt: skip

@@ -32,6 +32,57 @@ def _compact(name: str, attribute: str, default: int, kind: int, what: str) -> l
     return [Setting(each, kind, default, f"limits.{attribute}", note=note) for each in names]
 
 
+TLS: Final = (
+    Setting(
+        "tls-port", NUMBER, 0, "tls.port", 0, 65535, change=FIXED,
+        note="the port for TLS (`--tls-port`), beside the plain one; 0: none",
+    ),
+    Setting("tls-cert-file", TEXT, "", "tls.cert_file", note="the server's certificate, and those above it, as PEM"),
+    Setting("tls-key-file", TEXT, "", "tls.key_file", note="its private key; empty: it is in tls-cert-file"),
+    Setting("tls-key-file-pass", TEXT, "", "tls.key_file_pass", note="the password of that key"),
+    Setting("tls-ca-cert-file", TEXT, "", "tls.ca_cert_file", note="the authorities whose certificates are trusted"),
+    Setting(
+        "tls-ca-cert-dir", TEXT, "", "tls.ca_cert_dir", note="the same as a folder that `openssl rehash` has prepared"
+    ),
+    Setting(
+        "tls-auth-clients", ONE_OF, "yes", "tls.auth_clients", choices="no yes optional",
+        note="whether a client must have a certificate; optional: one that it has must be good",
+    ),
+    Setting(
+        "tls-auth-clients-user", ONE_OF, "off", "tls.auth_clients_user", choices="off cn uri",
+        note="the user whom a client's certificate names needs no AUTH: by its common name, or by a URI among its"
+        " alternative names",
+    ),
+    Setting(
+        "tls-protocols", TEXT, "", "tls.protocols", note="of TLSv1.2 TLSv1.3, a space between; empty: both"
+    ),
+    Setting("tls-ciphers", TEXT, "", "tls.ciphers", note="the ciphers of TLSv1.2, as OpenSSL names them"),
+    Setting(
+        "tls-ciphersuites", TEXT, "", "tls.ciphersuites",
+        note="the suites of TLSv1.3; needs a Python that can choose among them (3.15)",
+    ),
+    Setting(
+        "tls-prefer-server-ciphers", YES_NO, "no", "tls.prefer_server_ciphers",
+        note="yes: the server's order of ciphers counts, not the client's",
+    ),
+    Setting(
+        "tls-session-caching", YES_NO, "yes", "tls.session_caching",
+        note="no: a client that comes again does the whole handshake again",
+    ),
+    Setting("tls-dh-params-file", TEXT, "", "tls.dh_params_file", note="parameters for ciphers with DHE"),
+    Setting(
+        "tls-replication", YES_NO, "no", "tls.replication", change=FIXED,
+        note="yes: this node speaks TLS to others, and they are given its TLS port",
+    ),
+    Setting("tls-cluster", YES_NO, "no", "tls.cluster", change=FIXED, note="the same as tls-replication"),
+    Setting(
+        "tls-client-cert-file", TEXT, "", "tls.client_cert_file",
+        note="the certificate that this node shows to others; empty: tls-cert-file",
+    ),
+    Setting("tls-client-key-file", TEXT, "", "tls.client_key_file", note="its private key"),
+    Setting("tls-client-key-file-pass", TEXT, "", "tls.client_key_file_pass", note="the password of that key"),
+)  # fmt: skip
+
 OWN: Final[tuple[Setting, ...]] = (
     # who may connect, and how much they may send
     Setting("requirepass", TEXT, "", "requirepass", note="password of the default user; empty: none is asked for"),
@@ -58,7 +109,36 @@ OWN: Final[tuple[Setting, ...]] = (
         note="seconds of silence after which TCP probes a new connection's peer; 0: never",
     ),
     Setting("bind", TEXT, "127.0.0.1", "bind", change=FIXED, note="the address it listens on (`--host`)"),
-    Setting("port", NUMBER, 6379, "port", 0, 65535, change=FIXED, note="the port it listens on (`--port`)"),
+    Setting(
+        "port", NUMBER, 6379, "port", 0, 65535, change=FIXED,
+        note="the port it listens on (`--port`); 0 beside a tls-port: there is no plain port",
+    ),
+    Setting(
+        "protected-mode", YES_NO, "no", "protected_mode",
+        note="yes: while the user default needs no password, only this machine may connect",
+    ),
+    Setting(
+        "client-allow-list", TEXT, "", "client_allow_list",
+        note="networks whose addresses may connect, as 10.0.0.0/8, with spaces between; empty: all",
+    ),
+    Setting(
+        "client-deny-list", TEXT, "", "client_deny_list",
+        note="networks whose addresses may not connect, even if they are allowed",
+    ),
+    Setting(
+        "maxclients-per-address", NUMBER, 0, "maxclients_per_address", 0, UINT_MAX,
+        note="connections of one address; further ones are refused; 0: no limit",
+    ),
+    Setting(
+        "maxclients-unauthenticated", NUMBER, 0, "maxclients_unauthenticated", 0, UINT_MAX,
+        note="connections that have not authenticated yet; further ones are refused; 0: no limit",
+    ),
+    Setting(
+        "unauthenticated-timeout", NUMBER, 0, "unauthenticated_seconds_max", 0, INT_MAX,
+        note="seconds after which a connection that has not authenticated is closed; 0: never. A TLS handshake has as"
+        " long, and never more than 10 s",
+    ),
+    *TLS,
     Setting(
         "proto-max-bulk-len", MEMORY, 512 << 20, "bulk_bytes_max", 1 << 20, note="bytes of one argument of a command"
     ),
@@ -101,6 +181,20 @@ OWN: Final[tuple[Setting, ...]] = (
     Setting(
         "once-max-reply", MEMORY, 16 << 10, "limits.once_reply_bytes_max",
         note="bytes of a reply that is kept; instead of a larger one a repeat gets an error that says that it ran",
+    ),
+    # scripts
+    *[
+        Setting(
+            name, NUMBER, 5000, "busy_reply_ms",
+            note="milliseconds after which a script that runs is BUSY: others are answered so, and may end it by SCRIPT"
+            " KILL or FUNCTION KILL; 0: they wait",
+        )
+        for name in ("busy-reply-threshold", "lua-time-limit")
+    ],
+    Setting(
+        "script-time-limit", NUMBER, 30_000, "script_limit_ms",
+        note="milliseconds after which a script or a function is stopped by an error; what it wrote stays; 0: never."
+        " Redis has no such limit",
     ),
     # who finds this node, and how
     Setting(
@@ -186,6 +280,15 @@ OWN: Final[tuple[Setting, ...]] = (
         " and their clients told to forget them; 0: no limit",
     ),
     # watching the server
+    Setting(
+        "metrics-port", NUMBER, 0, "metrics_port", 0, 65535, change=FIXED,
+        note="the port of /metrics for Prometheus, /healthz and /readyz (`--metrics-port`); 0: none",
+    ),
+    Setting("metrics-bind", TEXT, "127.0.0.1", "metrics_bind", change=FIXED, note="the address of `metrics-port`"),
+    Setting(
+        "metrics-ready-lag", NUMBER, 10_000, "metrics_ready_lag_ms", 0, INT_MAX,
+        note="milliseconds that a replica may be behind and still be ready at /readyz",
+    ),
     Setting("loglevel", ONE_OF, "notice", "log_level", choices=LOG_LEVELS, note="which lines the server's log has"),
     Setting(
         "slowlog-log-slower-than", NUMBER, 10_000, "slowlog_usec", -1,

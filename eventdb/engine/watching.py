@@ -102,6 +102,8 @@ class Watching:
         """Undo what the journal holds."""
         for what, before in reversed(self.journal or []):
             if isinstance(what, Watcher) and isinstance(before, list):
+                if not what.broken:  # a client that was answered while a script ran has said UNWATCH
+                    continue
                 what.broken = False
                 what.watches = before
                 for watch in before:

@@ -1,4 +1,4 @@
-"""The keyspace: 16 databases of keys, values and deadlines. The state that a log replays into.
+"""The keyspace: 16 databases of keys, values and deadlines, and the libraries of functions. What a log replays into.
 
 Changed only by the apply functions of events (events.py). Nothing here reads a clock: whether a key has
 expired is the caller's question, because a replica hides what the primary has not yet deleted.
@@ -174,11 +174,38 @@ class Db:
         return total % DIGEST_MODULUS
 
 
+class Libraries:
+    """Source texts of Lua functions by the name of their library (types/library.py)."""
+
+    def __init__(self) -> None:
+        self.code: dict[bytes, bytes] = {}
+        self.version = 0  # another one after each change: who has compiled them compares it
+
+    def set(self, name: bytes, code: bytes) -> None:
+        self.code[name] = code
+        self.version += 1
+
+    def delete(self, name: bytes) -> None:
+        del self.code[name]
+        self.version += 1
+
+    def replace(self, code: dict[bytes, bytes]) -> None:
+        self.code = code
+        self.version += 1
+
+    def clear(self) -> None:
+        self.replace({})
+
+    def digest(self) -> int:
+        return sum([digest_of([b"library", name, code]) for name, code in self.code.items()])
+
+
 class Keyspace:
-    """All databases of one node."""
+    """All databases of one node, and the libraries of functions beside them."""
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits = limits if limits is not None else Limits()
+        self.libraries = Libraries()
         self.dbs: list[Db] = [Db(i, self) for i in range(DATABASES)]
         self.outcomes = Outcomes()  # of commands with a token
         self.users: dict[bytes, bytes] = {}  # name -> the rules that make it (security/acl.py)
@@ -209,6 +236,7 @@ class Keyspace:
         for db in self.dbs:
             db.clear()
         self.outcomes = Outcomes()
+        self.libraries.clear()
         self.users = {}
         self.users_version += 1
 
@@ -217,6 +245,6 @@ class Keyspace:
 
     def digest(self) -> str:
         """32 hexadecimal digits that depend on the whole state and on nothing else."""
-        total = sum(db.digest() for db in self.dbs) + self.outcomes.digest()
+        total = sum(db.digest() for db in self.dbs) + self.outcomes.digest() + self.libraries.digest()
         total += sum(digest_of([b"user", name, rules]) for name, rules in self.users.items())
         return f"{total % DIGEST_MODULUS:032x}"

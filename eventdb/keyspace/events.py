@@ -19,7 +19,7 @@ from eventdb.protocol.replies import bulks
 
 Apply = Callable[[Db, list[bytes]], None]
 
-KEY_NONE: Final = 0
+KEY_NONE: Final = 0  # it changes what stands beside the keys, whose readers wait for every batch
 KEY_FIRST: Final = 1  # argv[1] is the key
 KEY_FIRST_TWO: Final = 2  # argv[1] and argv[2]
 KEY_ALL: Final = 3  # every argument

@@ -12,7 +12,12 @@ from typing import Final
 ARGUMENTS_MAX: Final = 32  # kept of one command
 ARGUMENT_BYTES_MAX: Final = 128
 REDACTED: Final = b"(redacted)"
-PASSWORDS: Final = (b"requirepass", b"masterauth", b"tls-key-file-pass")  # settings that hold one
+PASSWORDS: Final = (
+    b"requirepass",
+    b"masterauth",
+    b"tls-key-file-pass",
+    b"tls-client-key-file-pass",
+)  # settings that hold one
 
 
 class SlowCommand:

@@ -52,7 +52,8 @@ async def _announce_to(primary: Member, engine: Engine) -> None:
     topology, address = engine.topology, primary.address
     async with asyncio.timeout(ANNOUNCE_ANSWER_S):
         await known(primary.host)
-        reader, writer = await asyncio.open_connection(primary.host, primary.port)
+        tls = engine.config.tls.client_context()
+        reader, writer = await asyncio.open_connection(primary.host, primary.port, ssl=tls)
     line = _Line(reader, writer, engine)
     try:
         if greeting := engine.config.greeting():

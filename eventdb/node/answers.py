@@ -7,6 +7,11 @@ from eventdb.node.role import Role
 from eventdb.pipeline.commit import Commit
 
 
+def one_line(text: str) -> str:
+    """What an error says, fit for a field of INFO, which clients take apart at commas."""
+    return " ".join(text.split()).replace(",", ";")
+
+
 def fields_of(
     role: Role, url: str, name: str, lease_ms: int, commit: Commit, events: int, load_s: float, writer: Writer | None
 ) -> dict[str, str]:
@@ -32,4 +37,6 @@ def fields_of(
         found["log_stored_bytes"] = str(stats.stored_bytes)
         found["log_syncs"] = str(stats.syncs)
         found["log_zone_errors"] = str(stats.zone_errors)
+        for i, (zone, state, detail) in enumerate(writer.zone_states()):
+            found[f"log_zone{i}"] = f"name={zone},state={state}" + (f",detail={one_line(detail)}" if detail else "")
     return found

@@ -19,6 +19,7 @@ import hiredis
 from eventdb.backends.resolver import known
 from eventdb.engine.client import FRESH
 from eventdb.keyspace.events import encode_event
+from eventdb.security.tls import TlsError
 
 if TYPE_CHECKING:
     from eventdb.cluster.topology import Member
@@ -235,9 +236,9 @@ async def _ask_at(primary: Member, engine: Engine, freshness: Freshness) -> str:
         async with asyncio.timeout(CONNECT_S):
             await known(primary.host)
             _transport, line = await asyncio.get_running_loop().create_connection(
-                lambda: _Line(freshness), primary.host, primary.port
+                lambda: _Line(freshness), primary.host, primary.port, ssl=engine.config.tls.client_context()
             )
-    except (OSError, TimeoutError) as error:
+    except (OSError, TimeoutError, TlsError) as error:
         return str(error) or type(error).__name__
     try:
         while topology.primary is not None and topology.primary.address == primary.address and not topology.is_primary:

@@ -39,6 +39,7 @@ from eventdb.engine.host import FAILOVER_IN_PROGRESS, NO_FAILOVER, WAITING_FOR_S
 from eventdb.keyspace.types.zset import rank_large
 from eventdb.node.answers import fields_of
 from eventdb.node.freshness import Freshness
+from eventdb.node.giving import Giving
 from eventdb.node.hand_over import drained
 from eventdb.node.parting import Parting
 from eventdb.node.reloading import Reloading
@@ -106,10 +107,13 @@ class Node:
         self.freshness.hurry = self.log.hurry
         self._follow_task: asyncio.Task[None] | None = None
         self._handing_over: asyncio.Task[None] | None = None
+        self._shown, self._behind = 0, False  # the offset that clients have seen here; less is there
         self.reloading = Reloading(self.engine, self.log)
+        self.giving = Giving(self.engine, self.log, url)
+        self.give_state = self.giving.begin  # SYNC
         self._cron: asyncio.TimerHandle | None = None
         self._ticked = math.inf  # the loop's time then
-        self._held_up = False
+        self._held_up = self._closed = False
         self._new_follower()
         self.load_seconds = 0.0
 
@@ -209,9 +213,8 @@ class Node:
 
     async def _replay(self) -> None:
         """Apply everything the log holds after what was applied so far, at full speed."""
-        follower = self.follower
-        await follower.rebuild(on_progress=self.on_progress)
-        self.engine.commit.start_at(follower.offset)
+        await self.follower.rebuild(on_progress=self.on_progress)
+        self.engine.commit.start_at(self.follower.offset)
 
     # -- committing
 
@@ -243,6 +246,7 @@ class Node:
         engine.gate, engine.gate_error = engine.gate & OBSERVED | LOADING, LOADING_TEXT
         engine.topology.update(engine.topology.epoch, None, engine.topology.members.values())
         fail_pending(engine.commit, text)
+        self._shown = max(self._shown, engine.commit.durable_offset)
         engine.reset_state()
         self._new_follower()
         engine.begin_commit(self._new_commit())
@@ -336,6 +340,11 @@ class Node:
         self._follow_task = asyncio.get_running_loop().create_task(self._follow(rebuilt=True))
 
     def _serve_reads(self, event: Happening) -> None:
+        """Unless the log shows less, now, than this node did before it stepped down: its clients would go back."""
+        self._behind = self.role is Role.LOADING and self.follower.offset < self._shown
+        if self._behind:
+            logger.warning("the log shows offset %d, and this node has shown %d", self.follower.offset, self._shown)
+            return
         self._happens(event)
         engine = self.engine
         engine.gate = engine.gate & ~LOADING | FOLLOWING
@@ -409,6 +418,8 @@ class Node:
     def _followed(self, record: Record) -> None:
         """A record was applied: the engine answers reads by what is applied, its offsets follow."""
         self.standing.heard(record)
+        if self._behind and self.follower.offset >= self._shown:
+            self._serve_reads(Happening.REBUILT)
         if self.role is Role.REPLICA:
             me = self.engine.topology.me
             me.lag_ms = min(max(int(time.time() * 1000) - record.time_ms, 0), LAG_KNOWN_MS_MAX)  # two machines' clocks
@@ -490,7 +501,7 @@ class Node:
 
     def port(self) -> int:
         """Where it listens."""
-        return self.config.port
+        return self.config.port or self.config.tls.port
 
     def shut_down(self) -> bool:
         if self.on_shutdown is None:
@@ -527,6 +538,7 @@ class Node:
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
+        await self.giving.close()
         if self.writer is not None:
             self.engine.commit.seal()
             if self.tenure is not None and await all_durable(self.engine.commit, GIVE_BACK_S):

@@ -60,6 +60,7 @@ def put_in_place(loaded: Keyspace, keyspace: Keyspace) -> str:
         if db.deadlines is not None:
             db.track_deadlines()
     keyspace.outcomes = loaded.outcomes
+    keyspace.libraries.replace(loaded.libraries.code)
     keyspace.users = loaded.users
     keyspace.users_version += 1
     return ""

@@ -45,7 +45,7 @@ class Standing:
         self._ground = Ground.FORCE
         # epoch, heard_at, time_ms and lease_ms when the claim was decided on
         self._decided: tuple[int, float, int, int] = (0, 0.0, 0, 0)
-        self._renewed = False  # behind that, somebody has taken a lease up
+        self._renewed = False  # after that, somebody has taken a lease up
         self._monotonic = monotonic
         self._chance_s = rng.uniform(0, SPREAD_S)
         self._timer: asyncio.TimerHandle | None = None

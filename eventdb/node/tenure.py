@@ -71,7 +71,7 @@ class Tenure:
         self._needed_at = 0.0  # when one of them last asked, or was let go
         self._long_waits = False
         self._stating = False  # a statement about the followers is on its way
-        self._state_again = False  # and another one is due behind it
+        self._state_again = False  # and another one is due after it
         self._timer: Timer | None = None
         self._alone: Timer | None = None
         self._ended = False
@@ -95,13 +95,14 @@ class Tenure:
             raise
         self.engine.on_lapse = self._lapse
         self.engine.on_long = self._lengthen
+        self.engine.busy.on_progress = self._progress
         self._take_up(sent)
         self._beat()
 
     def end(self) -> None:
         """Nothing is appended any more, and nothing is answered by this lease."""
         self._ended = True
-        self.engine.on_lapse = self.engine.on_long = None
+        self.engine.on_lapse = self.engine.on_long = self.engine.busy.on_progress = None
         self.engine.lease_until = math.inf
         for timer in (self._timer, self._alone):
             if timer is not None:
@@ -260,6 +261,17 @@ class Tenure:
         elif now - self._stated > STATE_S:
             self.state(changed=False)
         elif now - self.sent > interval / 2:
+            self._append(None).add_done_callback(lambda done: self._kept(now, done))
+
+    def _progress(self) -> None:
+        """A script keeps the loop and has got on: beat for it, as the loop would. Called every few milliseconds.
+
+        It says no more than a usual heartbeat: the lease is as short as before, so a process that hangs in the middle
+        of a script is replaced as soon as any other. What becomes durable is heard of when the loop turns again; if
+        that is after the lease that is known of, it is taken up anew like any that has lapsed.
+        """
+        now = self._monotonic()
+        if not self._ended and now - self.sent > min(self.lease_ms, self._usual_ms) / 1000 / BEATS / 2:
             self._append(None).add_done_callback(lambda done: self._kept(now, done))
 
     def _rearm(self) -> float:

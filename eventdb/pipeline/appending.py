@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from eventdb.metrics.distribution import CommitTimes
 from eventdb.pipeline.record_clock import RecordClock
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Appending:
         self.writer: Writer | None = None
         self.commit: Commit | None = None  # a fenced node gets another one
         self.on_reached: Callable[[], None] | None = None  # the durable offset has moved
+        self.times: CommitTimes | None = None  # while somebody asked for metrics
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def schedule(self, action: Callable[[], None]) -> object:
@@ -58,6 +60,8 @@ class Appending:
         if cancelled or failure is not None:
             self.on_failure(failure)
             return
+        if self.times is not None:
+            self.times.record(batch.count, self.monotonic() - sent, batch.opened)
         if self.on_durable is not None:
             self.on_durable(sent)
         for client in commit.completed(batch):

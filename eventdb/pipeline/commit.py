@@ -57,16 +57,20 @@ class Commit:
 
     def add(self, origin: bytes, events: list[bytes], size: int) -> Batch:
         """Append one transaction; `origin` says who made it, as an encoded bulk string."""
+        chunks = self.open.chunks
+        chunks.append(ONE_EVENT if len(events) == 1 else b"*%d\r\n" % (len(events) + 1))
+        chunks.append(origin)
+        chunks.extend(events)
+        return self.add_run(1, size)
+
+    def add_run(self, count: int, size: int) -> Batch:
+        """Count `count` transactions, with `size` bytes of events, which lie in the open batch's chunks already."""
         batch = self.open
         if batch.count == 0:
             batch.opened = time.monotonic()
             self.pending.append(batch)
-        batch.count += 1
-        self.offset += 1
-        chunks = batch.chunks
-        chunks.append(ONE_EVENT if len(events) == 1 else b"*%d\r\n" % (len(events) + 1))
-        chunks.append(origin)
-        chunks.extend(events)
+        batch.count += count
+        self.offset += count
         batch.size += size
         self.pending_size += size
         if batch.size >= BATCH_BYTES_MAX:
@@ -76,6 +80,19 @@ class Commit:
         if self.pending_size > PENDING_BYTES_MAX:
             self.full = True
         return batch
+
+    def room(self) -> int:
+        """Bytes of events after which the open batch is sealed, or the pipeline full: no run of writes is longer."""
+        return min(BATCH_BYTES_MAX - self.open.size, PENDING_BYTES_MAX + 1 - self.pending_size)
+
+    def dirty_keys(self) -> list[set[bytes]] | None:
+        """The keys of each batch that is not yet durable; None: some batch changed every key."""
+        found: list[set[bytes]] = []
+        for batch in self.pending:
+            if batch.whole:
+                return None
+            found.append(batch.dirty)
+        return found
 
     def _gather(self) -> None:
         """Seal the open batch at the end of this turn, or when those who may come back have come."""

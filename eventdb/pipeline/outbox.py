@@ -120,6 +120,22 @@ class Outbox(Flushable):
             self._held_until(batch).replies.append(data)
             self.owed += len(data)
 
+    def reply_all(self, replies: list[bytes], size: int) -> None:
+        """What `reply` does with each; `size` bytes. reply_mode is REPLY_ON."""
+        self.owed += size
+        if self.held:
+            self.held[-1].replies.extend(replies)
+        else:
+            self.out.extend(replies)
+
+    def hold_all(self, batch: Batch, replies: list[bytes], size: int) -> None:
+        """What `hold` does with each; `size` bytes. reply_mode is REPLY_ON."""
+        if batch.durable:
+            self.reply_all(replies, size)
+        else:
+            self._held_until(batch).replies.extend(replies)
+            self.owed += size
+
     def _held_until(self, batch: Batch) -> Held:
         """Where to append what must not leave before `batch` is durable, nor before anything appended already."""
         held = self.held
@@ -133,7 +149,7 @@ class Outbox(Flushable):
         return part
 
     def push(self, data: bytes, after: Batch | None = None) -> None:
-        """Send out-of-band data, which CLIENT REPLY does not silence; behind everything the client is still owed."""
+        """Send out-of-band data, which CLIENT REPLY does not silence; after everything the client is still owed."""
         if self.closing:
             return
         self.owed += len(data)

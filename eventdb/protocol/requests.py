@@ -26,7 +26,7 @@ BULK_BYTES_MAX_UNAUTHENTICATED: Final = 16384
 HUGE_ARRAY: Final = re.compile(rb"\*[0-9]{7}")
 HUGE_OTHERS: Final = [(mark, re.compile(re.escape(mark) + rb"[0-9]{7}")) for mark in (b">", b"~", b"%", b"|")]
 
-# Fed to hiredis behind a chunk: it comes out last, as itself, when the chunk ended with a whole request. No client can
+# Fed to hiredis after a chunk: it comes out last, as itself, when the chunk ended with a whole request. No client can
 # know the number, so it is never one of theirs.
 END: Final = secrets.randbits(62)
 ENCODED_END: Final = b":%d\r\n" % END
@@ -60,6 +60,8 @@ class RequestParser:
         self.bulk_bytes_max = BULK_BYTES_MAX
         self.failure = ""  # text of the protocol error, once there was one
         self.commands = NOTHING  # of the chunk that is being parsed
+        self.once = False  # stop after one command, and leave what comes then in `after`
+        self.after = b""
         # the unfinished command
         self.rest = b""  # unread bytes, from the next line or bulk on
         self.parts: list[bytes] = []  # further chunks of a bulk that is known to be incomplete
@@ -73,6 +75,20 @@ class RequestParser:
         """Bytes held for an unfinished command, with what its arguments cost beside their own bytes."""
         parts = sum([len(part) for part in self.parts])
         return len(self.rest) + parts + self.args_bytes + len(self.args) * ARGUMENT_BYTES
+
+    def idle(self) -> bool:
+        """What comes next is the beginning of a command."""
+        return not self.args_left and not self.rest and not self.failure
+
+    def feed_end(self, data: bytes) -> tuple[list[list[bytes]], bytes]:
+        """Take a chunk only to the end of the command that the last one left unfinished; the rest is returned."""
+        self.once = True
+        try:
+            found = self.feed(data)
+        finally:
+            self.once = False
+        after, self.after = self.after, b""
+        return found, after
 
     def feed(self, data: bytes) -> list[list[bytes]]:
         """Take a chunk; return the commands now complete (maybe none). Check `failure` afterwards.
@@ -106,7 +122,10 @@ class RequestParser:
 
     def _parse(self, data: bytes) -> None:
         """Finish what the last chunk left, then let hiredis have the rest, then look at what it leaves."""
-        pos = self._strict(data, 0, True) if self.args_left else 0
+        pos = self._strict(data, 0, True) if self.args_left or self.once else 0
+        if self.once and self.commands:
+            self.after = data[pos:]
+            return
         if self.missing or pos == len(data):
             return
         if not self.args_left and self._plain(data, pos):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from functools import reduce
+from operator import and_, or_, xor
 from typing import Final
 
 WORD: Final = 0xFFFFFFFF
@@ -52,9 +53,9 @@ def _rotate(value: int, by: int) -> int:
 BIT: Final[dict[str, Callable[..., int | bytes]]] = {
     "tobit": lambda a: signed(word(a)),
     "bnot": lambda a: signed(~word(a)),
-    "band": lambda *a: signed(reduce(lambda x, y: x & y, map(word, a))),
-    "bor": lambda *a: signed(reduce(lambda x, y: x | y, map(word, a))),
-    "bxor": lambda *a: signed(reduce(lambda x, y: x ^ y, map(word, a))),
+    "band": lambda *a: signed(reduce(and_, map(word, a))),
+    "bor": lambda *a: signed(reduce(or_, map(word, a))),
+    "bxor": lambda *a: signed(reduce(xor, map(word, a))),
     "lshift": lambda a, n: signed(word(a) << (word(n) & 31)),
     "rshift": lambda a, n: signed(word(a) >> (word(n) & 31)),
     "arshift": lambda a, n: signed(signed(word(a)) >> (word(n) & 31)),

@@ -11,18 +11,24 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import time
 from collections.abc import Callable
 from importlib import resources
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
+from eventdb.cluster.slots import key_slot
 from eventdb.engine.client import CACHES, CLUSTERED, FOLLOWING, OBSERVED, OUT_OF_MEMORY, RESTRICTED, Client
 from eventdb.engine.command import DENY_OOM, NOSCRIPT, WRITE, Command
 from eventdb.engine.gates import NO_MEMORY
 from eventdb.engine.registry import find_subcommand
+from eventdb.keyspace.databases import Libraries
 from eventdb.protocol.errors import ReplyError
 from eventdb.scripting import libraries
-from eventdb.scripting.replies import lua_value
+from eventdb.scripting.functions import Function, Functions
+from eventdb.scripting.headers import FLAGS, OLD, Rules, script_header
+from eventdb.scripting.replies import ERROR, STOPPED, lua_value
+from eventdb.scripting.watch import Watch
+from eventdb.security.acl import ALLOWED
 
 if TYPE_CHECKING:
     from eventdb.engine.engine import Engine
@@ -32,9 +38,8 @@ SOFT_BYTES: Final = 64 << 20  # above it nothing is handed to scripts: see Lua
 MEMORY_MAX: Final = 4 * SOFT_BYTES  # that all scripts of a server may hold together; then Lua's own allocations fail
 LARGE: Final = 1 << 16  # bytes from which on it is asked whether a reply fits
 BULK: Final = 36  # "$"
-SECONDS_MAX: Final = 30.0  # then a script is stopped
+ASKED: Final = NOSCRIPT | WRITE | DENY_OOM  # bits of commands that may be refused
 FEW: Final = 200  # keys and arguments that are passed one by one; more of them as two tables
-FLAGS: Final = frozenset(("no-writes", "allow-oom", "allow-stale", "no-cluster", "allow-cross-slot-keys"))
 WAITING: Final = {"xread": 1, "xreadgroup": 4}  # commands that may wait, and where their options begin
 LEVELS: Final = (logging.DEBUG, logging.DEBUG, logging.INFO, logging.WARNING)
 VERSION: Final = b"7.0.15"
@@ -46,13 +51,13 @@ logger: Final = logging.getLogger("eventdb.scripting")
 class Script:
     """A compiled one."""
 
-    def __init__(self, sha: bytes, source: bytes, chunk: Any, flags: frozenset[str]) -> None:
+    def __init__(self, sha: bytes, source: bytes, chunk: Any, rules: Rules, runtime: object) -> None:
         self.sha = sha
         self.source = source
         self.chunk = chunk
         self.lines = source.rstrip().count(b"\n") + 1
-        self.read_only = "no-writes" in flags
-        self.no_cluster = "no-cluster" in flags
+        self.rules = rules
+        self.runtime = runtime
 
 
 class _Nowhere:
@@ -74,14 +79,15 @@ class Lua:
         except ImportError:
             raise ReplyError("ERR scripts need the package lupa, which is not installed: pip install lupa") from None
         self.engine = engine
-        self.seconds_max = SECONDS_MAX
+        self.watch = Watch(engine)
         self.scripts: dict[bytes, Script] = {}  # by SHA-1, in hexadecimal
         self._by_source: dict[bytes, Script] = {}
         self._client = Client(engine.store, engine.turn, 0, _Nowhere())
         self._caller = self._client  # whose script runs
+        self._rules = OLD  # of what runs
         self._read_only = False
-        self._began = 0.0
-        self._stopped = False
+        self._slot = -1  # of the keys that what runs has named, in cluster mode
+        self._registered: list[tuple[Any, ...]] = []  # by the library that is being loaded
         self._errors = (lua51.LuaError, lua51.LuaMemoryError)
         make: Any = lua51.LuaRuntime
         self._make_runtime: Callable[[], Any] = lambda: make(
@@ -89,48 +95,47 @@ class Lua:
             unpack_returned_tuples=True, max_memory=MEMORY_MAX, attribute_filter=_deny,
         )  # fmt: skip
         self._start()
+        self.functions = Functions(self)
 
     def _start(self) -> None:
         """A new interpreter, without scripts."""
-        self._runtime = self._make_runtime()
-        table = self._runtime.table_from
+        self.runtime = self._make_runtime()
+        table = self.runtime.table_from
         self._table = table
         host = table({
             b"call": self._call, b"sha1hex": _sha1hex, b"setresp": self._setresp, b"resp3": lambda: self._client.resp3,
-            b"log": _log, b"knows": self._knows, b"late": self._late, b"version": VERSION,
-            b"version_number": VERSION_NUMBER,
+            b"log": _log, b"allows": self._allows, b"look": self.watch.look, b"version": VERSION,
+            b"version_number": VERSION_NUMBER, b"register": self._register, b"flags": " ".join(FLAGS).encode(),
         })  # fmt: skip
-        made = self._file("sandbox.lua", host)
-        self._load, self._run, self._run_few, add_library, wrap, raise_, *self._hook = made
-        add_library(b"cjson", self._file("cjson.lua", self._runtime.eval("newproxy(false)"), raise_))
+        made = dict(self._file("sandbox.lua", host).items())
+        self._load_script, self._load_functions = made[b"load_script"], made[b"load_functions"]
+        self._run, self._run_few, self._load_library = made[b"run"], made[b"run_few"], made[b"load_library"]
+        self._call_function, self._call_few = made[b"call_function"], made[b"call_few"]
+        self._hook = made[b"sethook"], made[b"look"], made[b"instructions"]
+        add_library, wrap, raise_ = made[b"add_library"], made[b"wrap"], made[b"raise"]
+        add_library(b"cjson", self._file("cjson.lua", self.runtime.eval("newproxy(false)"), raise_))
         add_library(b"cmsgpack", self._file("cmsgpack.lua", _bytes_of, _float_of, raise_))
         for name, functions in {b"bit": libraries.BIT, b"struct": STRUCT}.items():
             add_library(name, table({key.encode(): wrap(guarded(f)) for key, f in functions.items()}))
+        made[b"complete"]()
         self._arm()
 
     def _arm(self) -> None:
         """Let the hook look at the clock. Set from here: while a script is being stopped every line of Lua raises."""
-        self._stopped = False
+        self.watch.stopped = False
         sethook, look, instructions = self._hook
         sethook(look, b"", instructions)
-
-    def _late(self) -> float | None:
-        """The limit in seconds, once it has passed."""
-        if time.monotonic() - self._began <= self.seconds_max:
-            return None
-        self._stopped = True
-        return self.seconds_max
 
     def _file(self, name: str, *args: Any) -> Any:
         """Run one of our own files. Its functions bear the name `=eventdb` in what the interpreter tells of them."""
         source = SOURCES.joinpath(name).read_bytes()
-        return self._runtime.eval("function(source, ...) return assert(loadstring(source, '=eventdb'))(...) end")(
+        return self.runtime.eval("function(source, ...) return assert(loadstring(source, '=eventdb'))(...) end")(
             source, *args
         )
 
     def memory_bytes(self) -> int:
         """What the interpreter and all that scripts have made takes."""
-        return int(self._runtime.get_memory_used() or 0)
+        return int(self.runtime.get_memory_used() or 0)
 
     # -- scripts
 
@@ -141,23 +146,56 @@ class Lua:
             return script
         if len(source) > SOFT_BYTES // 4:
             raise ReplyError("ERR Error compiling script (new function): the script is too long")
-        self._make_room()
-        code, flags = shebang(source)
-        chunk = self.compile(code, b"@user_script")
+        self.make_room()
+        code, rules = script_header(source)
+        chunk = self._compiled(self._load_script, code, b"@user_script")
         if isinstance(chunk, bytes):
             raise ReplyError(f"ERR Error compiling script (new function): {chunk.decode('utf-8', 'surrogateescape')}")
-        script = Script(hashlib.sha1(source).hexdigest().encode(), source, chunk, flags)
+        script = Script(hashlib.sha1(source).hexdigest().encode(), source, chunk, rules, self.runtime)
         self._by_source[source] = script
         self.scripts[script.sha] = script
         return script
 
-    def compile(self, code: bytes, name: bytes) -> Any:
+    def _compiled(self, load: Any, code: bytes, name: bytes) -> Any:
         """The chunk; bytes: why it cannot be compiled."""
         try:
-            found = self._load(code, name)
+            found = load(code, name)
         except self._errors as failure:
             return _text_of(failure)
         return found[1 if found[0] is None else 0]
+
+    def load_library(self, code: bytes, limit_s: float) -> list[tuple[Any, ...]]:
+        """Run a library's code; returns what it registers: name, description, flags, function, last line.
+
+        Raises ReplyError. limit_s: 0.0 is none but the one of scripts.
+        """
+        if len(code) > SOFT_BYTES // 4:
+            raise ReplyError("ERR Error compiling function: the library is too long")
+        self.make_room()
+        chunk = self._compiled(self._load_functions, code, b"@user_function")
+        if isinstance(chunk, bytes):
+            raise ReplyError(f"ERR Error compiling function: {chunk.decode('utf-8', 'replace')}")
+        self._registered = []
+        self.watch.begin_loading(limit_s)
+        try:
+            why = self._load_library(chunk, code.rstrip().count(b"\n") + 1)
+        except self._errors as failure:
+            why = b"ERR " + _text_of(failure)
+        finally:
+            self.watch.end()
+            if self.watch.stopped:
+                self._arm()
+        registered, self._registered = self._registered, []
+        if why is not None:
+            raise ReplyError("ERR Error registering functions: " + why.decode("utf-8", "surrogateescape"))
+        return registered
+
+    def kept(self) -> Libraries:
+        return self.engine.store.keyspace.libraries
+
+    def _register(self, *args: Any) -> None:
+        """redis.register_function, its arguments checked."""
+        self._registered.append(args)
 
     def flush(self) -> None:
         """SCRIPT FLUSH."""
@@ -165,11 +203,11 @@ class Lua:
         self._by_source.clear()
         self._start()
 
-    def _make_room(self) -> None:
+    def make_room(self) -> None:
         """Before anything is handed over: collect if need be, and where that does not help begin anew."""
-        if self._used() <= SOFT_BYTES:
+        if self.runtime.get_memory_used(True) <= SOFT_BYTES:
             return
-        self._runtime.gccollect()
+        self.runtime.gccollect()
         if self._used() > SOFT_BYTES:
             sources = list(self._by_source)
             self.flush()
@@ -177,30 +215,48 @@ class Lua:
                 self.load(source)
 
     def _used(self) -> int:
-        return int(self._runtime.get_memory_used(True) or 0)
+        return int(self.runtime.get_memory_used(True) or 0)
 
     def _fits(self, size: int) -> bool:
         """Lua can take so many bytes without an allocation that fails."""
         return size <= SOFT_BYTES and self._used() + size < MEMORY_MAX // 2
 
-    def run(self, client: Client, script: Script, keys: list[bytes], argv: list[bytes], read_only: bool) -> bytes:
-        """Run a script for this client; returns its reply. Raises ReplyError."""
-        if sum(map(len, keys)) + sum(map(len, argv)) > SOFT_BYTES:
-            raise ReplyError("ERR the arguments of the script are too large")
-        self._make_room()
-        script = self._by_source.get(script.source, script)  # compiled anew, where the interpreter is new
-        self._begin(client, read_only or script.read_only)
-        if script.no_cluster and client.gate & CLUSTERED:
-            raise ReplyError("ERR Can not run script on cluster, 'no-cluster' flag is set.")
-        if len(keys) + len(argv) <= FEW:
-            return self._finish(
-                script.sha, self._run_few, script.chunk, script.lines, client.resp3, len(keys), *keys, *argv
-            )
-        return self._finish(
-            script.sha, self._run, script.chunk, script.lines, client.resp3, self._table(keys), self._table(argv)
-        )
+    def run(self, client: Client, script: Script, argv: list[bytes], count: int, read_only: bool) -> bytes:
+        """Run a script for this client, with argv[3:] as its keys, `count` of them, and arguments.
 
-    def _begin(self, client: Client, read_only: bool) -> None:
+        Raises ReplyError.
+        """
+        self._prepare(client, script.rules, argv, read_only)
+        if script.runtime is not self.runtime:  # it had too much memory, and is a new one
+            script = self.load(script.source)
+        self.watch.begin(script.sha, argv, False)
+        chunk, last_line = script.chunk, script.lines
+        if len(argv) <= FEW:
+            return self._finish(script.sha, self._run_few, (chunk, last_line, client.resp3, count, *argv[3:]))
+        keys, rest = self._table(argv[3 : 3 + count]), self._table(argv[3 + count :])
+        return self._finish(script.sha, self._run, (chunk, last_line, client.resp3, keys, rest))
+
+    def call(self, client: Client, function: Function, argv: list[bytes], count: int, read_only: bool) -> bytes:
+        """Call a function for this client, with argv[3:] as its keys, `count` of them, and arguments.
+
+        Raises ReplyError.
+        """
+        self._prepare(client, function.rules, argv, read_only)
+        function = self.functions.current(function)
+        self.watch.begin(function.name, argv, True)
+        call, last_line = function.call, function.last_line
+        if len(argv) <= FEW:
+            return self._finish(function.name, self._call_few, (call, last_line, client.resp3, count, *argv[3:]))
+        keys, rest = self._table(argv[3 : 3 + count]), self._table(argv[3 + count :])
+        return self._finish(function.name, self._call_function, (call, last_line, client.resp3, keys, rest))
+
+    def _prepare(self, client: Client, rules: Rules, argv: list[bytes], read_only: bool) -> None:
+        """Hold a script to its flags, and make ready to run it. Raises ReplyError."""
+        if sum(map(len, argv)) > SOFT_BYTES:
+            raise ReplyError("ERR the arguments of the script are too large")
+        if not rules.old:
+            self._check_flags(client, rules, read_only)
+        self.make_room()
         own = self._client
         self._caller = client
         own.db = client.db
@@ -208,11 +264,25 @@ class Lua:
         own.user = client.user
         own.readonly_mode = client.readonly_mode
         own.resp3 = False
-        own.id, own.address, own.name = client.id, client.address, client.name
-        self._read_only = read_only
-        self._began = time.monotonic()
+        if own.id != client.id:
+            own.id, own.address = client.id, client.address
+        self._rules = rules
+        self._read_only = read_only or rules.no_writes
+        self._slot = -1
 
-    def _finish(self, name: bytes, function: Any, *args: Any) -> bytes:
+    def _check_flags(self, client: Client, rules: Rules, read_only: bool) -> None:
+        """Raises ReplyError when a script with these flags may not run here and now."""
+        gate = self.engine.gate
+        if gate & OUT_OF_MEMORY and not gate & FOLLOWING and not rules.allow_oom and not rules.no_writes:
+            raise ReplyError(NO_MEMORY)
+        if gate & FOLLOWING and not rules.no_writes:
+            raise ReplyError(self.engine.gate_error)
+        if rules.no_cluster and client.gate & CLUSTERED:
+            raise ReplyError("ERR Can not run script on cluster, 'no-cluster' flag is set.")
+        if read_only and not rules.no_writes:
+            raise ReplyError("ERR Can not execute a script with write flag using *_ro command.")
+
+    def _finish(self, name: bytes, function: Any, args: tuple[Any, ...]) -> bytes:
         store = self.engine.store
         inside = store.in_exec
         store.in_exec = True  # nothing blocks, and messages wait until the end
@@ -222,45 +292,48 @@ class Lua:
             raise ReplyError(f"ERR {_text_of(failure).decode('utf-8', 'surrogateescape')}") from None
         finally:
             store.in_exec = inside
-            if self._stopped:
+            self.watch.end()
+            if self.watch.stopped:
                 self._arm()
-        if isinstance(found, bytes):
-            return found
-        text = found[1]
+        if type(found) is bytes:
+            return b"$%d\r\n%b\r\n" % (len(found), found)
+        reply, text = found[0], found[1]
+        if reply is not None:
+            return bytes(reply)
         if len(found) > 2 and found[2] is not None:
             text += b" script: %b, on %b:%d." % (name, found[2], found[3])
         raise ReplyError(text.decode("utf-8", "surrogateescape"))
 
     # -- what a script calls
 
-    def _call(self, *args: Any) -> tuple[int, Any]:
-        """redis.call and redis.pcall: (0, value), (1, error) or (2, status)."""
-        found = self._called(args)
-        undo = self.engine.store.undo
-        if undo is not None:
-            undo.called(args[0] if args and type(args[0]) is bytes else b"", found[1] if found[0] == 1 else b"")
-        return found
-
-    def _called(self, args: tuple[Any, ...]) -> tuple[int, Any]:
+    def _call(self, *args: Any) -> Any:
+        """redis.call and redis.pcall: the value, or what replies.py says of one that is none."""
+        found: Any
         try:
-            return self._run_command(args)
+            if monotonic() > self.watch.due:
+                stop = self.watch.look()
+                if stop is not None:
+                    return stop, STOPPED
+            argv = list(args)
+            for arg in args:
+                if type(arg) is not bytes:
+                    argv = [_argument(each) for each in args]
+                    break
+            found = self._run_command(argv)
         except ReplyError as failure:
-            return 1, failure.text.encode("utf-8", "surrogateescape")
+            found = failure.text.encode("utf-8", "surrogateescape"), ERROR
         except Exception:
             logger.exception("internal error in a script's call")
-            return 1, b"ERR internal error in a script's call; the server's log has the details"
+            found = b"ERR internal error in a script's call; the server's log has the details", ERROR
+        undo = self.engine.store.undo
+        if undo is not None:
+            failed = type(found) is tuple and found[1] == ERROR
+            undo.called(args[0] if args and type(args[0]) is bytes else b"", found[0] if failed else b"")
+        return found
 
-    def _run_command(self, args: tuple[Any, ...]) -> tuple[int, Any]:
-        if not args:
+    def _run_command(self, argv: list[bytes]) -> Any:
+        if not argv:
             raise ReplyError("ERR Please specify at least one argument for this redis lib call")
-        argv = []
-        for arg in args:
-            if type(arg) is bytes:
-                argv.append(arg)
-            elif type(arg) is int or type(arg) is float:
-                argv.append(b"%d" % arg if arg == arg // 1 and abs(arg) < 1e17 else b"%.17g" % arg)
-            else:
-                raise ReplyError("ERR Lua redis lib command arguments must be strings or integers")
         engine = self.engine
         command = engine.commands.get(argv[0]) or engine.commands.get(argv[0].upper())
         if command is None:
@@ -277,21 +350,24 @@ class Lua:
             raise ReplyError(f"ERR {name} command is not allowed with BLOCK option from scripts")
         if (self._caller.gate & CACHES) | (engine.gate & OBSERVED):
             engine.news.inside(self._caller, command, argv, self._client.db, True)
-        reply = engine.invoke(self._client, command, argv)
+        own = self._client
+        reply = engine.invoke(own, command, argv)
         if engine.store.heeded:
             engine.news.gather(command, argv)
         if not reply:  # it waits, or answers in another way than by a reply
-            engine.unblock(self._client)
+            engine.unblock(own)
             raise ReplyError("ERR This Redis command is not allowed from script")
         if len(reply) > LARGE and not self._fits(len(reply) if reply[0] == BULK else 8 * len(reply)):
             raise ReplyError("ERR not enough memory")
-        return lua_value(reply, self._table)
+        return lua_value(reply, self._table, own.resp3)
 
     def _check(self, command: Command, argv: list[bytes]) -> None:
         """Raises ReplyError when a script may not run the command."""
         n, arity = len(argv), command.arity
         if n != arity if arity >= 0 else n < -arity:
             raise ReplyError("ERR Wrong number of args calling Redis command from script")
+        if not (command.bits & ASKED or self._client.gate):
+            return
         if command.bits & NOSCRIPT:
             raise ReplyError("ERR This Redis command is not allowed from script")
         if self._client.gate & RESTRICTED:
@@ -304,17 +380,39 @@ class Lua:
         engine = self.engine
         if writes and engine.gate & FOLLOWING:
             raise ReplyError(engine.gate_error)
-        if command.bits & DENY_OOM and engine.gate & OUT_OF_MEMORY and not engine.store.events:
+        needs = command.bits & DENY_OOM and not self._rules.allow_oom
+        if needs and engine.gate & OUT_OF_MEMORY and not engine.store.events:
             raise ReplyError(NO_MEMORY)  # a script that has written may end
         if self._client.gate & CLUSTERED and command.has_keys:
             if engine.slots.refusal(command.keys(argv), writes != 0, self._client.readonly_mode):
                 raise ReplyError("ERR Script attempted to access a non local key in a cluster node")
+            if not self._rules.allow_cross_slot_keys:
+                self._check_slot(command.keys(argv))
+
+    def _check_slot(self, keys: list[bytes]) -> None:
+        """Raises ReplyError when a script that says what it does names keys of two slots."""
+        for key in keys:
+            slot = key_slot(key)
+            if self._slot not in (-1, slot):
+                raise ReplyError("ERR Script attempted to access keys that do not hash to the same slot")
+            self._slot = slot
 
     def _setresp(self, version: int) -> None:
         self._client.resp3 = version == 3
 
-    def _knows(self, name: Any, *args: Any) -> bool:
-        return isinstance(name, bytes) and name.upper() in self.engine.commands
+    def _allows(self, *args: Any) -> bool | None:
+        """Its caller may run this (redis.acl_check_cmd); None: there is no such command."""
+        argv = [_argument(each) for each in args]
+        command = self.engine.commands.get(argv[0].upper())
+        if command is not None and command.subcommands and len(argv) > 1:
+            command = command.subcommands.get(argv[1].upper())
+        if command is None:
+            return None
+        try:
+            verdict, _ = self.engine.permissions.judge(self._client.user, command, argv)
+        except (ReplyError, LookupError, ValueError):  # a call so short that it has no keys
+            return None
+        return verdict == ALLOWED
 
 
 def _waits(argv: list[bytes], at: int) -> bool:
@@ -326,23 +424,13 @@ def _waits(argv: list[bytes], at: int) -> bool:
     return False
 
 
-def shebang(source: bytes) -> tuple[bytes, frozenset[str]]:
-    """The code, its first line `#!lua flags=…` made empty, and the flags. Raises ReplyError."""
-    if not source.startswith(b"#!"):
-        return source, frozenset()
-    line, _, rest = source.partition(b"\n")
-    engine, *words = line[2:].decode("utf-8", "replace").split()
-    if engine.lower() != "lua":
-        raise ReplyError(f"ERR Unexpected engine in script shebang: #!{engine}")
-    flags: frozenset[str] = frozenset()
-    for word in words:
-        if not word.startswith("flags="):
-            raise ReplyError(f"ERR Unknown lua shebang option: {word}")
-        flags = frozenset(flag for flag in word[6:].split(",") if flag)
-        for flag in flags:
-            if flag not in FLAGS:
-                raise ReplyError(f"ERR Unexpected flag in script shebang: {flag}")
-    return b"\n" + rest, flags
+def _argument(value: object) -> bytes:
+    """An argument of redis.call as a command has it. Raises ReplyError."""
+    if isinstance(value, bytes):
+        return value
+    if type(value) is int or type(value) is float:
+        return b"%d" % value if value == value // 1 and abs(value) < 1e17 else b"%.17g" % value
+    raise ReplyError("ERR Lua redis lib command arguments must be strings or integers")
 
 
 def _deny(_owner: object, _name: object, _setting: bool) -> None:

@@ -11,12 +11,12 @@ local ceil, floor = math.ceil, math.floor
 
 -- Where in the script we are: the innermost function that is neither C nor ours. A tail call forgets who called: then it
 -- is the last line of the script, where most of them stand.
-local last_line = 1
+local last_line, last_source = 1, "@user_script"
 
 local function place(level)
   while true do
     local info = getinfo(level, "Sl")
-    if not info or info.what == "tail" then return "@user_script", last_line end
+    if not info or info.what == "tail" then return last_source, last_line end
     if info.what ~= "C" and info.source ~= "=eventdb" then return info.source, info.currentline end
     level = level + 1
   end
@@ -36,9 +36,10 @@ local function refuse()
 end
 
 local function lock(real)
-  local proxy = setmetatable({}, {__index = real, __newindex = refuse, __metatable = false})
+  local metatable = {__index = real, __newindex = refuse, __metatable = false}
+  local proxy = setmetatable({}, metatable)
   locked[proxy] = real
-  return proxy
+  return proxy, metatable
 end
 
 local G = {}
@@ -115,19 +116,21 @@ G.string = lock(strings)
 -- Time: a hook looks at the clock now and then. Once the script is stopped every line raises, so no pcall goes on for good.
 local sethook, create, resume = debug.sethook, coroutine.create, coroutine.resume
 local INSTRUCTIONS = 100000
-local stopped_after
+local stopped_by
 
 local function stop_line()
-  if getinfo(2, "S").source ~= "=eventdb" then
-    error({err = "ERR Script stopped: it ran for longer than " .. stopped_after .. " seconds."})
-  end
+  if getinfo(2, "S").source ~= "=eventdb" then error({err = stopped_by}) end
+end
+
+local function stop(text)
+  stopped_by = text
+  sethook(stop_line, "l")
 end
 
 local function look()
-  local seconds = host.late()
-  if seconds then
-    stopped_after = seconds
-    sethook(stop_line, "l")
+  local text = host.look()
+  if text then
+    stop(text)
     stop_line()
   end
 end
@@ -200,32 +203,34 @@ function G.collectgarbage(option, argument)
   return 0
 end
 
--- Compile text in the environment. Bytecode is refused; no collection runs while the parser holds unanchored strings.
-local function load_text(source, name)
+-- Compile text in an environment. Bytecode is refused; no collection runs while the parser holds unanchored strings.
+local function load_text(source, name, env)
   if byte(source, 1) == 27 then return nil, "attempt to load bytecode" end
   collectgarbage("stop")
   local chunk, why = loadstring(source, name)
   collectgarbage("restart")
-  if chunk then setfenv(chunk, E) end
+  if chunk then setfenv(chunk, env) end
   return chunk, why
 end
 
-function G.loadstring(source, name)
-  if type(source) == "number" then source = tostring(source) end
-  if type(source) ~= "string" then raise("bad argument #1 to 'loadstring' (string expected)") end
-  return load_text(source, name or source)
-end
-
-function G.load(reader, name)
-  local pieces = {}
-  while true do
-    local piece = reader()
-    if piece == nil or piece == "" then break end
-    if type(piece) ~= "string" then return nil, "reader function must return a string" end
-    pieces[#pieces + 1] = piece
+-- `loadstring` and `load` of an environment.
+local function loaders(env)
+  return function(source, name)
+    if type(source) == "number" then source = tostring(source) end
+    if type(source) ~= "string" then raise("bad argument #1 to 'loadstring' (string expected)") end
+    return load_text(source, name or source, env)
+  end, function(reader, name)
+    local pieces = {}
+    while true do
+      local piece = reader()
+      if piece == nil or piece == "" then break end
+      if type(piece) ~= "string" then return nil, "reader function must return a string" end
+      pieces[#pieces + 1] = piece
+    end
+    return load_text(concat(pieces), name or "=(load)", env)
   end
-  return load_text(concat(pieces), name or "=(load)")
 end
+G.loadstring, G.load = loaders(E)
 
 -- A script that catches an error sees Redis's text, not the table that carries it.
 local function settled(ok, ...)
@@ -248,21 +253,23 @@ end
 local redis = {}
 local host_call = host.call
 
-local function call(...)
-  local kind, value = host_call(...)
-  if kind == 0 then return value end
+-- The kinds of results are those of replies.py.
+local function settle(value, kind, ...)
+  if kind == nil then return value end
+  if kind == 4 then return {...} end
   if kind == 2 then return {ok = value} end
+  if kind == 3 then stop(value) end  -- the next line raises, and so does this one
   return nil, {err = value}
 end
 
 function redis.call(...)
-  local value, why = call(...)
+  local value, why = settle(host_call(...))
   if why then error(why) end
   return value
 end
 
 function redis.pcall(...)
-  local value, why = call(...)
+  local value, why = settle(host_call(...))
   return why or value
 end
 
@@ -307,21 +314,38 @@ function redis.log(...)
 end
 
 function redis.acl_check_cmd(...)
-  local known = select("#", ...) > 0 and host.knows(...)
-  if not known then error({err = "ERR Invalid command passed to redis.acl_check_cmd()"}) end
-  return true
+  if select("#", ...) == 0 then error({err = "ERR Please specify at least one argument for this redis lib call"}) end
+  for i = 1, select("#", ...) do
+    local kind = type((select(i, ...)))
+    if kind ~= "string" and kind ~= "number" then
+      error({err = "ERR Lua redis lib command arguments must be strings or integers"})
+    end
+  end
+  local allowed = host.allows(...)
+  if allowed == nil then error({err = "ERR Invalid command passed to redis.acl_check_cmd()"}) end
+  return allowed
 end
 
--- Effects are logged, whatever is asked for; scripts of the time before Redis 5 ask.
-function redis.replicate_commands() return true end
-function redis.set_repl() end
-function redis.breakpoint() return false end
-function redis.debug() end
+-- Effects are logged, whatever is asked for: what a node has and its log has not would be lost.
+function redis.set_repl(...)
+  local flags = tonumber((...)) or 0
+  if select("#", ...) ~= 1 then error({err = "ERR redis.set_repl() requires two arguments."}) end
+  if flags ~= floor(flags) or flags < 0 or flags > 3 then
+    error({err = "ERR Invalid replication flags. Use REPL_AOF, REPL_REPLICA, REPL_ALL or REPL_NONE."})
+  end
+end
 
 redis.LOG_DEBUG, redis.LOG_VERBOSE, redis.LOG_NOTICE, redis.LOG_WARNING = 0, 1, 2, 3
 redis.REPL_NONE, redis.REPL_SLAVE, redis.REPL_REPLICA, redis.REPL_AOF, redis.REPL_ALL = 0, 2, 2, 1, 3
 redis.REDIS_VERSION, redis.REDIS_VERSION_NUM = host.version, host.version_number
-G.redis = lock(redis)
+
+-- Scripts have more of it than functions: a debugger's stubs, and what scripts of the time before Redis 5 ask for.
+local redis_of_scripts = {}
+for key, value in pairs(redis) do redis_of_scripts[key] = value end
+function redis_of_scripts.replicate_commands() return true end
+function redis_of_scripts.breakpoint() return false end
+function redis_of_scripts.debug() end
+G.redis = lock(redis_of_scripts)
 
 -- Replies: Lua values as RESP. Source: redis src/script_lua.c luaReplyToRedisReply.
 local function integer(n)
@@ -423,49 +447,173 @@ local function explain(why)
   return why
 end
 
--- Raises nothing: returns the reply, or nil, the error's text, its source and its line.
+-- Raises nothing. Returns a string alone, as it is; any other reply encoded, and true; or nil, and of an error the text,
+-- source and line.
 local function finish(resp3, ok, value)
   if not ok then
     if type(value) ~= "table" then return nil, "ERR " .. tostring(value) end  -- out of memory, or an error in `explain`
     return nil, value.err, value.source, value.line
   end
   local kind = type(value)
-  if kind == "string" then return "$" .. #value .. "\r\n" .. value .. "\r\n" end
-  if kind == "number" then return ":" .. integer(value) .. "\r\n" end
+  if kind == "string" then return value end
+  if kind == "number" then return ":" .. integer(value) .. "\r\n", true end
   local out = {}
   local encoded, why = pcall(encode, out, value, resp3, host.resp3())
   if not encoded then return nil, "ERR the reply is nested too deeply" end
-  return concat(out)
+  return concat(out), true
 end
 
 local function run(chunk, lines, resp3, keys, argv)
-  last_line = lines
-  rawset(G, "KEYS", keys)
-  rawset(G, "ARGV", argv)
+  last_line, last_source = lines, "@user_script"
+  G.KEYS, G.ARGV = keys, argv
   return finish(resp3, xpcall(chunk, explain))
 end
 
-local function run_few(chunk, lines, resp3, count, ...)
-  local keys, argv = {}, {}
+local function split(count, ...)
+  if count == 0 then return {}, {...} end
+  if count == 1 then return {(...)}, {select(2, ...)} end
+  local keys = {}
   for i = 1, count do keys[i] = (select(i, ...)) end
-  if count == 0 then
-    argv = {...}
-  else
-    for i = count + 1, select("#", ...) do argv[i - count] = (select(i, ...)) end
-  end
-  return run(chunk, lines, resp3, keys, argv)
+  return keys, {select(count + 1, ...)}
 end
 
-setmetatable(G, {
+local function run_few(chunk, lines, resp3, count, ...)
+  return run(chunk, lines, resp3, split(count, ...))
+end
+
+local unknown = {
   __metatable = false,
   __index = function(_, name)
     error("Script attempted to access nonexistent global variable '" .. tostring(name) .. "'", 2)
   end,
-})
+}
+setmetatable(G, unknown)
+
+-- Libraries of functions have an environment of their own. While one is loaded it holds nothing but `redis`, with what
+-- registers functions; when functions run, all that scripts see, without KEYS and ARGV.
+local F, L = {}, {}
+local FE, of_functions = lock(F)
+local registered, load_api = nil, setmetatable({}, unknown)
+for _, name in ipairs {"log", "LOG_DEBUG", "LOG_VERBOSE", "LOG_NOTICE", "LOG_WARNING", "REDIS_VERSION",
+                       "REDIS_VERSION_NUM"} do
+  rawset(load_api, name, redis[name])
+end
+L.redis = lock(load_api)
+setmetatable(L, unknown)
+
+local known_flags = {}
+for flag in string.gmatch(host.flags, "%S+") do known_flags[flag] = true end
+
+local function refused(text)
+  error({err = "ERR " .. text})
+end
+
+local function string_of(value, what)
+  if type(value) == "number" then value = tostring(value) end
+  if type(value) ~= "string" then refused(what .. " to redis.register_function must be a string") end
+  return value
+end
+
+local function flags_of(value)
+  if type(value) ~= "table" then
+    refused("flags argument to redis.register_function must be a table representing function flags")
+  end
+  local flags = {}
+  while value[#flags + 1] ~= nil do
+    local flag = value[#flags + 1]
+    if not known_flags[flag] then refused("unknown flag given") end
+    flags[#flags + 1] = flag
+  end
+  return concat(flags, " ")
+end
+
+local function named_arguments(given)
+  local name, description, flags, callback
+  for key, value in pairs(given) do
+    if type(key) ~= "string" and type(key) ~= "number" then
+      refused("named argument key given to redis.register_function is not a string")
+    elseif key == "function_name" then
+      name = string_of(value, "function_name argument given")
+    elseif key == "description" then
+      description = string_of(value, "description argument given")
+    elseif key == "callback" then
+      if type(value) ~= "function" then
+        refused("callback argument given to redis.register_function must be a function")
+      end
+      callback = value
+    elseif key == "flags" then
+      flags = flags_of(value)
+    else
+      refused("unknown argument given to redis.register_function")
+    end
+  end
+  if not name then refused("redis.register_function must get a function name argument") end
+  if not callback then refused("redis.register_function must get a callback argument") end
+  return name, callback, description, flags
+end
+
+local function register(...)
+  local count, first, callback = select("#", ...), ...
+  local name, description, flags
+  if count < 1 or count > 2 then refused("wrong number of arguments to redis.register_function") end
+  if not registered then refused("redis.register_function can only be called on FUNCTION LOAD command") end
+  if count == 1 then
+    if type(first) ~= "table" then
+      refused("calling redis.register_function with a single argument is only applicable to Lua table (representing "
+        .. "named arguments).")
+    end
+    name, callback, description, flags = named_arguments(first)
+  else
+    name = string_of(first, "first argument")
+    if type(callback) ~= "function" then
+      refused("second argument to redis.register_function must be a function")
+    end
+  end
+  host.register(name, description, flags or "", callback, getinfo(callback, "S").lastlinedefined)
+end
+rawset(load_api, "register_function", register)
+
+-- Run a library's code: what it registers goes to `host.register`. Returns nil, or the text of the error.
+local function loaded()
+  registered, of_functions.__index = nil, F
+end
+
+local function load_library(chunk, lines)
+  last_line, last_source = lines, "@user_function"
+  registered, of_functions.__index = true, L
+  local ok, why = xpcall(chunk, explain)
+  loaded()
+  if ok then return nil end
+  return type(why) == "table" and why.err or "ERR " .. tostring(why)
+end
+
+local function call_function(f, lines, resp3, keys, argv)
+  if registered then loaded() end  -- memory has ended in the middle of a library
+  last_line, last_source = lines, "@user_function"
+  return finish(resp3, xpcall(function() return f(keys, argv) end, explain))
+end
+
+local function call_few(f, lines, resp3, count, ...)
+  return call_function(f, lines, resp3, split(count, ...))
+end
 
 local function add_library(name, library)
   rawset(G, name, lock(library))
 end
+
+-- Functions see what scripts see, once all of it is there.
+local function complete()
+  for key, value in next, G do rawset(F, key, value) end
+  rawset(F, "redis", lock(redis))
+  rawset(F, "_G", FE)
+  local loadstring_, load_ = loaders(FE)
+  rawset(F, "loadstring", loadstring_)
+  rawset(F, "load", load_)
+  setmetatable(F, unknown)
+end
+
+local function load_script(source, name) return load_text(source, name, E) end
+local function load_functions(source, name) return load_text(source, name, FE) end
 
 -- Give a function of lua.py to scripts: its first result says whether the call went well; an error is raised for it.
 local function wrap(f)
@@ -476,4 +624,8 @@ local function wrap(f)
   return function(...) return checked(f(...)) end
 end
 
-return load_text, run, run_few, add_library, wrap, raise, sethook, look, INSTRUCTIONS
+return {
+  load_script = load_script, load_functions = load_functions, run = run, run_few = run_few,
+  load_library = load_library, call_function = call_function, call_few = call_few, add_library = add_library,
+  complete = complete, wrap = wrap, raise = raise, sethook = sethook, look = look, instructions = INSTRUCTIONS,
+}

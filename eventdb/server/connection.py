@@ -16,6 +16,7 @@ import socket
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from eventdb.engine.client import NEEDS_AUTH, SUBSCRIBED, Client
@@ -23,9 +24,12 @@ from eventdb.engine.effort import LARGE_BYTES, expected
 from eventdb.pipeline.outbox import SocketFacts
 from eventdb.protocol.replies import error
 from eventdb.protocol.requests import NOTHING, RequestParser
+from eventdb.security.tls import names_of
+from eventdb.server.door import Door
 
 if TYPE_CHECKING:
     from eventdb.engine.engine import Engine
+    from eventdb.engine.plain_runs import PlainRuns
 
 logger: Final = logging.getLogger("eventdb")
 
@@ -35,6 +39,7 @@ UNSENT_BYTES_MAX: Final = 1 << 20  # replies in the socket's buffer; above it no
 FULL_BYTES_MAX: Final = 64 << 10  # that one client may send ahead while the commit pipeline is full
 RUN_MAX: Final = 512  # commands of one client before everybody else gets their turn
 GREEDY_PART: Final = 64  # who holds more than this part of what all may hold is the first to go
+LONG_CHUNK_BYTES: Final = 16 << 10  # the clock has moved when it has been parsed
 CHUNK_BYTES: Final = 64  # that a chunk takes beside its own
 
 
@@ -71,8 +76,14 @@ class Unread:
 class Connection:
     """Implements asyncio.Protocol and eventdb.engine.client.Sink."""
 
-    def __init__(self, engine: Engine, connections: dict[Connection, None], waiting: Unread) -> None:
+    def __init__(
+        self, engine: Engine, connections: dict[Connection, None], waiting: Unread, plain: PlainRuns, door: Door
+    ) -> None:
         self.engine = engine
+        self.plain = plain
+        self.door = door
+        self.host = ""  # of the client; "": not let in
+        self.encrypted = False
         self.connections = connections
         self.waiting = waiting
         self.parser = RequestParser(engine.shared_reader)
@@ -88,6 +99,7 @@ class Connection:
         self.writable = True
         self.resuming = False
         self.ended = False  # the client has shut down its side
+        self.rest: Callable[[], bytes] | None = None  # what was not written before the loop took the connection over
         self.retiring = False  # nothing more is read; it closes after what was
         self.behind_since = 0.0  # time.monotonic() when a subscriber's unread messages passed the soft limit
 
@@ -96,21 +108,41 @@ class Connection:
     def connection_made(self, transport: asyncio.Transport) -> None:
         self.transport = transport
         transport.set_write_buffer_limits(UNSENT_BYTES_MAX)
+        if self.client is not None:  # accepted while a script kept the loop (meanwhile.py)
+            if self.rest is not None:
+                transport.write(self.rest())
+                self.rest = None
+            return
         engine = self.engine
-        if len(self.connections) >= engine.config.maxclients:
+        config = engine.config
+        self.encrypted = transport.get_extra_info("sslcontext") is not None
+        host = _host(transport)
+        why = "ERR max number of clients reached" if len(self.connections) >= config.maxclients else ""
+        if not why and not self.encrypted:  # the TLS port has asked before the handshake
+            why = self.door.refusal(host)
+        if why:
             engine.statistics.connections_rejected += 1
-            transport.write(error("ERR max number of clients reached"))
+            transport.write(error(why))
             transport.close()
             return
         self.connections[self] = None
-        _keep_alive(transport, engine.config.keepalive_seconds)
-        self.client = engine.connect(self, _address(transport, "peername"), _address(transport, "sockname"))
+        self.host = host
+        self.door.hold(host)
+        _keep_alive(transport, config.keepalive_seconds)
+        client = engine.connect(self, _address(transport, "peername"), _address(transport, "sockname"))
+        self.client = client
+        if self.encrypted and config.tls.auth_clients_user != "off":
+            names = names_of(transport.get_extra_info("peercert"), config.tls.auth_clients_user)
+            engine.permissions.recognize(client, names)
+        self.door.entered(client)
 
     def connection_lost(self, failure: Exception | None) -> None:
         self.connections.pop(self, None)
         self._forget_commands()
         if self.client is not None:
             self.engine.disconnect(self.client)
+            self.door.left(self.client)
+            self.door.release(self.host)
         self.transport = None
 
     def _forget_commands(self) -> None:
@@ -124,7 +156,7 @@ class Connection:
         """The client will send no more, and may be gone: what waits for more than its turn in the loop is dropped.
 
         What has run is still answered. What waits only because others have their turn does run: Redis would have run
-        it before it saw the end.
+        it before it saw the end. TLS has no half of a connection: it ends with what is written by now.
         """
         self.ended = True
         client = self.client
@@ -132,7 +164,7 @@ class Connection:
             return False
         if not self._waits() or not self.writable or client.owed > OWED_BYTES_MAX or not self.engine.may_run(client):
             self._leave(client)
-        return True
+        return not self.encrypted
 
     def _leave(self, client: Client) -> None:
         """Run nothing more for a client that has gone, and close once it has what it is owed."""
@@ -170,12 +202,15 @@ class Connection:
             client.active_ms = int(time.time() * 1000)
             self._bound(client)
             return
-        parser.authenticated = True
-        self.backlog = parser.feed(data)
-        self.position = 0
-        engine.read_clock()  # behind the parsing: a large value that took long to come is no slow command
+        engine.read_clock()
         client.active_ms = engine.store.now_ms
-        self._run(client)
+        long = parser.missing > 0 or len(data) > LONG_CHUNK_BYTES
+        left = self._take(client, data, RUN_MAX)
+        if long:
+            engine.read_clock()  # after the parsing: a large value that took long to come is no slow command
+        elif self.backlog:
+            engine.clock = time.perf_counter()
+        self._run(client, left)
         client.flush()
         if parser.args_left or self.held or client.queue_bytes:
             self._bound(client)
@@ -231,10 +266,41 @@ class Connection:
             if self.position < len(self.backlog) or parser.failure:
                 return
 
-    def _run(self, client: Client) -> None:
+    def _take(self, client: Client, data: bytes, left: int) -> int:
+        """Run the plain commands that a chunk begins with, and make the rest the backlog.
+
+        Returns how many commands are left of the turn's.
+        """
+        parser = self.parser
+        self.position = 0
+        plain = self.plain
+        parser.authenticated = True
+        if plain.run is None or not self.writable or len(data) > parser.bulk_bytes_max or not plain.may_run(client):
+            self.backlog = parser.feed(data)
+        elif parser.idle():
+            done = plain.take(client, data, left)
+            left -= plain.ran
+            data = data[done:] if done else data
+            if data and left > 0:
+                self.backlog = parser.feed(data)
+            else:
+                self.backlog = NOTHING
+                self._put_back(client, data)
+        else:  # a pipeline was cut: what comes after the command in which it was may be plain again
+            self.backlog, data = parser.feed_end(data)
+            self._put_back(client, data)
+        return left
+
+    def _put_back(self, client: Client, data: bytes) -> None:
+        """Of a chunk that was taken this has to wait, for some commands at least."""
+        if data:
+            self.unread.appendleft(data)
+            self.unread_size += len(data) + CHUNK_BYTES
+            self.waiting.account(self, self._waiting_bytes(client))
+
+    def _run(self, client: Client, left: int = RUN_MAX) -> None:
         """Run the backlog, and what came after it, until nothing is left or the next command has to wait."""
         engine = self.engine
-        left = RUN_MAX
         while True:
             backlog = self.backlog
             i = self.position
@@ -261,7 +327,7 @@ class Connection:
                 break
             if client.closing:
                 return
-            self._parse_next(client)
+            left = self._take_next(client, left)
         if self.parser.failure and not client.closing:
             client.reply(error("ERR Protocol error: " + self.parser.failure))
             client.closing = True
@@ -270,13 +336,13 @@ class Connection:
         elif self.ended:
             self._leave(client)
 
-    def _parse_next(self, client: Client) -> None:
-        """The next of the chunks that waited becomes the backlog."""
+    def _take_next(self, client: Client, left: int) -> int:
+        """Take the next of the chunks that waited."""
         data = self.unread.popleft()
         self.unread_size -= len(data) + CHUNK_BYTES
-        self.parser.authenticated = True
-        self.backlog = self.parser.feed(data)
+        left = self._take(client, data, left)
         self.waiting.account(self, self._waiting_bytes(client))
+        return left
 
     def _wait(self, client: Client) -> None:
         """The next command has to wait. Reading goes on, or the client's end is not seen: for the log only a little."""
@@ -350,6 +416,13 @@ class Connection:
         """How many commands have come, are parsed and were not run yet."""
         return len(self.backlog) - self.position
 
+    def has_sent_all(self) -> bool:
+        """It is closing, and no reply waits in this process."""
+        client, transport = self.client, self.transport
+        if client is None or transport is None:
+            return True
+        return client.closing and not client.owed and not transport.get_write_buffer_size()
+
     def socket_facts(self) -> SocketFacts:
         """For CLIENT LIST; counted only when somebody asks."""
         found = SocketFacts()
@@ -400,6 +473,11 @@ def _keep_alive(transport: asyncio.Transport, seconds: int) -> None:
         found.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, seconds)
         found.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, seconds // 3))
         found.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+
+
+def _host(transport: asyncio.Transport) -> str:
+    found = transport.get_extra_info("peername")
+    return str(found[0]) if isinstance(found, tuple) and found else ""
 
 
 def _address(transport: asyncio.Transport, name: str) -> str:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import resource
 import signal
 import socket
@@ -23,28 +24,35 @@ from eventdb.cluster.lease import AskedRole
 from eventdb.cluster.timing import LEASE_MS
 from eventdb.cluster.topology import Member, member_of
 from eventdb.engine.client import Client
-from eventdb.engine.config_file import UNPROTECTED, is_local
 from eventdb.engine.config_file import load as load_file
+from eventdb.engine.plain_runs import PlainRuns, find_runner
 from eventdb.engine.settings import Config
 from eventdb.node.announcing import announce
 from eventdb.node.freshness import keep_asking
 from eventdb.node.node import Node
 from eventdb.replay.follower import Progress
+from eventdb.security.tls import TlsError
 from eventdb.server.connection import Connection, Unread
+from eventdb.server.door import Door
+from eventdb.server.meanwhile import Meanwhile
+from eventdb.server.monitoring import Monitoring
+from eventdb.server.tls_port import TlsPort
 
 logger: Final = logging.getLogger("eventdb")
 
 LISTEN_BACKLOG: Final = 1024
 DRAIN_S: Final = 5.0
+GOODBYE_S: Final = 1.0  # of a stop, for TLS clients that have everything to answer the end of TLS
 EVERYWHERE: Final = ("", "*", "0.0.0.0", "::")
 LOAD_REPORT_S: Final = 2.0
+LOOK_S: Final = 1.0  # between two looks at files of certificates, and at who has not authenticated
 # How long a zone's thread waits before it asks a busy loop for the interpreter. Compiled code gives it up only
 # between two callbacks, and then only if asked.
 SWITCH_INTERVAL_S: Final = 0.00005
 
 
 class Server:
-    """A node behind a TCP port. `start`, then `wait` until `stop` is asked for, then `close`."""
+    """A node on a TCP port, a TLS port, or both. `start`, then `wait` until `stop` is asked for, then `close`."""
 
     def __init__(
         self,
@@ -58,7 +66,10 @@ class Server:
         lease_ms: int = LEASE_MS,
         advertise: str = "",
     ) -> None:
-        """advertise: host:port at which other nodes and clients reach this one, if not at the address it listens on."""
+        """port: 0 takes a free one, or beside a tls-port none.
+
+        advertise: host:port at which other nodes and clients reach this one, if not at the address it listens on.
+        """
         commands.load()
         self.bind = host
         self.hosts = addresses(host)
@@ -70,41 +81,96 @@ class Server:
         self.advertise = advertise
         self.node = Node(log_url, config, name, asked=asked, lease_ms=lease_ms)
         self.tasks: list[asyncio.Task[None]] = []  # what this node says to others
+        self.door = Door(self.node.engine)
         self.listener: asyncio.Server | None = None
+        self.monitoring: Monitoring | None = None
+        self.tls_port: TlsPort | None = None
         self.stopping = asyncio.Event()
         self.node.on_shutdown = self.stopping.set
+        self.plain = PlainRuns(self.node.engine, find_runner())
+        self.meanwhile = Meanwhile(self.node.engine, self.connections, self._connection)
+        self.node.engine.busy.on_wait = self.meanwhile.look
+        self.node.engine.busy.on_end = self.meanwhile.end
+        self.node.engine.busy.on_abort = _abort
         if config.cluster_enabled != "yes":  # there MOVED shows clients the way
             self.node.parting.on_parted = self._retire_clients
 
     async def start(self) -> None:
-        """Bind, then load. Raises OSError (the port, the ACL file), AclError (what that file says), LogError."""
+        """Bind, then load.
+
+        Raises OSError (a port, the ACL file), AclError (what that file says), TlsError (a certificate …), ValueError
+        (`metrics-port`), LogError.
+        """
         loop = asyncio.get_running_loop()
         engine = self.node.engine
+        tls = self.config.tls
         if self.config.acl_file:
             engine.permissions.load_file(engine.clients)
-        self.listener = await loop.create_server(
-            lambda: Connection(engine, self.connections, self.waiting),  # type: ignore[arg-type, return-value]
-            self.hosts if self.port else self.host,
-            self.port,
-            backlog=LISTEN_BACKLOG,
-        )
-        self.port = self.listener.sockets[0].getsockname()[1]
-        self.node.address = self.advertise or announced(self.config, self.host, self.port)
+        if tls.between_nodes() and not tls.port:
+            raise TlsError("tls-port", "nodes that speak TLS to each other need one")
+        tls.check()
+        await self._listen()
+        seen = tls.port if tls.between_nodes() else self.port or tls.port
+        self.node.address = self.advertise or announced(self.config, self.host, seen)
         try:
             member_of(Member(self.node.name, self.node.address).describe())
         except ValueError as error:
             raise ValueError(f"--node-name and --advertise say who this node is to others: {error}") from None
         self.config.port = self.port
         self.config.bind = self.bind
+        if self.config.metrics_port:
+            self.monitoring = Monitoring(self.node)
+            await self.monitoring.start()
         await self.node.start()
+        if self.monitoring is not None:
+            self.monitoring.watch_zones()
+        self.tasks.append(loop.create_task(self._look_around()))
         self.tasks.append(loop.create_task(announce(engine)))
         if self.config.replica_read_mode == "fresh":
             self.node.freshness.backlog = _backlog
             self.tasks.append(loop.create_task(keep_asking(engine, self.node.freshness)))
 
+    def _connection(self) -> Connection:
+        return Connection(self.node.engine, self.connections, self.waiting, self.plain, self.door)
+
+    async def _listen(self) -> None:
+        """Bind both ports, whichever there are."""
+        tls = self.config.tls
+        if self.port or not tls.port:
+            self.listener = await asyncio.get_running_loop().create_server(
+                self._connection,  # type: ignore[arg-type]
+                self.hosts if self.port else self.host,
+                self.port,
+                backlog=LISTEN_BACKLOG,
+            )
+            self.port = self.listener.sockets[0].getsockname()[1]
+            self.meanwhile.listeners = [each.fileno() for each in self.listener.sockets]
+        if tls.port:
+            self.tls_port = TlsPort(self.node.engine, self.door, self.connections, self._connection)  # type: ignore[arg-type]
+            self.tls_port.listen(self.hosts, tls.port, LISTEN_BACKLOG)
+
+    async def _look_around(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            self.config.tls.look()
+            self.door.sweep()
+
     def _retire_clients(self) -> None:
         for connection in list(self.connections):
             connection.retire()
+
+    def _leave_mute(self) -> None:
+        """End connections that only wait for the other side to end TLS too."""
+        for connection in list(self.connections):
+            if connection.encrypted and connection.has_sent_all():
+                connection.abort()
+
+    def described(self) -> str:
+        """Where it listens, for people."""
+        tls = self.config.tls.port
+        if not tls:
+            return f"{self.host}:{self.port}"
+        return f"{self.host}:{self.port}, and {tls} with TLS" if self.port else f"{self.host}:{tls} with TLS"
 
     async def close(self) -> None:
         """Accept no more, make what was accepted durable, answer it, close every connection."""
@@ -112,17 +178,32 @@ class Server:
             task.cancel()
         if self.listener is not None:
             self.listener.close()
+        if self.tls_port is not None:
+            self.tls_port.close()
         for connection in list(self.connections):
             connection.stop_reading()
         await self.node.close()
         for connection in list(self.connections):
             connection.finish()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_S):
                 while self.connections:
                     await asyncio.sleep(0.01)
+                    if loop.time() - began > GOODBYE_S:
+                        self._leave_mute()
         for connection in list(self.connections):
             connection.abort()
+        if self.monitoring is not None:  # last: until then it says what is being waited for
+            await self.monitoring.close()
+
+
+def _abort() -> None:
+    """SHUTDOWN NOSAVE while a script runs that has written. As after `kill -9`, every acknowledged write is there."""
+    logger.warning("stopped at once, in the middle of a script: what it has written is not in the log")
+    logging.shutdown()
+    os._exit(0)
 
 
 def _backlog(client: Client) -> int:
@@ -180,7 +261,7 @@ async def _run(server: Server) -> None:
         loop.add_signal_handler(name, server.stopping.set)
     try:
         await server.start()
-        print(f"ready on {server.host}:{server.port}", flush=True)
+        print(f"ready on {server.described()}", flush=True)
         await server.stopping.wait()
         logger.info("stopping")
     finally:
@@ -213,8 +294,6 @@ def serve(
         settings.requirepass = requirepass.encode()
     for name, value in (config or {}).items():
         settings.set(name, value)
-    if settings.is_protected and not settings.requirepass and not is_local(host):
-        raise ValueError(f"{config_file}: protected-mode yes, and --host {host}: {UNPROTECTED}")
     _raise_file_limit(settings.maxclients)
     gc.set_threshold(50_000, 50, 1000)
     sys.setswitchinterval(SWITCH_INTERVAL_S)

@@ -8,11 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from eventdb.backends import Record, RecordKind
 from eventdb.backends.log import Unavailable
+from eventdb.backends.quorum import QuorumLog
+from eventdb.backends.quorum import promise as promises
+from eventdb.backends.quorum.files import FileOps
+from eventdb.backends.quorum.joining import write_again
+from eventdb.backends.quorum.progress import Progress
 from eventdb.backends.quorum.reader import Reader
 from eventdb.backends.quorum.segment import CHUNK_BYTES
 from eventdb.backends.quorum.zone import HINT_S
-from tests.kit.faults import Bench, until, until_up
+from tests.kit.faults import Bench, append, crash, data_of, read_all, until, until_up
 
 RECORDS, RECORD_BYTES = 800, 12_000
 
@@ -68,6 +74,113 @@ async def test_damage_is_not_the_last_word_while_other_zones_are_away(tmp_path: 
     reader.close()
     await bench.check()
     await bench.close()
+
+
+async def test_what_was_never_synced_is_shown_after_a_claim_has_written_it_again(
+    tmp_path: Path,
+) -> None:
+    """Every zone shows the bytes of a write whose sync failed; a power cut would take them back."""
+    bench = Bench(tmp_path)
+    log = bench.open()
+    writer = await log.claim("one")
+    await bench.append(writer, b"one", b"two")
+    said = _reader(log)
+    await until(lambda: _hints_reach(said, writer.durable_end))
+    said.close()
+    for ops in bench.ops:
+        ops.fail(errno.EIO, frozenset({"pwrite", "open_write"}), torn=1 << 20)
+    future = append(writer, b"on no disk")
+    await until(lambda: all(b"on no disk" in bench.segments(zone)[-1].read_bytes() for zone in range(3)))
+    assert not future.done()
+    crash(writer)
+    for ops in bench.ops:
+        ops.heal()
+    reader, began_later = _reader(log), _reader(log)
+    assert _data(reader) == [b"one", b"two"]
+    reader.end.wait(reader.position)  # in the silence it looks once more
+    assert _data(reader) == []
+    assert (await log.info()).last_offset == 2
+    foreseeing = bench.open()
+    foreseeing.foresee()
+    assert (await foreseeing.info()).last_offset == 3
+    assert data_of(await read_all(foreseeing)) == [b"one", b"two", b"on no disk"]
+    assert _data(began_later) == [b"one", b"two"]
+    after = await bench.open().claim("two")
+    assert after.next_offset == 4
+    await until(lambda: reader.end.look() or reader.end.durable_end >= after.durable_end)
+    assert _data(reader) == [b"on no disk"]
+    for one in (reader, began_later):
+        one.close()
+    await bench.close()
+
+
+async def test_without_any_hint_the_last_frame_says_how_far_history_was_durable(tmp_path: Path) -> None:
+    """As after a power cut: hints are written and not synced."""
+    bench = Bench(tmp_path)
+    log = bench.open()
+    writer = await log.claim("one")
+    for body in (b"one", b"two", b"three"):
+        await bench.append(writer, body)
+    await until(lambda: all(zone.reached() == writer.durable_end for zone in writer.zones))
+    crash(writer)
+    for zone in bench.zones:
+        (zone / "durable").unlink()
+    reader = _reader(log)
+    assert _data(reader) == [b"one", b"two"], "the frame of the third knew so much"
+    assert reader.end.epoch == writer.epoch
+    reader.close()
+    await bench.close()
+
+
+async def test_a_log_of_which_no_zone_answers_is_not_empty(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    writer = await bench.open().claim("one")
+    await bench.append(writer, b"one")
+    await writer.close()
+    for ops in bench.ops:
+        ops.fail(errno.EIO)
+    log = bench.open()
+    reader = _reader(log)
+    with pytest.raises(Unavailable, match=r"no zone can be read: zone-a: .*Input/output error; zone-b"):
+        reader.next()
+    for ops in bench.ops[:2]:
+        ops.heal()
+    assert _data(reader) == [b"one"]
+    reader.close()
+    await bench.close()
+
+
+async def test_what_a_claim_that_came_to_nothing_has_written_again_is_read(tmp_path: Path) -> None:
+    """It began a segment of its own in every zone, in place of the only one, and died before it said anything."""
+    bench = Bench(tmp_path)
+    log = bench.open()
+    writer = await log.claim("one")
+    await bench.append(writer, b"one", b"two")
+    await until(lambda: all(zone.reached() == writer.durable_end for zone in writer.zones))
+    await writer.close()
+    for index, zone in enumerate(bench.zones):
+        promises.make(FileOps(), str(zone), writer.epoch + 1)
+        write_again(FileOps(), str(zone), zone.name, writer.epoch + 1, 0, writer.durable_end)
+        assert len(bench.segments(index)) == 2
+    assert (await log.info()).last_offset == 2
+    reader = _reader(log)
+    assert _data(reader) == [b"one", b"two"]
+    reader.close()
+    await bench.open().claim("three")
+    await bench.check()
+    await bench.close()
+
+
+def _reader(log: QuorumLog) -> Reader:
+    """One that hears nothing from a writer in this process."""
+    return Reader(log._places, Progress(), 0, lambda zone, segment: None)
+
+
+def _data(reader: Reader) -> list[bytes]:
+    found: list[Record] = []
+    while (batch := reader.next()) is not None:
+        found += batch.records
+    return [record.body for record in found if record.kind is RecordKind.DATA]
 
 
 def _read_on(reader: Reader) -> None:

@@ -285,3 +285,41 @@ async def test_a_claim_writes_the_tail_again_in_its_own_source_too(tmp_path: Pat
         assert "00000000000000000000-0000000002.seg" in names, "the tail is in a segment of the new epoch"
     await log.close()
     assert data_of(await read_all(bench.open(faulty=False))) == bench.acknowledged
+
+
+@pytest.mark.parametrize("hole", [2, 6])
+async def test_a_hole_before_the_end_of_a_zone_that_was_away_is_filled_from_the_others(
+    tmp_path: Path, hole: int
+) -> None:
+    """A disk forgot what it had synced, but not what came later: by its end, where the hint points, the zone is whole.
+
+    It was not there when the log was claimed, so nobody knows how far it had synced; what it writes again has the hole.
+    """
+    bench = Bench(tmp_path)
+    writer = await bench.open().claim("one")
+    starts: list[int] = []
+    for number in range(9):
+        await until(lambda: writer.zones[2].reached() == writer.durable_end)
+        starts.append(writer.zones[2]._file.byte)
+        await bench.append(writer, b"%d" % number)
+    await until(lambda: all(zone.reached() == writer.durable_end for zone in writer.zones))
+    await writer.close()
+    (segment,) = bench.segments(2)
+    whole = segment.read_bytes()
+    gap = slice(starts[hole], starts[hole + 1] if hole > 2 else starts[hole + 3])
+    segment.write_bytes(whole[: gap.start] + bytes(gap.stop - gap.start) + whole[gap.stop :])
+    bench.ops[2].fail(errno.EIO)
+    log = bench.open()
+    again = await log.claim("two")
+    await bench.append(again, b"without it")
+    bench.ops[2].heal()
+    await until_up(log, again)
+    assert await findings(log) == []
+    assert history_of(bench.zones[2]) == history_of(bench.zones[0])
+    await bench.append(again, b"with it")
+    await bench.check()
+    crash(again)
+    bench.ops[0].fail(errno.EIO)
+    await bench.open().claim("three")  # it is a member: two of three are enough
+    await bench.close()
+    await bench.check()

@@ -334,7 +334,7 @@ def test_a_restore_killed_at_any_moment_leaves_nothing_that_could_be_served(tmp_
     wait_until(lambda: run_offset(f"quorum:{into}") > 10_000, 60, "the restore has copied something")
     process.kill()
     assert finish(process).code == -signal.SIGKILL
-    text = "holds part of a restore that did not finish"
+    text = "holds part of a restore or an import that did not finish"
     fails(run("log", "digest", "--log", f"quorum:{into}"), 1, text)
     fails(run("restore", "--log", url, "--to-latest", "--into", f"quorum:{into}"), 1, text)
     for _ in range(2):

@@ -20,6 +20,7 @@ from eventdb.engine.registry import COMMANDS
 from eventdb.engine.settings import Config
 from eventdb.keyspace.types.string import is_integer
 from eventdb.node.node import READONLY_TEXT
+from eventdb.rdb.functions import dump
 from tests.kit.calls import FILL, calls
 from tests.kit.differential import Address, Wire
 from tests.kit.harness import Local, StandIn
@@ -82,6 +83,10 @@ def words_of(name: str) -> list[bytes]:
     return [word.encode() for word in name.upper().split("|")]
 
 
+def library(name: bytes) -> bytes:
+    return b"#!lua name=%b\nredis.register_function('%b', function() return 1 end)" % (name, name)
+
+
 @functools.cache
 def calls_of() -> dict[str, list[list[bytes]]]:
     """Every command's calls."""
@@ -92,6 +97,8 @@ def calls_of() -> dict[str, list[list[bytes]]]:
         if len(call) > 1 and f"{name}|{call[1].lower()}" in ALL:
             name = f"{name}|{call[1].lower()}"
         found[name].append(argv)
+    found["function|load"].append([b"FUNCTION", b"LOAD", library(b"new")])
+    found["function|restore"].append([b"FUNCTION", b"RESTORE", dump([library(b"restored")])])
     for name, command in ALL.items():
         if not found[name]:
             argv = words_of(name)
@@ -115,6 +122,8 @@ class Ours:
         for line in FILL.split("\n"):
             if line:
                 local.raw(*line.split())
+        if b"lib" not in local.engine.store.keyspace.libraries.code:
+            local.raw("FUNCTION", "LOAD", library(b"lib"))
         client = local.connect()
         for each in before:
             local.raw(*each, client=client)

@@ -16,7 +16,9 @@ from eventdb.engine.command import NO_MULTI, WRITE
 from eventdb.engine.registry import called
 from eventdb.engine.settings import Config
 from eventdb.keyspace.order import reversed_bits
+from eventdb.keyspace.value import NEVER, Value
 from tests.kit.calls import FILL, calls, filled
+from tests.kit.differential import examples
 from tests.kit.harness import Local
 
 commands.load()
@@ -111,6 +113,10 @@ def sight(local: Local, others: list[Client]) -> dict[str, Any]:
     for db in store.keyspace.dbs:
         heap = set(db.deadlines or ())
         assert {(at_ms, key) for key, at_ms in db.expires.items()} <= heap, "each deadline will be met"
+        for key, value in db.values.items():
+            if isinstance(value, Value) and (soonest := value.soonest()) < NEVER:
+                at_ms = db.timed.get(key, NEVER)
+                assert at_ms <= soonest and (at_ms, key) in set(db.element_deadlines or ()), "so will that of a field"
         assert db.order is None or sorted(element_of(db.order)) == sorted(db.values)
         found["dbs"].append((dict(sorted(db.expires.items())), sorted(db.values)))
     watching = store.watching
@@ -183,6 +189,7 @@ def test_every_write_is_undone(call: list[str]) -> None:
         check_undone(prepare(), [call], late)
 
 
+@examples(100)
 @given(st.lists(st.sampled_from(WRITES), min_size=1, max_size=12), st.booleans())
 def test_any_transaction_is_undone_and_life_goes_on(run: list[list[str]], late: bool) -> None:
     local, untouched = prepare(), prepare()

@@ -15,7 +15,6 @@ import pytest
 from eventdb.engine.config_file import ConfigFileError, load, quoted, rewritten, split
 from eventdb.engine.setting import FREE
 from eventdb.engine.settings import SETTINGS, Config
-from eventdb.server.server import serve
 from tests.conftest import StartServer
 from tests.kit.differential import Wire
 from tests.kit.harness import Local
@@ -136,8 +135,9 @@ def test_a_packaged_file_is_read_with_a_note_for_each_line_that_means_nothing(tm
         ('rename-command FLUSHALL ""', "commands keep their names here"),
         ("loadmodule /x.so", "eventdb loads no modules"),
         ("user bob on", "users are in the log"),
-        ("port 0", "0 would mean no port"),
-        ("tls-port 6380", "eventdb has no TLS"),
+        ("port 0", "0 means no plain port"),
+        ("port 0\ntls-port 0", "0 means no plain port"),
+        ("client-deny-list 10.0.0.1/8", "is no network"),
         ("databases 32", "every log has sixteen databases"),
         ("unixsocket /tmp/x", "eventdb does not have it"),
         ("min-replicas-to-write 1", "replicas confirm nothing to the primary"),
@@ -147,7 +147,6 @@ def test_a_packaged_file_is_read_with_a_note_for_each_line_that_means_nothing(tm
         ("timeout", "wrong number of arguments"),
         ("maxmemory 1tb", "argument must be a memory value"),
         ("client-output-buffer-limit normal 1 2 3", "eventdb stops running the commands of a client"),
-        ("bind 0.0.0.0\nprotected-mode yes", "protected-mode is not here"),
         ("maxmemory 100mb\nmaxmemory-policy allkeys-lru", "eventdb never evicts"),
     ],
 )  # fmt: skip
@@ -173,11 +172,15 @@ def test_later_lines_count_and_units_and_names_of_any_case(tmp_path: Path) -> No
     assert config.get("save") == "" and config.get("hz") == "5"
 
 
-def test_a_password_or_loopback_makes_protected_mode_true(tmp_path: Path) -> None:
-    loaded(tmp_path, "protected-mode yes\nbind 0.0.0.0\nrequirepass x\n")
-    assert loaded(tmp_path, "protected-mode yes\nbind 127.0.0.7 ::1\n").is_protected
-    with pytest.raises(ValueError, match=r"protected-mode yes, and --host 0\.0\.0\.0"):
-        serve("memory:", "0.0.0.0", 0, config_file=str(tmp_path / "redis.conf"))
+def test_who_may_connect_is_in_the_file(tmp_path: Path) -> None:
+    config = loaded(tmp_path, "protected-mode yes\nbind 0.0.0.0\nclient-allow-list 10.0.0.0/8 ::1\n")
+    assert (config.protected_mode, config.client_allow_list) == ("yes", "10.0.0.0/8 ::1")
+
+
+def test_tls_is_in_the_file_and_the_plain_port_may_be_off_beside_it(tmp_path: Path) -> None:
+    config = loaded(tmp_path, "port 0\ntls-port 6390\ntls-cert-file /a.crt\ntls-protocols TLSv1.2 TLSv1.3\n")
+    assert (config.port, config.tls.port, config.tls.cert_file) == (0, 6390, "/a.crt")
+    assert config.tls.protocols == "TLSv1.2 TLSv1.3"
 
 
 def test_files_are_included_in_their_place(tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from tests.kit.harness import Local
 MEMBERS = 30_000
 NAMES = [b"m%d" % n for n in range(MEMBERS)]
 
-# Their time grows with what a client sends in one command, which is judged by its size (LARGE), or with the clients and
-# nodes there are. DEBUG SLEEP stands for a loop that hangs.
+# Their time grows with what a client sends in one command, which is judged by its size (LARGE), or with the clients,
+# users and nodes there are. DEBUG SLEEP stands for a loop that hangs.
 NOT_BY_VALUES = """
 cluster|slots cluster|shards cluster|nodes cluster|keyslot sentinel|replicas sentinel|slaves sentinel|sentinels
 mget mset msetnx append setrange hmset hmget hdel lpush rpush lpushx rpushx blpop brpop srem smismember zadd zincrby
@@ -29,10 +29,13 @@ subscribe unsubscribe psubscribe punsubscribe ssubscribe sunsubscribe publish sp
 pubsub|shardchannels pubsub|numsub pubsub|shardnumsub discard
 bitcount bitop bitpos pfcount pfmerge pfdebug pfselftest geoadd geosearch geosearchstore georadius georadius_ro
 georadiusbymember georadiusbymember_ro hset sadd watch xack xclaim xdel xgroup|destroy xpending xrange xread xreadgroup
-xrevrange xtrim eval eval_ro evalsha evalsha_ro script|load script|exists script|flush latency|histogram
+xrevrange xtrim eval eval_ro evalsha evalsha_ro script|load script|exists script|flush
+fcall fcall_ro function|delete function|dump function|flush function|list function|load function|restore
+latency|histogram
 memory|malloc-stats memory|purge sentinel|config sentinel|info-cache sentinel|reset
 hexpire hpexpire hexpireat hpexpireat hpersist httl hpttl hexpiretime hpexpiretime hgetdel hgetex hsetex
 msetex xdelex xackdel
+acl|deluser acl|getuser acl|list acl|load acl|log acl|save acl|setuser acl|users
 """
 
 LONG = """
@@ -46,7 +49,8 @@ ZINTERSTORE out 2 z s; ZDIFFSTORE out 2 z s2; COPY z zc; COPY h hc; LREM l 0 x; 
 LINDEX l 15000; LSET l 15000 x; LTRIM l 10 -10; SPOP s 20000; SRANDMEMBER s2 5000; SRANDMEMBER s2 -20000
 HRANDFIELD h 5000 WITHVALUES; ZRANDMEMBER z 5000; ZREMRANGEBYRANK z 0 5000; ZREMRANGEBYSCORE z 0 9000
 ZREMRANGEBYLEX z - [m2; LPOP l 9000; RPOP l 9000; LMPOP 1 l LEFT COUNT 5000; ZPOPMIN z 4000; ZPOPMAX z 1000
-ZMPOP 1 z MIN COUNT 1000; LCS t1 t2; GETRANGE big 0 -1; DEL h s2; UNLINK hc; FLUSHALL
+ZMPOP 1 z MIN COUNT 1000; LCS t1 t2; GETRANGE big 0 -1; DUMP s; DUMP h; DUMP l; DUMP z; DUMP big
+DEL h s2; UNLINK hc; FLUSHALL
 """.replace("\n", ";")
 
 

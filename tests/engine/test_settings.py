@@ -28,6 +28,7 @@ from tests.kit.harness import Local
 
 ROOT = Path(__file__).resolve().parents[2]
 OK = b"+OK\r\n"
+ATTRIBUTE = re.compile(r"\.(\w+)\b(?!\s*=[^=])")  # read, not set
 
 
 def refused(name: str, why: str) -> bytes:
@@ -51,12 +52,18 @@ def test_every_setting_has_its_default_and_is_listed() -> None:
 
 
 def attributes_read() -> set[str]:
-    """Every name that some file of the server reads as an attribute, the settings' own files left out."""
+    """Every name that some file of the server reads as an attribute, the settings' own files left out.
+
+    What a Config says for itself to another node (`greeting`) is an effect too.
+    """
     found: set[str] = set()
     for path in (ROOT / "eventdb").rglob("*.py"):
-        if path.name.startswith("setting"):
+        if path.name.startswith("setting") and path.name != "settings.py":
             continue
-        found.update(re.findall(r"\.(\w+)\b(?!\s*=[^=])", path.read_text()))
+        found.update(ATTRIBUTE.findall(path.read_text()))
+    own = (ROOT / "eventdb/engine/settings.py").read_text()
+    greeting = own.split("    def greeting(")[1].split("    def ")[0]
+    found.update(ATTRIBUTE.findall(greeting))
     return found
 
 
@@ -65,13 +72,14 @@ def test_a_setting_that_can_be_set_is_read_by_the_server() -> None:
     config, read = Config(), attributes_read()
     for setting in SETTINGS.values():
         assert setting.note, f"{setting.name}: what it does, or why it does nothing"
-        attribute = setting.attribute.removeprefix("limits.")
+        attribute = setting.attribute.removeprefix("limits.").removeprefix("tls.")
         if setting.change == NO_EFFECT:
             assert attribute.startswith("noted."), setting.name
         elif setting.change == CONSTANT:
             assert not attribute, setting.name
         elif setting.name != "client-output-buffer-limit" and (attribute or setting.change == FREE):
-            owner: object = config.limits if setting.attribute.startswith("limits.") else config
+            owners: dict[str, object] = {"limits": config.limits, "tls": config.tls}
+            owner = owners.get(setting.attribute.partition(".")[0], config)
             assert hasattr(owner, attribute), setting.name
             assert attribute in read, f"{setting.name}: nothing reads {attribute}"
 
@@ -83,9 +91,11 @@ def test_every_name_of_redis_is_known_and_may_be_set_to_what_it_is(redis_server:
         names = [item.split(b"\r\n")[1].decode() for item in split(wire.call("CONFIG", "GET", "*"))[1][::2]]
     assert len(names) > 190 and not set(names) - SETTINGS.keys()
     own = {
-        "atomic-errors", "client-query-buffer-total-limit", "commit-timeout", "once-max-reply", "once-max-tokens",
-        "once-retention-ms", "primary-serve-stale-data", "replica-read-mode", "replica-read-timeout",
-        "sentinel-service-name", "track-access",
+        "atomic-errors", "client-allow-list", "client-deny-list", "client-query-buffer-total-limit", "commit-timeout",
+        "maxclients-per-address", "maxclients-unauthenticated", "metrics-bind", "metrics-port", "metrics-ready-lag",
+        "once-max-reply", "once-max-tokens", "once-retention-ms", "primary-serve-stale-data", "replica-read-mode",
+        "replica-read-timeout", "script-time-limit", "sentinel-service-name", "tls-auth-clients-user", "track-access",
+        "unauthenticated-timeout",
     }  # fmt: skip
     assert SETTINGS.keys() - set(names) == own
     for name in names:
@@ -235,7 +245,7 @@ def test_settings_for_the_start_take_every_name_and_report_bad_ones() -> None:
         ("timeout", "x"),
         ("appendonly", "no"),
         ("databases", "4"),
-        ("protected-mode", "yes"),
+        ("protected-mode", "maybe"),
     ):
         with pytest.raises(SettingError, match=name):
             config.set(name, value)

@@ -77,6 +77,7 @@ def bodies() -> list[tuple[bytes, int]]:
         assert not isinstance(reply, Exception), (command, reply)
     local("set", "large", random.Random(1).randbytes(9000))
     local("set", "words", b"compressible " * 900)
+    local("function", "load", "#!lua name=library\nredis.register_function('f', function() return 1 end)")
     local("eventdb.once", "token", "incr", "five")
     local.engine.store.now_ms += local.engine.config.limits.once_retention_ms
     local("eventdb.once", "later", "incr", "five")

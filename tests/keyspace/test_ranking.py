@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eventdb.keyspace.types.ranking import BLOCK_MAX, Ranking
+from eventdb.keyspace.types.ranking import BLOCK_MAX, GROUP, Ranking
 
 SEED = 20240607
 
@@ -24,6 +24,10 @@ def check(found: Ranking, model: dict[bytes, float]) -> None:
     assert [block[-1] for block in found.members] == found.last_members
     assert [block[-1] for block in found.scores] == list(found.last_scores)
     assert all(found.members)
+    whole = found.members
+    assert not found.groups or found.groups == [
+        sum(map(len, whole[i : i + GROUP])) for i in range(0, len(whole), GROUP)
+    ]
     for place, (score, member) in enumerate(ordered):
         assert found.rank(score, member) == place
     for start in range(0, found.size, 1 + found.size // 7):
@@ -52,6 +56,26 @@ def test_order_ranks_and_ranges_stay_those_of_a_sorted_list(steps: list[tuple[in
             found.add(score, member)
         check(found, model)
     check(found.copy(), model)
+
+
+def test_many_blocks_are_counted_in_groups() -> None:
+    """Ranks and ranges among several groups of blocks, while blocks come, go and change."""
+    rng = random.Random(SEED)
+    model = {b"%d" % i: float(rng.randrange(100)) for i in range(12_000)}
+    found = Ranking(model, 4)
+    assert len(found.members) > 2 * GROUP
+    check(found, model)
+    for number in range(2000):
+        member = b"%d" % rng.randrange(14_000)
+        if member in model:
+            found.remove(model.pop(member), member)
+        else:
+            model[member] = float(rng.randrange(100))
+            found.add(model[member], member)
+        place = rng.randrange(found.size)
+        (member,) = found.slice(place, place + 1)
+        assert found.rank(model[member], member) == place, f"seed {SEED}, step {number}"
+    check(found, model)
 
 
 @pytest.mark.parametrize("spread", [1, 10, 1 << 40], ids=["one score", "ten scores", "all different"])

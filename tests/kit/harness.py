@@ -53,6 +53,9 @@ class StandIn:
     def reload(self, done: Callable[[str], None]) -> None:
         self.answers["reload"](done)
 
+    def give_state(self, client: Client, greeting: str, functions_only: bool) -> None:
+        self.answers["give_state"](client, greeting, functions_only)
+
     def announced(self, member: Member, said: dict[str, object]) -> bytes | None:
         return self.answers["announced"](member, said)  # type: ignore[return-value]
 

@@ -16,6 +16,7 @@ from eventdb.cluster.lease import AskedRole
 from eventdb.cluster.topology import Member
 from eventdb.engine.settings import Config
 from eventdb.server.server import Server
+from tests.conftest import free_port
 
 T = TypeVar("T")
 
@@ -47,15 +48,16 @@ class Nodes:
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(30)
 
-    def start(self, name: str, *, follow_only: bool = False) -> Server:
-        """A node that claims the log, or one that only follows it."""
+    def start(self, name: str, settings: dict[str, str] | None = None, *, follow_only: bool = False) -> Server:
+        """A node that claims the log, or one that only follows it. It has no plain port if nodes speak TLS."""
         config = Config()
-        for setting, value in self.settings.items():
+        for setting, value in (self.settings | (settings or {})).items():
             config.set(setting.replace("_", "-"), value)
 
         async def begin() -> Server:
             asked = AskedRole.REPLICA if follow_only else AskedRole.PRIMARY
-            server = Server(self.url, config, port=0, name=name, asked=asked)
+            port = 0 if not config.tls.port or config.tls.between_nodes() else free_port()
+            server = Server(self.url, config, port=port, name=name, asked=asked)
             await server.start()
             return server
 

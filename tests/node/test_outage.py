@@ -16,7 +16,7 @@ from eventdb.engine.engine import Engine
 from eventdb.engine.settings import Config
 from eventdb.replay.follower import Follower
 from eventdb.server.server import Server
-from tests.kit.faults import Bench
+from tests.kit.faults import Bench, until
 from tests.kit.wire import encode
 
 SOON_S = 15.0
@@ -280,3 +280,27 @@ async def test_a_write_of_unknown_outcome_may_be_asked_about(site: Site) -> None
     assert isinstance(outcome, list) and outcome[:2] == [b"applied", 2] and outcome[3] == 2
     assert absent == [b"absent", 2, 0]
     assert await first("GET", "n") == b"2"
+
+
+@pytest.mark.parametrize("left", [(), (2,)])
+async def test_a_node_that_stepped_down_shows_nothing_older_than_what_it_has_shown(
+    site: Site, caplog: pytest.LogCaptureFixture, left: tuple[int, ...]
+) -> None:
+    """No zone answers, or one that was away when the key was written: an empty log would be a plausible lie."""
+    node, ops = site.server.node, site.bench.ops
+    wire = await site.wire()
+    ops[2].fail(errno.EIO)
+    assert await wire("SET", "k", "1") == b"OK"
+    for failing in ops:
+        failing.fail(errno.EIO)
+    node._step_down()
+    await until(lambda: "cannot be followed now: no zone can be read" in caplog.text or node.role == "replica")
+    for index in left:
+        ops[index].heal()
+    await until(lambda: node._behind or node.role == "replica" or not left)
+    late = await site.wire()
+    reply = await late("GET", "k")
+    assert isinstance(reply, hiredis.ReplyError) and str(reply).startswith("LOADING"), reply
+    for failing in ops:
+        failing.heal()
+    await eventually(late, "GET", "k", reply=b"1")

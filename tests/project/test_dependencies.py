@@ -34,6 +34,16 @@ def test_a_kafka_log_without_aiokafka_says_what_to_install() -> None:
     assert "pip install 'eventdb[kafka]'" in done.stderr.splitlines()[-1]
 
 
+def test_a_server_without_metrics_needs_no_prometheus_client() -> None:
+    code = (
+        "import asyncio\nfrom eventdb.engine.settings import Config\nfrom eventdb.server.server import Server\n"
+        "async def main():\n    server = Server('memory:', Config(), port=0)\n    await server.start()\n"
+        "    await server.close()\n    print('served')\nasyncio.run(main())"
+    )
+    done = run_without("prometheus_client", code=code)
+    assert (done.returncode, done.stdout) == (0, "served\n"), done.stderr
+
+
 @pytest.mark.parametrize("name", ["typer", "rich"])
 def test_the_command_without_its_packages_says_what_to_install(name: str) -> None:
     done = run_without(name, code="from eventdb.cli import app\napp()")

@@ -45,7 +45,8 @@ def test_a_hanging_test_fails(tmp_path: Path) -> None:
 
 
 def test_stale_compiled_files_are_seen_and_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("setup.py", "eventdb/protocol/replies.py", "eventdb/backends/quorum/zone_loop.c"):
+    setup = runpy.run_path(str(ROOT / "setup.py"), run_name="setup")
+    for name in ("setup.py", "eventdb/protocol/replies.py", *setup["C_FILES"]):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text((ROOT / name).read_text())
     setup = runpy.run_path(str(tmp_path / "setup.py"), run_name="setup")

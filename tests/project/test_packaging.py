@@ -110,7 +110,9 @@ def sources() -> set[str]:
         names |= {f"eventdb/{path.relative_to(ROOT)}" for path in (ROOT / room).rglob("*.py")}
     names |= {f"eventdb/scripting/{path.name}" for path in (ROOT / "eventdb" / "scripting").glob("*.lua")}
     names |= {"eventdb/py.typed", "eventdb/commands/server/arguments.json"}
-    return names | {"eventdb/backends/quorum/zone_loop.c", "eventdb/backends/quorum/zone_loop.pyi"}
+    for module in ("eventdb/backends/quorum/zone_loop", "eventdb/engine/plain_run"):
+        names |= {f"{module}.c", f"{module}.pyi"}
+    return names
 
 
 def test_wheel_holds_every_source_and_only_the_name_eventdb(pure_wheel: Path) -> None:
@@ -153,7 +155,7 @@ def test_compiled_wheel_holds_the_same_sources_and_only_the_name_eventdb(tmp_pat
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     compiled = {name for name in names if name.endswith(".so")}
     assert names - compiled == sources()
-    assert len(compiled) == 4 + (sys.platform == "linux"), "three modules, their library, and zone_loop.c"
+    assert len(compiled) == 5 + (sys.platform == "linux"), "three modules, their library, plain_run.c, and zone_loop.c"
     assert {name.split("/")[0] for name in compiled} == {"eventdb"}
     python = make_venv(tmp_path / "venv")
     install(python, wheel)

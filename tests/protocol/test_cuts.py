@@ -89,11 +89,28 @@ def answer_of_redis(address: Address, stream: bytes) -> bytes:
     return found
 
 
+def parse_by_ends(chunks: list[bytes]) -> tuple[list[list[bytes]], str]:
+    """As a connection does that looks at what comes after an unfinished command before the parser gets it."""
+    parser = RequestParser(SharedReader())
+    found: list[list[bytes]] = []
+    for chunk in chunks:
+        if chunk and parser.idle():
+            found += parser.feed(chunk)
+        elif chunk:
+            commands, after = parser.feed_end(chunk)
+            assert len(commands) <= 1
+            found += commands
+            if after:
+                found += parser.feed(after)
+    return found, parser.failure
+
+
 def assert_cuts_do_not_matter(stream: bytes) -> None:
     whole = parse([stream])
     assert parse([stream[i : i + 1] for i in range(len(stream))]) == whole
     for cut in range(1, len(stream)):
         assert parse([stream[:cut], stream[cut:]]) == whole, (stream, cut)
+        assert parse_by_ends([stream[:cut], stream[cut:]]) == whole, (stream, cut)
 
 
 @pytest.mark.redis

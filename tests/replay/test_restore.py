@@ -11,10 +11,11 @@ import pytest
 from eventdb.backends import Fenced, Log, Record, RecordKind, Stretch, open_log
 from eventdb.replay.completeness import RESTORED, RESTORING, Incomplete, check_complete, claimant
 from eventdb.replay.cut import NothingThere, ToLatest, ToOffset, ToTime, find_cut
+from eventdb.replay.filling import Mismatch, NotEmpty
 from eventdb.replay.follower import BeyondEnd, Follower, Progress
 from eventdb.replay.inspect import around
 from eventdb.replay.machine import Transaction
-from eventdb.replay.restore import Mismatch, NotEmpty, restore
+from eventdb.replay.restore import restore
 from tests.kit.machines import START_MS, Notebook, Scribe, keys_up_to, set_transaction
 
 OpenLog = Callable[[str], Log]
@@ -155,7 +156,7 @@ async def test_a_target_that_holds_anything_is_refused_untouched(opened: OpenLog
     source, _ = await source_with(opened, 2, 3)
     target = opened("target")
     scribe = await Scribe.claim(target)
-    with pytest.raises(NotEmpty, match=r"is not empty .it holds 1 claims.: restore into a log that does not exist yet"):
+    with pytest.raises(NotEmpty, match=r"is not empty .it holds 1 claims.: it takes a log that does not exist yet"):
         await restore(source, opened("target"), ToLatest(), Notebook)
     await scribe.fill(2, 5)
     before = await records_of(opened("target"))
@@ -194,7 +195,9 @@ class StopsAfter(Notebook):
         return super().apply(transactions)
 
 
-REFUSAL = "holds part of a restore that did not finish .* Delete it and restore again; the source .* untouched"
+REFUSAL = (
+    "holds part of a restore or an import that did not finish .* Delete it and begin again; the source is untouched"
+)
 
 
 @pytest.mark.parametrize("calls", range(8))
@@ -255,7 +258,7 @@ async def test_a_restore_that_was_fenced_says_so_and_its_target_is_never_served(
         source = ClaimedMeanwhile(source, claim)  # type: ignore[assignment]
     else:
         target = ClaimedMeanwhile(target, claim)  # type: ignore[assignment]
-    with pytest.raises(Fenced, match=r"another node claimed .* during the restore"):
+    with pytest.raises(Fenced, match=r"another node claimed .* while it was being filled"):
         await restore(source, target, ToOffset(11), Notebook)
     with pytest.raises(Incomplete, match=REFUSAL):
         await Follower(opened("target"), Notebook()).rebuild()

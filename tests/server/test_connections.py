@@ -299,9 +299,18 @@ def test_unblock_by_timeout_or_error() -> None:
     assert local.raw("CLIENT", "UNBLOCK", str(client.id)) == b":0\r\n"
 
 
-def test_tracking_can_only_be_off() -> None:
+def test_tracking_ends_with_its_connection_and_costs_nothing_then() -> None:
     local = Local()
-    assert local.raw("CLIENT", "TRACKING", "on", "BCAST", "PREFIX", "a:").startswith(b"-ERR eventdb has no client side")
+    client = local.connect()
+    local.raw("HELLO", "3", client=client)
+    assert local.raw("CLIENT", "TRACKING", "on", "BCAST", "PREFIX", "a:", client=client) == OK
+    assert local.engine.store.heeded
+    assert local.raw("SET", "a:1", "x") == OK
+    local.turn()
+    client.flush()
+    assert b"invalidate" in local.take(client)
+    local.engine.disconnect(client)
+    assert not local.engine.store.heeded
     assert local.raw("CLIENT", "TRACKING", "off") == OK
 
 

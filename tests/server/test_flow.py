@@ -8,7 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from eventdb.engine.plain_runs import PlainRuns, find_runner
 from eventdb.server.connection import Connection, Unread
+from eventdb.server.door import Door
 from tests.conftest import Server, wait_until
 from tests.kit.transport import Ends
 from tests.kit.wire import Wire, encode
@@ -171,7 +173,8 @@ def test_what_only_waits_for_its_turn_is_run_and_answered(server: Server) -> Non
 
 
 def connected(node: Stalled) -> tuple[Connection, Ends]:
-    connection, transport = Connection(node.engine, {}, Unread()), Ends()
+    plain, door = PlainRuns(node.engine, find_runner()), Door(node.engine)
+    connection, transport = Connection(node.engine, {}, Unread(), plain, door), Ends()
     connection.connection_made(transport)
     return connection, transport
 

@@ -14,7 +14,9 @@ import time
 
 import pytest
 
+from eventdb.engine.plain_runs import PlainRuns, find_runner
 from eventdb.server.connection import Connection, Unread
+from eventdb.server.door import Door
 from tests.kit.differential import Address
 from tests.kit.harness import Local
 from tests.kit.transport import Ends
@@ -44,6 +46,7 @@ class Race:
         self.rng = random.Random(seed)
         self.seed = seed
         self.local = Local()
+        self.plain = PlainRuns(self.local.engine, find_runner())
         self.history: list[str] = []
         self.ours: list[Connection] = []
         self.theirs = [socket.create_connection(address, timeout=5) for _ in range(CONNECTIONS + 1)]
@@ -54,7 +57,7 @@ class Race:
         self.paused = False
         self._ask("FLUSHALL")
         for number in range(CONNECTIONS):
-            connection = Connection(self.local.engine, {}, Unread())
+            connection = Connection(self.local.engine, {}, Unread(), self.plain, Door(self.local.engine))
             connection.connection_made(Ends())
             self.ours.append(connection)
             if self.rng.random() < 0.5:

@@ -44,7 +44,7 @@ _PRODUCER = struct.Struct(">qhii")  # id, epoch, base sequence, count: at byte 4
 Answer = Callable[[Any], None]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Stored:
     base: int
     count: int
@@ -186,7 +186,7 @@ class Partition:
         if not code and position > end:
             code = OUT_OF_RANGE
         if code or position < end:
-            data = b"".join(s.data for s in self.log if s.end > position and s.end <= end) if not code else b""
+            data = self._between(position, end) if not code else b""
             answer(_answer((0, code, end, data)))
             return
         done = False
@@ -196,11 +196,20 @@ class Partition:
             if not done:
                 done = True
                 now = self._shown(broker)
-                shown = b"".join(s.data for s in self.log if s.end > position and s.end <= now[2])
-                answer(_answer((0, now[0], now[2], shown)))
+                answer(_answer((0, now[0], now[2], self._between(position, now[2]))))
 
         self._waiting.append((position, tell))
         self.world.after(request._max_wait_ms / 1000, tell)
+
+    def _between(self, position: int, end: int) -> bytes:
+        """The batches that end after `position`, and not after `end`."""
+        found: list[bytes] = []
+        for stored in reversed(self.log):
+            if stored.end <= position:
+                break
+            if stored.end <= end:
+                found.append(stored.data)
+        return b"".join(reversed(found))
 
     # -- what happens to brokers
 

@@ -14,12 +14,21 @@ older copy of the directory stands in its place, or none.
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import random
 import stat
 from collections.abc import Callable
 
 SECTOR: int = 512
+
+
+_split = functools.lru_cache(os.path.split)
+
+
+@functools.lru_cache
+def _parts(path: str) -> tuple[str, ...]:
+    return tuple(part for part in path.split("/") if part)
 
 
 def fail(code: int) -> OSError:
@@ -132,9 +141,7 @@ class Disk:
 
     def _find(self, path: str) -> Inode:
         at = self.root
-        for part in path.split("/"):
-            if not part:
-                continue
+        for part in _parts(path):
             if not at.directory:
                 raise fail(errno.ENOTDIR)
             found = at.names.get(part)
@@ -144,7 +151,7 @@ class Disk:
         return at
 
     def _parent(self, path: str) -> tuple[Inode, str]:
-        above, name = os.path.split(path)
+        above, name = _split(path)
         parent = self._find(above)
         if not parent.directory:
             raise fail(errno.ENOTDIR)

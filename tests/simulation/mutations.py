@@ -37,7 +37,7 @@ class Mutation:
 MUTATIONS: dict[str, Mutation] = {
     # -- what durable means
     "acknowledge-before-quorum": Mutation(
-        "durable: in a majority of zones", zones.acknowledge_before_quorum, noticed=(44, 62)
+        "durable: in a majority of zones", zones.acknowledge_before_quorum, noticed=(27,)
     ),
     "write-without-sync": Mutation("durable: written and synced", zones.write_without_sync, noticed=(12,)),
     "vote-for-what-is-on-its-way": Mutation(
@@ -56,20 +56,34 @@ MUTATIONS: dict[str, Mutation] = {
         zones.trust_the_page_cache,
         test=PLAIN + "test_quorum_replaced.py::test_a_claim_writes_the_tail_again_in_its_own_source_too",
     ),
+    "try-a-hole-again": Mutation(
+        "a zone with a hole is rebuilt from the others",
+        zones.try_a_hole_again,
+        test=PLAIN
+        + "test_quorum_replaced.py::test_a_hole_before_the_end_of_a_zone_that_was_away_is_filled_from_the_others",
+    ),
     "hint-ahead": Mutation(
         "a hint is never ahead of the truth",
         zones.hint_ahead,
         test=PLAIN + "test_quorum_rules.py::test_a_longer_tail_of_a_fenced_writer_is_not_adopted",
     ),
-    "prove-without-promise": Mutation(
-        "a reader proves nothing under a higher promise",
-        zones.prove_without_promise,
+    "prove-by-what-is-readable": Mutation(
+        "a reader believes a writer's word", zones.prove_by_what_is_readable, noticed=(254, 373)
+    ),
+    "foresee-without-promise": Mutation(
+        "nothing is foreseen under a higher promise",
+        zones.foresee_without_promise,
         test=PLAIN + "test_quorum_rules.py::test_what_was_written_under_a_higher_promise_is_not_shown",
     ),
-    "prove-by-one-zone": Mutation(
-        "a reader believes a majority",
-        zones.prove_by_one_zone,
+    "foresee-by-one-zone": Mutation(
+        "what one zone holds need not be found",
+        zones.foresee_by_one_zone,
         test=PLAIN + "test_quorum_rules.py::test_what_was_written_under_a_higher_promise_is_not_shown",
+    ),
+    "show-what-is-older": Mutation(
+        "no node shows less than it has shown",
+        zones.show_what_is_older,
+        test="tests/node/test_outage.py::test_a_node_that_stepped_down_shows_nothing_older_than_what_it_has_shown",
     ),
     # -- fencing
     "skip-promise-check": Mutation(
@@ -95,7 +109,7 @@ MUTATIONS: dict[str, Mutation] = {
         zones.read_before_the_promise,
         test=PLAIN + "test_quorum_rules.py::test_a_claim_reads_the_end_of_a_zone_after_it_has_fenced_its_writer",
     ),
-    "skip-adoption": Mutation("the best tail is adopted", zones.skip_adoption, noticed=(12,)),
+    "skip-adoption": Mutation("the best tail is adopted", zones.skip_adoption, noticed=(1,)),
     "adopt-the-longest": Mutation(
         "a later epoch's tail is better than a longer one",
         zones.adopt_the_longest,
@@ -106,7 +120,7 @@ MUTATIONS: dict[str, Mutation] = {
         zones.durable_before_the_claim,
         test=PLAIN + "test_quorum_rules.py::test_what_was_adopted_is_durable_with_the_claim_record_and_not_before",
     ),
-    "read-fenced-records": Mutation("what a fenced writer adds is ignored", zones.read_fenced_records, noticed=(26,)),
+    "read-fenced-records": Mutation("what a fenced writer adds is ignored", zones.read_fenced_records, noticed=(25,)),
     # -- zones that forgot
     "vote-while-rebuilt": Mutation(
         "a zone counts again when it is complete",
@@ -172,7 +186,9 @@ MUTATIONS: dict[str, Mutation] = {
         test=LEASE + "process_that_was_stopped_longer_than_its_lease_answers_nothing_before_the_log_confirms_it",
     ),
     "believe-a-longer-lease": Mutation(
-        "a longer lease counts when it is durable", zones.believe_a_longer_lease, noticed=(71,), long_commands=6
+        "a longer lease counts when it is durable",
+        zones.believe_a_longer_lease,
+        test=LEASE + "command_that_may_outlast_the_lease_waits_until_a_longer_one_is_durable",
     ),
     "answer-at-once": Mutation(
         "a claimant waits for the lease of another",

@@ -9,7 +9,7 @@ from functools import partial
 from types import SimpleNamespace
 from unittest.mock import patch
 
-from eventdb.backends.quorum import claim, hint, promise, reader, view, zone
+from eventdb.backends.quorum import claim, hint, joining, promise, reader, view, zone
 from eventdb.backends.quorum.claim import Survey
 from eventdb.backends.quorum.files import FileOps
 from eventdb.backends.quorum.promise import LostPromise, Promise
@@ -19,6 +19,8 @@ from eventdb.backends.quorum.view import Damage, Tail, ZoneView
 from eventdb.backends.quorum.window import Quorum
 from eventdb.backends.quorum.zone import Zone
 from eventdb.backends.record import Assembler, Frame
+from eventdb.node.node import Node
+from eventdb.node.role import Happening
 from eventdb.node.succession import Standing
 from eventdb.node.tenure import Tenure
 
@@ -90,6 +92,18 @@ def trust_the_page_cache() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def try_a_hole_again() -> Iterator[None]:
+    """A zone that finds a hole in what it should write again tries the same once more."""
+
+    def again(self: Zone, synced: int) -> None:
+        joining.write_again(self.ops, self.directory, self.name, self._quorum.epoch, synced, self.end)
+        self._unsynced_from = None
+
+    with patch.object(Zone, "_write_again", again):
+        yield
+
+
+@contextlib.contextmanager
 def hint_ahead() -> Iterator[None]:
     """A zone states one record more than is durable."""
     encode = hint.encode
@@ -102,8 +116,21 @@ def hint_ahead() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def prove_without_promise() -> Iterator[None]:
-    """A reader takes for durable what a majority holds, whatever the zones are promised to."""
+def prove_by_what_is_readable() -> Iterator[None]:
+    """A reader takes for durable what it can read in a majority of zones."""
+    prove = reader.End.prove
+
+    def proven(end: reader.End) -> None:
+        with patch.object(reader.End, "prove", prove):
+            end.foresee()
+
+    with patch.object(reader.End, "prove", proven):
+        yield
+
+
+@contextlib.contextmanager
+def foresee_without_promise() -> Iterator[None]:
+    """What is written under a higher promise is taken for what a claim will find."""
 
     def epochs(ops: FileOps, directory: str) -> list[int]:
         return [segment.epoch for segment in list_segments(ops, directory)][-1:]
@@ -113,18 +140,18 @@ def prove_without_promise() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def prove_by_one_zone() -> Iterator[None]:
-    """A reader takes for durable what any zone holds."""
-    prove = reader.End.prove
+def foresee_by_one_zone() -> Iterator[None]:
+    """What any zone holds is taken for what a claim will find."""
+    foresee = reader.End.foresee
 
-    def proven(end: reader.End) -> None:
-        prove(end)
-        tails = [tail for tail in map(reader._synced_tail, end._places) if tail is not None]
+    def foreseen(end: reader.End) -> None:
+        foresee(end)
+        tails = [tail for tail in map(reader._tail, end._places) if tail is not None]
         for tail in tails:
             if tail.writer_epoch >= end.epoch:
                 end.epoch, end.durable_end = tail.writer_epoch, max(end.durable_end, tail.end)
 
-    with patch.object(reader.End, "prove", proven):
+    with patch.object(reader.End, "foresee", foreseen):
         yield
 
 
@@ -322,6 +349,19 @@ def skip_what_is_damaged() -> Iterator[None]:
             return read(self, found, index, stop)
 
     with patch.object(reader.Reader, "_read_zone", skipped):
+        yield
+
+
+@contextlib.contextmanager
+def show_what_is_older() -> Iterator[None]:
+    """A node that stepped down serves whatever the zones show now."""
+    serve = Node._serve_reads
+
+    def served(node: Node, event: Happening) -> None:
+        node._shown = 0
+        serve(node, event)
+
+    with patch.object(Node, "_serve_reads", served):
         yield
 
 

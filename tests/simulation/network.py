@@ -35,15 +35,18 @@ class Network:
         return frozenset((one.name, other.name)) not in self.cut
 
     async def create_server(
-        self, factory: Callable[[], asyncio.Protocol], host: str, port: int, **_options: Any
+        self, factory: Callable[[], asyncio.Protocol], host: str | list[str], port: int, **_options: Any
     ) -> Listener:
+        """host: one, or several, each with that port, as of asyncio."""
         process = self.world.current
         assert process is not None
-        place = (host, port)
-        if place in self.listening and not self.listening[place][0].dead:
-            raise OSError(98, "Address already in use")
-        listener = Listener(self, place)
-        self.listening[place] = (process, factory, listener)
+        places = [(each, port) for each in ([host] if isinstance(host, str) else host)]
+        for place in places:
+            if place in self.listening and not self.listening[place][0].dead:
+                raise OSError(98, "Address already in use")
+        listener = Listener(self, places)
+        for place in places:
+            self.listening[place] = (process, factory, listener)
         return listener
 
     async def create_connection(
@@ -80,18 +83,19 @@ async def _sleep(world: World, process: Process, seconds: float) -> None:
 class Listener:
     """What `create_server` returns."""
 
-    def __init__(self, network: Network, place: tuple[str, int]) -> None:
+    def __init__(self, network: Network, places: list[tuple[str, int]]) -> None:
         self._network = network
-        self._place = place
+        self._places = places
         self.sockets = [self]
 
     def getsockname(self) -> tuple[str, int]:
-        return self._place
+        return self._places[0]
 
     def close(self) -> None:
-        found = self._network.listening.get(self._place)
-        if found is not None and found[2] is self:
-            del self._network.listening[self._place]
+        for place in self._places:
+            found = self._network.listening.get(place)
+            if found is not None and found[2] is self:
+                del self._network.listening[place]
 
     async def wait_closed(self) -> None:
         return None

@@ -138,6 +138,7 @@ class Run:
         sampling.cancel()
         cluster.sample()
         cluster.seen.complete = True
+        await world.sleep(0.05)  # a reader is behind by as much as a hint is old
         process = cluster.visitor("reader")
         await process.spawn(self._read())
         self.wrong.extend(

@@ -230,7 +230,7 @@ class World(asyncio.BaseEventLoop):
         self.current = process
         if type(due) is not Event:
             due._run()  # type: ignore[union-attr]
-        elif process is None:
+        elif process is None or due.thread:  # a thread has a context of its own
             due.callback(*due.args)
         else:
             process.context.run(due.callback, *due.args)

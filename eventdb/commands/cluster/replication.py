@@ -131,7 +131,7 @@ for _name, _since in (("REPLICAOF", "5.0.0"), ("SLAVEOF", "1.0.0")):
 
 
 @server_command(
-    "EVENTDB.ANNOUNCE", arity=2, flags="admin noscript loading stale fast", since="7.0.0", group="server",
+    "EVENTDB.ANNOUNCE", arity=2, flags="admin noscript loading stale fast allow_busy", since="7.0.0", group="server",
     summary="How a follower reports to the primary that it is alive, and how far it is.",
 )  # fmt: skip
 def announce(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
@@ -179,7 +179,7 @@ def durable(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
 
 
 @server_command(
-    "EVENTDB.PUBLISH", arity=4, flags="admin noscript loading stale fast", since="7.0.0", group="server",
+    "EVENTDB.PUBLISH", arity=4, flags="admin noscript loading stale fast allow_busy", since="7.0.0", group="server",
     summary="How a follower passes on what was published at it, in a cluster.",
 )  # fmt: skip
 def publish(engine: Engine, client: Client, argv: list[bytes]) -> bytes:

@@ -125,7 +125,7 @@ def bitpos(client: Client, argv: list[bytes]) -> bytes:
     if first > last:
         return integer(-1)
     found = find_bit(value, bit, first, last)
-    if found < 0 and bit == 0 and len(argv) < 5:  # behind the end of a string there are zeros
+    if found < 0 and bit == 0 and len(argv) < 5:  # after the end of a string there are zeros
         found = size * 8
     return integer(found)
 

@@ -248,13 +248,19 @@ def hgetdel(client: Client, argv: list[bytes]) -> bytes:
     if value is None:
         return array([nothing] * len(fields))
     gone: dict[bytes, None] = {}
+    late = 0
     replies: list[bytes] = []
     for field in fields:
         found = field_of(client, value, field) if field not in gone else None
         replies.append(nothing if found is None else bulk(found))
         if field in value.fields:  # what is past its deadline goes too
+            late += found is None and field not in gone
             gone[field] = None
+    if late and late < len(gone):
+        client.store.touch_unchanged(client.db, argv[1], [b"hexpired"])
     emit_deleted(client, argv[1], gone)
+    if late and late == len(gone):
+        client.store.because(b"hexpired")
     return array(replies)
 
 
@@ -361,9 +367,9 @@ def hsetex(client: Client, argv: list[bytes]) -> bytes:
     else:  # set and gone at once
         there = value.fields if value is not None else {}
         gone: dict[bytes, None] = {field: None for field in pairs[::2] if field in there}
+        names = [b"hset"] if gone else [b"hset", b"hdel"] if value is not None else [b"hset", b"hdel", b"del"]
+        client.store.touch_unchanged(client.db, key, names)
         emit_deleted(client, key, gone)
-        if not gone:
-            client.store.touch_unchanged(client.db, key, [])
     return ONE
 
 
@@ -374,6 +380,8 @@ def _set_keeping(client: Client, key: bytes, value: HashValue | None, pairs: lis
         return
     late: dict[bytes, None] = {field: None for field in pairs[::2] if value.is_due(field, client.store.now_ms)}
     emit_deleted(client, key, late)
+    if late:
+        client.store.because(b"hexpired")
     if key not in client.db.values or not value.deadlines:
         client.emit([b"HSET", key, *pairs])
     else:

@@ -196,7 +196,7 @@ def smove(client: Client, argv: list[bytes]) -> bytes:
 
 
 def operands(client: Client, keys: list[bytes]) -> list[Members]:
-    """The members behind each key, nothing for a missing one; a key of another type is an error wherever it stands."""
+    """The members of each key, nothing for a missing one; a key of another type is an error wherever it stands."""
     found: list[Members] = []
     for key in keys:
         value = set_to_read(client, key)

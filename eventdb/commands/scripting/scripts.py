@@ -9,17 +9,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from eventdb.commands.shared.scripts import EVALS, THAT_OF_THE_SCRIPT, check_count, keys_of, lua_of, stop_script
 from eventdb.engine.atomic import run_script
 from eventdb.engine.client import Client
 from eventdb.engine.engine import Engine
-from eventdb.engine.registry import command, container, find_numkeys, server_command
-from eventdb.protocol.errors import NUMKEYS_TOO_LARGE, ReplyError
-from eventdb.protocol.numbers import parse_int
+from eventdb.engine.registry import command, container, server_command
+from eventdb.protocol.errors import ReplyError
 from eventdb.protocol.replies import OK, array, bulk, integer, lines
-from eventdb.scripting.lua import Lua
-
-EVALS: Final = "noscript stale skip_monitor no_mandatory_keys movablekeys"
-THAT_OF_THE_SCRIPT: Final = "That of the script"
 
 HELP: Final = """SCRIPT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:
 DEBUG (YES|SYNC|NO)
@@ -36,44 +32,21 @@ HELP
     Print this help."""
 
 
-def lua_of(engine: Engine) -> Lua:
-    """The engine's interpreter, made when it is first asked for. Raises ReplyError."""
-    lua = engine.interpreter
-    if lua is None:
-        lua = engine.interpreter = Lua(engine)
-    assert isinstance(lua, Lua)
-    return lua
-
-
-def split_keys(argv: list[bytes]) -> tuple[list[bytes], list[bytes]]:
-    """(keys, further arguments) after `numkeys` at argv[2]. Raises ReplyError."""
-    count = parse_int(argv[2])
-    if count > len(argv) - 3:
-        raise ReplyError(NUMKEYS_TOO_LARGE)
-    if count < 0:
-        raise ReplyError("ERR Number of keys can't be negative")
-    return argv[3 : 3 + count], argv[3 + count :]
-
-
-def keys_of(argv: list[bytes]) -> list[bytes]:
-    return find_numkeys(argv, 2)
-
-
 def _eval(engine: Engine, client: Client, argv: list[bytes], read_only: bool) -> bytes:
-    keys, rest = split_keys(argv)
+    count = check_count(argv)
     lua = lua_of(engine)
     script = lua.load(argv[1])
-    return run_script(engine, client, lambda: lua.run(client, script, keys, rest, read_only))
+    return run_script(engine, client, lambda: lua.run(client, script, argv, count, read_only), script.rules.atomic)
 
 
 def _evalsha(engine: Engine, client: Client, argv: list[bytes], read_only: bool) -> bytes:
-    keys, rest = split_keys(argv)
+    count = check_count(argv)
     lua = lua_of(engine)
     script = lua.scripts.get(argv[1]) or lua.scripts.get(argv[1].lower())
     if script is None:
         raise ReplyError("NOSCRIPT No matching script. Please use EVAL.")
     found = script
-    return run_script(engine, client, lambda: lua.run(client, found, keys, rest, read_only))
+    return run_script(engine, client, lambda: lua.run(client, found, argv, count, read_only), found.rules.atomic)
 
 
 @server_command(
@@ -149,7 +122,7 @@ def script_flush(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     tips="request_policy:all_shards response_policy:one_succeeded",
 )  # fmt: skip
 def script_kill(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
-    raise ReplyError("NOTBUSY No scripts in execution right now.")
+    return stop_script(engine, of_function=False)
 
 
 @command(

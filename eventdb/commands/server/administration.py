@@ -12,6 +12,7 @@ from typing import Final
 
 from eventdb.commands.shared.durability import after_own_writes, durable_until
 from eventdb.commands.shared.timeouts import parse_milliseconds
+from eventdb.engine.busy import SHUT_DOWN
 from eventdb.engine.client import FOLLOWING, Client
 from eventdb.engine.engine import Engine
 from eventdb.engine.registry import command, container, server_command
@@ -132,6 +133,13 @@ def shutdown(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
         raise syntax_error()
     if b"ABORT" in options:
         raise ReplyError("ERR No shutdown in progress.")
+    busy = engine.busy
+    if busy.answering:
+        if b"NOSAVE" not in options:
+            raise ReplyError(busy.text)
+        if busy.wrote and busy.on_abort is not None:  # nothing of the script is in the log, and nothing shall be
+            busy.on_abort()
+        busy.stop_text = SHUT_DOWN
     if not engine.host.shut_down():
         raise ReplyError("ERR eventdb runs inside a program here, which has to close it")
     return NO_REPLY

@@ -15,6 +15,7 @@ from eventdb.metrics.statistics import Statistics
 from eventdb.protocol.errors import ReplyError, shown, syntax_error
 from eventdb.protocol.glob import glob_match
 from eventdb.protocol.replies import OK, bulk, lines, mapping
+from eventdb.security.tls import TlsError
 
 ADMIN: Final = "admin noscript loading stale"
 HELP: Final = """
@@ -84,7 +85,13 @@ def config_set(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
         engine.config.check_together(values)
     except SettingError as failure:
         raise _failed("maxmemory-policy", str(failure)) from None
+    try:
+        tls = engine.config.check_tls(values)
+    except TlsError as failure:
+        raise _failed(failure.name, failure.why) from None
     engine.config.change(values)
+    if tls is not None:
+        engine.config.tls.take_over(tls)
     engine.reconfigure()
     return OK
 
@@ -120,6 +127,7 @@ def config_resetstat(engine: Engine, client: Client, argv: list[bytes]) -> bytes
     engine.commands_run = engine.connections_received = 0
     engine.bytes_in = engine.turn.bytes_out = engine.reads = engine.turn.writes = 0
     engine.statistics = Statistics()
+    engine.permissions.reset_counts()
     engine.accounting.latencies.histograms = {}
     for each in COMMANDS.values():
         _reset(each)

@@ -102,7 +102,7 @@ def memory_stats(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     add("cluster.links", ZERO)
     add("aof.buffer", integer(found.log_buffer))
     add("lua.caches", integer(cached_sources(engine)))
-    add("functions.caches", ZERO)
+    add("functions.caches", integer(sum([len(code) for code in engine.store.keyspace.libraries.code.values()])))
     for db in engine.store.keyspace.dbs:
         if db.values:
             tables = [

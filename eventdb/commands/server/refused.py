@@ -12,10 +12,10 @@ from eventdb.engine.registry import command
 from eventdb.protocol.errors import ReplyError
 
 NO_MIGRATE: Final = (
-    "ERR MIGRATE is not here: keys do not leave their log one by one. `eventdb restore` copies a log, COPY a key"
+    "ERR MIGRATE is not here: keys do not leave their log one by one. `eventdb restore` copies a log, DUMP and RESTORE"
+    " a value"
 )
 NO_MODULES: Final = "ERR eventdb loads no modules: they are machine code for another server"
-NO_REPLCONF: Final = "ERR REPLCONF is between Redis servers: a replica of eventdb follows the log (`eventdb serve`)"
 
 
 def keys_of_migrate(argv: list[bytes]) -> list[bytes]:
@@ -44,11 +44,3 @@ for _name, _arity, _since in (("LOAD", -3, "4.0.0"), ("LOADEX", -3, "7.0.0"), ("
         f"MODULE {_name}", arity=_arity, flags="admin noscript no_async_loading", since=_since, group="server",
         summary="Refused: eventdb loads no modules.",
     )(no_modules)  # fmt: skip
-
-
-@command(
-    "REPLCONF", arity=-1, flags="admin noscript loading stale allow_busy", since="3.0.0", group="server",
-    summary="Refused: a replica follows the log.",
-)  # fmt: skip
-def replconf(client: Client, argv: list[bytes]) -> bytes:
-    raise ReplyError(NO_REPLCONF)

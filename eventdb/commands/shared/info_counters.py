@@ -17,6 +17,7 @@ from eventdb.engine.registry import COMMANDS
 from eventdb.metrics.memory import PAGE_BYTES, peak_bytes, resident_bytes, used_bytes
 from eventdb.pipeline.outbox import socket_facts
 from eventdb.scripting.lua import Lua
+from eventdb.security.acl import DENIED_AUTH, DENIED_CHANNEL, DENIED_COMMAND, DENIED_KEY
 
 STALE_SAMPLES: Final = 100  # keys with a deadline, of each database
 
@@ -117,26 +118,30 @@ def cached_sources(engine: Engine) -> int:
 
 
 def _script_memory(engine: Engine) -> Lines:
-    """The interpreter is there once a script came; there are no functions."""
+    """The interpreter is there once a script came; functions have the same one, and count once it has compiled them."""
     interpreter = engine.interpreter
     machine = count = 0
     sources = cached_sources(engine)
+    code = engine.store.keyspace.libraries.code
+    kept = sum([len(source) for source in code.values()])
+    functions = 0
     if isinstance(interpreter, Lua):
         machine, count = interpreter.memory_bytes(), len(interpreter.scripts)
+        functions = interpreter.functions.counts()[1] if code else 0
     return [
         ("used_memory_lua", machine),
         ("used_memory_vm_eval", machine),
         ("used_memory_lua_human", human(machine)),
         ("used_memory_scripts_eval", sources),
         ("number_of_cached_scripts", count),
-        ("number_of_functions", 0),
-        ("number_of_libraries", 0),
+        ("number_of_functions", functions),
+        ("number_of_libraries", len(code)),
         ("used_memory_vm_functions", 0),
         ("used_memory_vm_total", machine),
         ("used_memory_vm_total_human", human(machine)),
-        ("used_memory_functions", 0),
-        ("used_memory_scripts", sources),
-        ("used_memory_scripts_human", human(sources)),
+        ("used_memory_functions", kept),
+        ("used_memory_scripts", sources + kept),
+        ("used_memory_scripts_human", human(sources + kept)),
     ]
 
 
@@ -197,6 +202,7 @@ def stale_percent(engine: Engine) -> float:
 
 def stats_lines(engine: Engine) -> Lines:
     statistics, pubsub, tracking = engine.statistics, engine.pubsub, engine.news.tracking
+    refused = engine.permissions.refused
     return [
         ("total_connections_received", engine.connections_received),
         ("total_commands_processed", engine.commands_run),
@@ -249,6 +255,10 @@ def stats_lines(engine: Engine) -> Lines:
         ("io_threaded_writes_processed", 0),
         ("reply_buffer_shrinks", 0),
         ("reply_buffer_expands", 0),
+        ("acl_access_denied_auth", refused[DENIED_AUTH]),  # these four since Redis 7.2
+        ("acl_access_denied_cmd", refused[DENIED_COMMAND]),
+        ("acl_access_denied_key", refused[DENIED_KEY]),
+        ("acl_access_denied_channel", refused[DENIED_CHANNEL]),
     ]
 
 

@@ -9,6 +9,7 @@ of zones does: its key counts are those in memory.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import platform
 import resource
@@ -28,6 +29,7 @@ from eventdb.commands.shared.info_counters import (
 )
 from eventdb.commands.shared.roles import replication_lines
 from eventdb.commands.shared.sentinels import sentinel_lines
+from eventdb.engine.client import LEASELESS
 from eventdb.engine.engine import Engine
 from eventdb.engine.settings import REDIS_VERSION
 from eventdb.pipeline.outbox import socket_facts
@@ -211,4 +213,7 @@ def _eventdb(engine: Engine, fields: dict[str, str]) -> Lines:
     for name, value in fields.items():
         if name not in ("offset", "durable_offset", "load_seconds"):
             found.append(("node_role" if name == "role" else name, value))
+    if engine.lease_until != math.inf:  # of a primary
+        left_s = 0.0 if engine.gate & LEASELESS else max(0.0, engine.lease_until - engine.clock)
+        found.append(("lease_left_ms", int(left_s * 1000)))
     return found

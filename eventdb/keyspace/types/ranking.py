@@ -7,8 +7,8 @@
 A skip list or a tree costs a Python object a node and a pointer to follow a level. Here the searching, shifting and
 slicing is all done in C by bisect, array and list, on blocks of some hundred. Doubles in an array lie side by side:
 measured with 100 thousand members, an update takes 0.6 of the time it takes with lists of floats and 0.4 of that with
-lists of (score, member) pairs, and no memory for a pair. A rank adds up the sizes of the blocks before it, from
-the nearer end: some microseconds among a million.
+lists of (score, member) pairs, and no memory for a pair. A rank adds up the sizes of the blocks before it, with one
+number for each whole group of blocks: among a million members some 20 groups and at most 32 blocks.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from math import isqrt
 from operator import eq
 from typing import Final
 
+GROUP: Final = 32  # blocks whose sizes are added up in one number
 BLOCK_MAX: Final = 512  # members a block may have in a small set; see _resize
 
 
@@ -44,6 +45,7 @@ class Ranking:
         self.members: list[list[bytes]] = []
         self.last_scores: array[float] = array("d")
         self.last_members: list[bytes] = []
+        self.groups: list[int] = []  # entries of each GROUP of blocks; empty after blocks came or went, until asked
         self._resize()
         ordered = in_order(scores)
         fill = self.block_max * 3 // 4
@@ -87,10 +89,18 @@ class Ranking:
 
     def _before(self, i: int) -> int:
         """Number of entries in the blocks before block i."""
-        blocks = self.members
-        if i * 2 <= len(blocks):
-            return sum(map(len, blocks[:i]))
-        return self.size - sum(map(len, blocks[i:]))
+        if i == 0:
+            return 0
+        group = i // GROUP
+        before = sum(map(len, self.members[group * GROUP : i]))
+        return before if group == 0 else before + sum(self._counted()[:group])
+
+    def _counted(self) -> list[int]:
+        """The entries of each group."""
+        if not self.groups:
+            blocks = self.members
+            self.groups = [sum(map(len, blocks[i : i + GROUP])) for i in range(0, len(blocks), GROUP)]
+        return self.groups
 
     # -- changing
 
@@ -104,11 +114,14 @@ class Ranking:
             self.scores[i].insert(j, score)
             block = blocks[i]
             block.insert(j, member)
+            if self.groups:
+                self.groups[i // GROUP] += 1
             if len(block) > self.block_max:
                 self._split(i, len(block) // 2)
             return
         if i == 0 or len(blocks[i - 1]) >= self.block_max:  # at the very end: what grows there fills its blocks
             self._resize()
+            self.groups = []
             self.scores.append(array("d", (score,)))
             blocks.append([member])
             self.last_scores.append(score)
@@ -118,6 +131,8 @@ class Ranking:
         blocks[i - 1].append(member)
         self.last_scores[i - 1] = score
         self.last_members[i - 1] = member
+        if self.groups:
+            self.groups[(i - 1) // GROUP] += 1
 
     def remove(self, score: float, member: bytes) -> bytes:
         """Take out a member that is there with this score; returns the object it was kept as."""
@@ -127,6 +142,8 @@ class Ranking:
         kept = block[j]
         assert kept == member
         self.size -= 1
+        if self.groups:
+            self.groups[i // GROUP] -= 1
         del block[j]
         scores = self.scores[i]
         del scores[j]
@@ -146,6 +163,7 @@ class Ranking:
         self.block_max = max(self.block_least, 2 * isqrt(self.size))
 
     def _drop(self, i: int) -> None:
+        self.groups = []
         del self.scores[i]
         del self.members[i]
         del self.last_scores[i]
@@ -153,6 +171,7 @@ class Ranking:
 
     def _split(self, i: int, at: int) -> None:
         self._resize()
+        self.groups = []
         scores, members = self.scores[i], self.members[i]
         self.scores.insert(i + 1, scores[at:])
         self.members.insert(i + 1, members[at:])
@@ -199,21 +218,19 @@ class Ranking:
         return self._before(i) + (bisect_right(block, member) if inclusive else bisect_left(block, member))
 
     def _find(self, place: int) -> tuple[int, int]:
-        """Index of the block that holds the entry of this rank, and the rank of its first; from the nearer end."""
-        blocks = self.members
+        """Index of the block that holds the entry of this rank, and the rank of its first."""
         start = 0
-        if place * 2 <= self.size:
-            for i in range(len(blocks)):
-                end = start + len(blocks[i])
-                if place < end:
-                    return i, start
-                start = end
-        start = self.size
-        for i in range(len(blocks) - 1, -1, -1):
-            start -= len(blocks[i])
-            if start <= place:
-                return i, start
-        raise IndexError(place)
+        i = 0
+        for count in self._counted():
+            if place < start + count:
+                break
+            start += count
+            i += GROUP
+        blocks = self.members
+        while place >= start + len(blocks[i]):
+            start += len(blocks[i])
+            i += 1
+        return i, start
 
     def slice(self, start: int, stop: int) -> list[bytes]:
         """Members of the ranks start <= rank < stop, both within 0 and size."""

@@ -1,0 +1,126 @@
+"""A new log is filled from something else, and proven before it counts: what restores and imports have in common.
+
+    claim the target as RESTORING -> append -> read it back and compare digests -> claim it as RESTORED
+
+Until the last claim the target is half a copy, which every rebuild refuses (completeness.py): killing this at any
+moment is safe. A target that holds anything is never added to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from eventdb.backends.log import Fenced, Log, LogError, Writer
+from eventdb.replay.completeness import RESTORED, RESTORING, check_complete
+from eventdb.replay.follower import Follower, Progress
+from eventdb.replay.machine import Machine, MachineFactory
+
+IN_FLIGHT_BYTES_MAX: Final = 16 << 20  # appended and not yet durable in the target
+
+OnPhase = Callable[[str, Progress], None]  # "copy" or "verify", and how far
+
+
+class NotEmpty(LogError):  # noqa: N818 - named as the errors of log.py are
+    """The target holds something. What fills a log never adds to one and never overwrites one."""
+
+
+class Mismatch(LogError):  # noqa: N818 - named as the errors of log.py are
+    """The target read back gives another state than the source gave: the copy must not be used."""
+
+
+async def check_empty(target: Log) -> None:
+    """Raises NotEmpty, or Incomplete for what an earlier restore left."""
+    if await target.is_empty():
+        return
+    await check_complete(target)
+    info = await target.info()
+    what = f"transactions up to offset {info.last_offset}" if info.last_offset else f"{info.epoch} claims"
+    raise NotEmpty(f"{target.url} is not empty (it holds {what}): it takes a log that does not exist yet")
+
+
+class Filling:
+    """The appends of one fill. `close` in any case; `prove` when all of it was appended."""
+
+    def __init__(self, target: Log, writer: Writer, source_url: str) -> None:
+        self.target = target
+        self.writer = writer
+        self.source_url = source_url
+        self.copied_bytes = 0
+        self._pending: deque[tuple[asyncio.Future[int], int]] = deque()
+        self._pending_bytes = 0
+
+    def append(self, body: bytes, *, first_offset: int, count: int, time_ms: int) -> None:
+        """Append transactions; call `room` now and then."""
+        future = self.writer.append(body, first_offset=first_offset, count=count, time_ms=time_ms)
+        self._pending.append((future, len(body)))
+        self._pending_bytes += len(body)
+        self.copied_bytes += len(body)
+
+    async def room(self, bytes_max: int = IN_FLIGHT_BYTES_MAX) -> None:
+        """Wait until no more than `bytes_max` are on their way. Raises what an append raised."""
+        while self._pending and (self._pending_bytes > bytes_max or self._pending[0][0].done() or bytes_max == 0):
+            future, size = self._pending.popleft()
+            try:
+                await future
+            except Fenced as error:
+                raise taken_over(self.target.url) from error
+            self._pending_bytes -= size
+
+    async def close(self) -> None:
+        for future, _ in self._pending:  # after a failure: theirs is the same one
+            future.add_done_callback(_looked_at)
+        await self.writer.close()
+
+    async def prove(
+        self, make_machine: MachineFactory, offset: int, key_count: int, digest: str, on_progress: OnPhase | None = None
+    ) -> None:
+        """After `close`: read the target back as a server would, and make it count. Raises Mismatch."""
+        machine = make_machine()
+        follower = Follower(self.target, machine, allow_incomplete=True)
+        report = None if on_progress is None else lambda progress: on_progress("verify", progress)
+        await follower.rebuild(on_progress=report)
+        found = (follower.offset, machine.key_count(), machine.digest())
+        if found != (offset, key_count, digest):
+            raise Mismatch(
+                f"{self.target.url} read back gives offset {found[0]}, {found[1]} keys, digest {found[2]}; copied were"
+                f" offset {offset}, {key_count} keys, digest {digest}. The target is left marked as incomplete"
+            )
+        finished = await _claim(self.target, RESTORED, self.source_url, after=self.writer)
+        await finished.close()
+
+
+async def begin(target: Log, source_url: str) -> Filling:
+    """Claim an empty log, to fill it from `source_url`. Raises NotEmpty, Incomplete, Fenced."""
+    await check_empty(target)
+    return Filling(target, await _claim(target, RESTORING, source_url), source_url)
+
+
+async def _claim(target: Log, node: str, source_url: str, after: Writer | None = None) -> Writer:
+    """Claim the target and make sure that nobody came in between. The address tells where the copy comes from."""
+    writer = await target.claim(node, source_url.replace(" ", "%20"))
+    expected = (1, 1) if after is None else (after.epoch + 1, after.next_offset)
+    if (writer.epoch, writer.next_offset) != expected:
+        await writer.close()
+        raise taken_over(target.url)
+    return writer
+
+
+def taken_over(url: str) -> Fenced:
+    return Fenced(
+        f"another node claimed {url} while it was being filled, so the copy was given up and stays marked as"
+        " incomplete: delete it and begin again"
+    )
+
+
+def _looked_at(future: asyncio.Future[int]) -> None:
+    """Take a future's outcome, so that asyncio does not report it as forgotten."""
+    if not future.cancelled():
+        future.exception()
+
+
+def state_of(machine: Machine) -> tuple[int, str]:
+    """Keys and digest of what was copied: taken before the proof, because two states at once need not fit."""
+    return machine.key_count(), machine.digest()
