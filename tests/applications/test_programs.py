@@ -14,7 +14,7 @@ import sys
 
 import pytest
 
-from tests.conftest import ROOT, StartServer
+from tests.conftest import ROOT, StartServer, wait_until
 from tests.kit.differential import Address
 from tests.kit.wire import Wire
 
@@ -27,6 +27,7 @@ NEEDS = {  # program: the libraries that it imports
     "rate_limits.py": ["limits"],
 }
 LIMIT_S = 60
+COUNT = "return #redis.call('KEYS', '*')"
 # So that nothing expires between the two digests.
 KEEP = "for _, key in ipairs(redis.call('KEYS', '*')) do redis.call('PERSIST', key) end"
 
@@ -84,6 +85,9 @@ def test_a_program_prints_the_same_on_redis_and_on_eventdb(
     assert found == expected
     with Wire(server.port) as wire:
         wire("EVAL", KEEP, "0")
+        wait_until(
+            lambda: wire("DBSIZE") == wire("EVAL", "return #redis.call('KEYS', '*')", "0"), what="all is deleted"
+        )
         live = wire("EVENTDB.DIGEST")
     server.kill()
     server.restart()

@@ -36,7 +36,7 @@ const ended = (job, of = events) => job.waitUntilFinished(of, PATIENCE_MS);
 
 await step("a job", async () => ended(await queue.add("a", { n: 1 })));
 await step("delayed", async () => {
-  const job = await queue.add("a", { n: 2 }, { delay: 100 });
+  const job = await queue.add("a", { n: 2 }, { delay: 1000 });
   return [await job.getState(), await ended(job)];
 });
 await step("priorities", async () => {
@@ -96,10 +96,10 @@ await step("rate limited", async () => {
   const limited = new Queue("limited", { connection });
   const at = [];
   await limited.addBulk([1, 2, 3, 4].map((n) => ({ name: "a", data: { n } })));
-  const slow = new Worker("limited", async () => at.push(Date.now()), { connection, limiter: { max: 2, duration: 300 } });
+  const slow = new Worker("limited", async () => at.push(Date.now()), { connection, limiter: { max: 2, duration: 1000 } });
   await until(() => at.length === 4);
   await slow.close();
-  return at[3] - at[0] >= 200;
+  return at[3] - at[0] >= 300;
 });
 
 await step("stalled", async () => {
