@@ -129,11 +129,11 @@ kafka: ## fetch Apache Kafka's broker (43 MB of jars) for the tests, and Java, M
 		echo "Maven could not fetch Kafka's jars: tests that need a broker are skipped"
 
 # Each is built where its tool chain is there; a test of one that is not says so and is skipped.
-clients: ## build programs with other languages' clients (build/clients) for tests/applications/test_other_clients.py
+clients: ## build programs with other languages' clients (build/clients) for tests/applications/
 	@mkdir -p build/clients
-	@command -v npm >/dev/null && { [ -d build/clients/node_modules/redis ] || { \
+	@command -v npm >/dev/null && { cmp -s tests/applications/clients/package.json build/clients/package.json || { \
 		cp tests/applications/clients/package.json build/clients/ && \
-		npm install --prefix build/clients --silent --no-audit --no-fund; }; } || echo "ioredis and node-redis are not built"
+		npm install --prefix build/clients --silent --no-audit --no-fund; }; } || echo "the programs for Node are not built"
 	@command -v javac >/dev/null && command -v mvn >/dev/null && { \
 		[ build/clients/Clients.class -nt tests/applications/clients/Clients.java ] || { \
 		mvn -q -B -f tests/applications/clients/pom.xml dependency:copy-dependencies \

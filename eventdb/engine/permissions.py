@@ -15,7 +15,7 @@ from eventdb.engine.client import IN_MULTI, NEEDS_AUTH, RESTRICTED, Client
 from eventdb.engine.client_line import describe
 from eventdb.engine.command import NO_AUTH, Command
 from eventdb.engine.keyspecs import keys_with_flags
-from eventdb.engine.registry import COMMANDS
+from eventdb.engine.registry import CATEGORIES, COMMANDS
 from eventdb.security.acl import (
     ALLOWED,
     DENIED_AUTH,
@@ -35,10 +35,6 @@ if TYPE_CHECKING:
     from eventdb.engine.settings import Config
     from eventdb.keyspace.databases import Keyspace
 
-CATEGORIES: Final = [  # in the order of redis src/acl.c
-    "keyspace", "read", "write", "set", "sortedset", "list", "hash", "string", "bitmap", "hyperloglog", "geo",
-    "stream", "pubsub", "admin", "fast", "slow", "blocking", "dangerous", "connection", "transaction", "scripting",
-]  # fmt: skip
 CHANNELS: Final = frozenset(("subscribe", "ssubscribe", "psubscribe"))  # every argument is one
 MERGE_MS: Final = 60_000  # refusals that are alike and not further apart are one entry of the log
 _REFUSED: Final = {

@@ -60,6 +60,10 @@ _BITS: Final[dict[str, int]] = {
 }
 
 
+CATEGORIES: Final = [  # in the order of redis src/acl.c
+    "keyspace", "read", "write", "set", "sortedset", "list", "hash", "string", "bitmap", "hyperloglog", "geo",
+    "stream", "pubsub", "admin", "fast", "slow", "blocking", "dangerous", "connection", "transaction", "scripting",
+]  # fmt: skip
 COMMANDS: Final[dict[bytes, Command]] = {}  # by upper-case name; the server adds the lower-case spelling
 # Of each container, by its name: filled in any order, so that nothing depends on which module is imported first.
 SUBCOMMANDS: Final[dict[bytes, dict[bytes, Command]]] = {}
@@ -208,7 +212,8 @@ def _categories(flags: list[str], extra: list[str]) -> list[str]:
     if "blocking" in flags:
         found.append("blocking")
     found.append("fast" if "fast" in flags else "slow")
-    return list(dict.fromkeys(found))
+    assert set(found) <= set(CATEGORIES), found
+    return [category for category in CATEGORIES if category in found]
 
 
 def find_numkeys(argv: list[bytes], at: int, before: int = 0) -> list[bytes]:

@@ -52,10 +52,51 @@ for _, name in ipairs {
 end
 string.dump = nil
 getmetatable("").__metatable = false
-for _, name in ipairs {"math", "table"} do
-  local copy = {}
-  for key, value in pairs(_G[name]) do copy[key] = value end
-  G[name] = lock(copy)
+
+-- Random numbers as Redis draws them (src/rand.c): a generator of 48 bits, kept as two halves of 24 so that every
+-- product is exact. It starts the same on every server, and a seed gives the same numbers as in Redis.
+local random, randomseed = math.random, math.randomseed
+local HALF, DRAWN = 2 ^ 24, 2 ^ 31 - 1
+local high, low = 0x1234AB, 0xCD330E
+
+local function draw()
+  local product = low * 0xECE66D + 0xB
+  high = (high * 0xECE66D + low * 0x5DE + floor(product / HALF)) % HALF
+  low = product % HALF
+  return (high * 128 + floor(low / 2 ^ 17)) % DRAWN / DRAWN
+end
+
+-- A number as C's int: cut, and 32 bits of it.
+local function int(number)
+  number = tonumber(number)
+  if not (number > -2 ^ 63 and number < 2 ^ 63) then return 0 end
+  return ((number < 0 and ceil(number) or floor(number)) + 2 ^ 31) % 2 ^ 32 - 2 ^ 31
+end
+
+local function checked(real, name, ...)
+  local valid, text = pcall(real, ...)
+  if not valid then raise((gsub(text, "'%?'", "'" .. name .. "'"))) end
+end
+
+local replaced = {math = {}, table = {}}
+function replaced.math.random(...)
+  checked(random, "random", ...)
+  local first, last = ...
+  if first == nil then return draw() end
+  if last == nil then return floor(draw() * int(first)) + 1 end
+  first, last = int(first), int(last)
+  return floor(draw() * (last - first + 1)) + first
+end
+
+function replaced.math.randomseed(...)
+  checked(randomseed, "randomseed", ...)
+  local seed = int((...)) % 2 ^ 32
+  high, low = floor(seed / 256), seed % 256 * 65536 + 0x330E
+end
+
+for name, own in pairs(replaced) do
+  for key, value in pairs(_G[name]) do own[key] = own[key] or value end
+  G[name] = lock(own)
 end
 
 -- Matching recurses once for each item of a pattern: a longer one could exhaust the stack of C.

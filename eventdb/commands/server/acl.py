@@ -11,8 +11,8 @@ from typing import Final
 
 from eventdb.engine.client import Client
 from eventdb.engine.engine import Engine
-from eventdb.engine.permissions import CATEGORIES, Refusal
-from eventdb.engine.registry import command, container, find_subcommand, server_command
+from eventdb.engine.permissions import Refusal
+from eventdb.engine.registry import CATEGORIES, command, container, find_subcommand, server_command
 from eventdb.keyspace.types.user import DELETE_USERS, SET_USER
 from eventdb.protocol.errors import ReplyError, shown, wrong_arity, wrong_subcommand
 from eventdb.protocol.numbers import parse_int
