@@ -173,9 +173,9 @@ class Zone:
             except LostPromise:
                 # A directory that is being removed is not made anew under the hands of who removes it.
                 self._pause(pause if self._outbid() else REPLACED_S)
-            except Outbid as error:
-                self._give_up(f"{error}")
-                self._quorum.outbid(self.index, error.epoch)
+            except Outbid as outbid:
+                self._give_up(f"{outbid}")
+                self._quorum.outbid(self.index, outbid.epoch)
                 self._watch_for_fence()
                 self._pause(pause)
             except (OSError, Damage, NotYet) as error:
@@ -185,8 +185,8 @@ class Zone:
             pause = RETRY_S_MIN if lasted else min(pause * 2, RETRY_S_MAX)
         try:
             self._finish()
-        except OSError as error:
-            logger.warning("%s: not closed cleanly: %s", self.name, error)
+        except OSError as failure:
+            logger.warning("%s: not closed cleanly: %s", self.name, failure)
 
     def _serve(self) -> None:
         quorum = self._quorum

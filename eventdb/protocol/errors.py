@@ -60,6 +60,9 @@ def shown(arg: bytes, size_max: int = 1 << 30) -> str:
     return arg.partition(b"\0")[0][:size_max].decode("utf-8", "surrogateescape")
 
 
+TOO_MANY_CLIENTS: Final = "ERR max number of clients reached"
+
+
 def wrong_arity(name: str) -> ReplyError:
     """The number of arguments is wrong; `name` is the command's, in lower case."""
     return ReplyError(f"ERR wrong number of arguments for '{name}' command")

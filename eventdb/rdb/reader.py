@@ -107,8 +107,8 @@ class FileReader:
                 events += read_activity(self.activity, key, events)
                 self.activity = b""
             return events
-        except Unkept as error:
-            raise Unkept(f"key {key[:64]!r} at byte {source.position()} holds {error}") from None
+        except Unkept as unkept:
+            raise Unkept(f"key {key[:64]!r} at byte {source.position()} holds {unkept}") from None
         except ValueError as error:
             raise BadRdb(f"key {key[:64]!r} cannot be read: {error}") from None
 

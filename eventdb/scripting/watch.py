@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 logger: Final = logging.getLogger("eventdb.scripting")
 
-LOOK_SECONDS: Final = 0.01  # between two looks
-LOAD_SECONDS_MAX: Final = 0.5  # for the code of a library
+LOOK_S: Final = 0.01  # between two looks
+LOAD_S_MAX: Final = 0.5  # for the code of a library
 NOTHING: Final[list[bytes]] = []
 
 
@@ -46,7 +46,7 @@ class Watch:
         busy.of_function = of_function
         busy.began = now = time.monotonic()
         self._events_before = len(engine.store.events)
-        self.due = now + LOOK_SECONDS
+        self.due = now + LOOK_S
 
     def begin_loading(self, limit_s: float) -> None:
         """The code of a library begins. 0.0: without a limit of its own."""
@@ -74,7 +74,7 @@ class Watch:
             return self._look(now)
         except Exception:
             logger.exception("internal error while a script ran")
-            self.due = now + LOOK_SECONDS
+            self.due = now + LOOK_S
             return None
 
     def _look(self, now: float) -> bytes | None:
@@ -94,7 +94,7 @@ class Watch:
             if busy.stop_text:
                 self.stopped = True
                 return busy.stop_text.encode()
-        self.due = time.monotonic() + LOOK_SECONDS
+        self.due = time.monotonic() + LOOK_S
         return None
 
     def _answer_others(self) -> None:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 from eventdb.engine.client import NEEDS_AUTH, SUBSCRIBED, Client
 from eventdb.engine.effort import LARGE_BYTES, expected
 from eventdb.pipeline.outbox import SocketFacts
+from eventdb.protocol.errors import TOO_MANY_CLIENTS
 from eventdb.protocol.replies import error
 from eventdb.protocol.requests import NOTHING, RequestParser
 from eventdb.security.tls import names_of
@@ -117,7 +118,7 @@ class Connection:
         config = engine.config
         self.encrypted = transport.get_extra_info("sslcontext") is not None
         host = _host(transport)
-        why = "ERR max number of clients reached" if len(self.connections) >= config.maxclients else ""
+        why = TOO_MANY_CLIENTS if len(self.connections) >= config.maxclients else ""
         if not why and not self.encrypted:  # the TLS port has asked before the handshake
             why = self.door.refusal(host)
         if why:

@@ -13,6 +13,7 @@ import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from eventdb.protocol.errors import TOO_MANY_CLIENTS
 from eventdb.security.tls import TlsError
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class TlsPort:
         engine = self.engine
         why = self.door.refusal(host)
         if not why and len(self.connections) + len(self.handshakes) >= engine.config.maxclients:
-            why = "ERR max number of clients reached"
+            why = TOO_MANY_CLIENTS
         if why:  # before TLS there is no way to say so
             engine.statistics.connections_rejected += 1
             self.door.turned_away(address, why)

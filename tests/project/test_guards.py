@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import runpy
 import subprocess
@@ -61,3 +62,16 @@ def test_stale_compiled_files_are_seen_and_removed(tmp_path: Path, monkeypatch: 
     assert not setup["is_current"](), "a source was edited"
     assert setup["remove_compiled"]() == 1
     assert not compiled.exists()
+
+
+def test_no_function_of_a_compiled_room_catches_different_errors_by_one_name() -> None:
+    """mypyc gives a name one type in a function, that of the first handler: another error ends as a TypeError."""
+    setup = runpy.run_path(str(ROOT / "setup.py"), run_name="setup")
+    for name in setup["hot_files"]():
+        for function in ast.walk(ast.parse((ROOT / name).read_text())):
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                caught: dict[str, set[str]] = {}
+                for node in ast.walk(function):
+                    if isinstance(node, ast.ExceptHandler) and node.name and node.type is not None:
+                        caught.setdefault(node.name, set()).add(ast.unparse(node.type))
+                assert all(len(types) == 1 for types in caught.values()), f"{name}: {function.name}: {caught}"

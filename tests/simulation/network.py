@@ -91,6 +91,10 @@ class Listener:
     def getsockname(self) -> tuple[str, int]:
         return self._places[0]
 
+    def fileno(self) -> int:
+        """None: no script runs here that would keep the loop from accepting (eventdb/server/meanwhile.py)."""
+        return -1
+
     def close(self) -> None:
         for place in self._places:
             found = self._network.listening.get(place)

@@ -16,11 +16,11 @@ from eventdb.engine.engine import Engine
 from eventdb.engine.registry import command, container, server_command
 from eventdb.keyspace.databases import Keyspace
 from eventdb.keyspace.types.library import LIBRARY
-from eventdb.protocol.errors import ReplyError, shown
+from eventdb.protocol.errors import ReplyError, shown, wrong_subcommand
 from eventdb.protocol.glob import compile_glob
 from eventdb.protocol.replies import OK, array, bulk, bulks, integer, lines, mapping, null, simple
 from eventdb.rdb.functions import PayloadError, dump, load
-from eventdb.scripting.watch import LOAD_SECONDS_MAX
+from eventdb.scripting.watch import LOAD_S_MAX
 
 if TYPE_CHECKING:
     from eventdb.scripting.functions import Function, Functions, Library
@@ -90,7 +90,7 @@ def function_load(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     name = functions.name_of(argv[-1])
     if name in known and len(argv) == 3:
         raise ReplyError(f"ERR Library '{name.decode()}' already exists")
-    library = functions.compile(argv[-1], limit_s=LOAD_SECONDS_MAX)
+    library = functions.compile(argv[-1], limit_s=LOAD_S_MAX)
     functions.check_names([library], known)
     _keep(client, functions, library)
     return bulk(name)
@@ -132,9 +132,7 @@ def _flush(client: Client) -> None:
 
 def _at_most(argv: list[bytes], count: int) -> None:
     if len(argv) > count:
-        raise ReplyError(
-            f"ERR unknown subcommand or wrong number of arguments for '{shown(argv[1], 128)}'. Try FUNCTION HELP."
-        )
+        raise wrong_subcommand(argv)
 
 
 @server_command(

@@ -87,8 +87,8 @@ def config_set(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
         raise _failed("maxmemory-policy", str(failure)) from None
     try:
         tls = engine.config.check_tls(values)
-    except TlsError as failure:
-        raise _failed(failure.name, failure.why) from None
+    except TlsError as trouble:
+        raise _failed(trouble.name, trouble.why) from None
     engine.config.change(values)
     if tls is not None:
         engine.config.tls.take_over(tls)
@@ -152,8 +152,8 @@ def config_rewrite(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
         rewrite(engine.config)
     except OSError as failure:
         raise ReplyError(f"ERR Rewriting config file: {failure.strerror}") from None
-    except ValueError as failure:
-        raise ReplyError(f"ERR Rewriting config file: {failure}") from None
+    except ValueError as refusal:
+        raise ReplyError(f"ERR Rewriting config file: {refusal}") from None
     return OK
 
 
