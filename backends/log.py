@@ -95,7 +95,7 @@ class Stretch:
 
     records: tuple[Record, ...]  # empty when only void records were passed over
     # Where to read next: never inside a record. Heartbeats that stand inside one are given before it is whole, so they
-    # may come after this position, and whoever reads from it meets them again.
+    # may come after this position, and any reader that begins there meets them again.
     next_position: int
 
 

@@ -24,7 +24,7 @@ _BUILT_IN: Final[dict[str, tuple[str, str]]] = {
 def open_log(url: str, *, foresee: bool = False) -> Log:
     """Return the Log at `url`; opens nothing yet. Raises BadLogURL.
 
-    foresee: for one who looks at a log that nobody may be writing (see `Foreseeing`).
+    foresee: for a caller that looks at a log that nobody may be writing (see `Foreseeing`).
     """
     scheme, colon, _rest = url.partition(":")
     if not colon or not scheme:

@@ -2,7 +2,8 @@
 
 A resolver may take many seconds to decline the name of a machine that is down, and a lookup cannot be ended. An event
 loop has a few threads for all of them (uvloop: four), so that a few attempts to reach a dead machine would keep it from
-finding those that are alive. Here every name has a thread of its own, and whoever asks meanwhile waits for that one.
+finding those that are alive. Here every name has a thread of its own, and any caller that asks meanwhile waits for
+that one.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ async def known(host: str) -> None:
         lookup = _asked.get(host)
         if lookup is None:
             lookup = Future()
-            lookup.set_running_or_notify_cancel()  # who gives up waiting does not end it for the others
+            lookup.set_running_or_notify_cancel()  # a caller that gives up does not end it for the others
             threading.Thread(target=_look_up, args=(host, lookup), name=f"lookup {host}", daemon=True).start()
             _asked[host] = lookup
     await asyncio.wrap_future(lookup)

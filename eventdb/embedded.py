@@ -64,7 +64,7 @@ def _size(message: list[Any]) -> int:
 
 
 class Call:
-    """A command that a session was given, and who waits for its reply."""
+    """A command that a session was given, and the future that waits for its reply."""
 
     def __init__(self, argv: list[bytes], future: asyncio.Future[Any]) -> None:
         self.argv = argv
@@ -128,7 +128,7 @@ class Session:
             self._check_usable()
         message = await self._messages.get()
         if message is None:
-            self._messages.put_nowait(None)  # for whoever else waits
+            self._messages.put_nowait(None)  # for any other caller that waits
         else:
             self._unread -= _size(message)
         return message

@@ -1,7 +1,7 @@
 """Where a restore stops: which transaction an offset, a time or "latest" means in a log.
 
 A time means the last transaction committed at or before it. All transactions of one record carry the record's time, and
-times never go back, so a log can be searched by halves: `seek` goes to an offset, the record there tells the time.
+times never go back, so a log can be searched by halves: `seek` goes to an offset, the record there has the time.
 """
 
 from __future__ import annotations

@@ -114,9 +114,9 @@ class Follower:
     ) -> Progress:
         """Apply what is durable now, or exactly the transactions up to `stop_offset`, at full speed.
 
-        between: awaited after each stretch, for one who must not be outrun (a restore waits for its target there).
-        Raises: Trimmed, Corrupt (and its child NotApplied), Unavailable, Incomplete; BeyondEnd when the log ends
-        before `stop_offset`.
+        between: awaited after each stretch, for a caller that must not be outrun (a restore waits for its target
+        there). Raises: Trimmed, Corrupt (and its child NotApplied), Unavailable, Incomplete; BeyondEnd when the log
+        ends before `stop_offset`.
         """
         target = stop_offset
         if target is None:

@@ -8,7 +8,7 @@
 | `options=/path` | read more options from a file, one `name=value` a line, `#` starts a comment; the URL's own win |
 | `security-protocol` | PLAINTEXT (default), SSL, SASL_PLAINTEXT, SASL_SSL |
 | `sasl-mechanism` | PLAIN (default), SCRAM-SHA-256, SCRAM-SHA-512 |
-| `sasl-username`, `sasl-password` | who we are; the password belongs in the file |
+| `sasl-username`, `sasl-password` | the user; the password belongs in the file |
 | `ssl-cafile`, `ssl-certfile`, `ssl-keyfile`, `ssl-keypassword` | PEM files, and the key's password |
 
 In the file a dot may stand for a dash (`sasl.password=…`). Secrets never show: not in `url`, not in an error, not in

@@ -21,8 +21,8 @@ BROKER_TIMING: Final[dict[str, str]] = {
     "controller.quorum.election.timeout.ms": "300",
     "controller.quorum.election.backoff.max.ms": "100",
     "controller.quorum.request.timeout.ms": "1000",
-    # How long a broker waits for a controller that was stopped, before it asks who is the controller now: for changes
-    # of the in-sync set, and for new producer ids. By default 30 s.
+    # How long a broker waits for a controller that was stopped, before it asks which broker is the controller now: for
+    # changes of the in-sync set, and for new producer ids. By default 30 s.
     "controller.socket.timeout.ms": "1000",
     # A follower that stopped fetching holds up every append until it is out of the in-sync set.
     "replica.lag.time.max.ms": "1500",

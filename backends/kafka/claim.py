@@ -34,7 +34,7 @@ async def claim_epoch(link: Link, body: bytes, known_end: int) -> Claimed:
     the claim may still come into the log; it then fences, and nobody writes in its epoch.
 
     A claim that was read back without an acknowledgement may be on one copy only (see writer.py). It is said once more
-    until a copy is acknowledged; the copies are void, whoever reads them.
+    until a copy is acknowledged; the copies are void for every reader.
     """
     first, end = await span(link, known_end)
     history = await history_at(link, end, first)

@@ -23,7 +23,7 @@ reader that is shown another history (an unclean election, another topic under t
 not follow.
 
 A consequence lets a reader begin in the middle: a record that is no claim and stands where it was expected *is*
-history, whatever came before, so it tells the current epoch (an *anchor*). Only a claim needs the epoch before it; a
+history, whatever came before, so it gives the current epoch (an *anchor*). Only a claim needs the epoch before it; a
 reader that begins at one looks back to the nearest anchor.
 """
 
@@ -47,7 +47,7 @@ class History:
     """The state of history after some position; fed with every frame from there on, in log order."""
 
     def __init__(self, *, known: bool, trusting: bool = False) -> None:
-        """`known`: we begin at position 0, where nothing has happened yet. Else the first anchor tells.
+        """`known`: we begin at position 0, where nothing has happened yet. Else the first anchor says.
 
         `trusting`: so does a claim, since nothing is left of what came before (the log was trimmed by hand).
         """

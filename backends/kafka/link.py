@@ -1,4 +1,4 @@
-"""Asking brokers: connections, who leads the partition, deadlines. Answers come, or `NoAnswer` is raised.
+"""Asking brokers: connections, the leader of the partition, deadlines. Answers come, or `NoAnswer` is raised.
 
 aiokafka's connections and protocol classes carry the bytes. Its producer and consumer are not used: they retry inside
 for as long as they like, and a backend that must know the fate of every send has to see each answer and set each
@@ -30,7 +30,7 @@ HEDGE_S: Final = 0.15  # after this the next broker is asked too
 PAUSE_S_MIN: Final = 0.02
 PAUSE_S_MAX: Final = 0.25
 IDLE_MS_MAX: Final = 300_000
-# The broker asked does not lead (any more), or the partition has no leader now: ask again who does.
+# The broker asked does not lead (any more), or the partition has no leader now: ask again which broker does.
 MOVED: Final = frozenset({3, 5, 6, 9, 13, 56, 74, 75, 76})
 
 DENIED: Final = (
@@ -142,7 +142,7 @@ class Link:
     # -- the cluster ----------------------------------------------------------------------------------------
 
     async def cluster(self) -> Cluster:
-        """Ask who is there and who leads: one broker after the other, not waiting for the slow. Raises NoAnswer."""
+        """Ask which brokers there are and which leads: one broker after the other, waiting for none. NoAnswer."""
         places = list(dict.fromkeys((*self._known, *self.address.brokers)))
         places.sort(key=lambda place: (place == self._failed, place not in self._connections))
         tasks: set[asyncio.Task[Cluster]] = set()

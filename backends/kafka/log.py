@@ -174,7 +174,7 @@ async def _exists(link: Link, *, follow: bool = False) -> bool:
 
 
 async def _anchor_before(link: Link, position: int, first: int) -> int:
-    """The last place at or before a position where a log may begin: at a record that tells its epoch and is whole."""
+    """The last place at or before a position where a log may begin: at a record that has its epoch and is whole."""
     back = SEEK_NEAR
     while True:
         begin = max(first, position - back)

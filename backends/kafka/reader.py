@@ -93,7 +93,7 @@ async def batches(
         raise Corrupt(f"topic {link.address.topic}: position {start}: {unlinked(start)}")
     replay = Replay(history)
     cursor = Cursor(link, start, patience_s=None if follow else PATIENCE_S, ahead=True)
-    told = start  # whoever goes on from there must meet a record that is half read from its beginning
+    told = start  # a reader that goes on from there must meet a record that is half read from its beginning
     try:
         while follow or cursor.position < end:
             records: list[Record] = []

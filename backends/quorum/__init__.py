@@ -2,7 +2,7 @@
 
 Durable means: written and synced in a majority of zones. Which module knows what::
 
-    address   the URL                        identity  who a zone is
+    address   the URL                        identity  which zone a directory is
     files     the calls to the file system   promise   fencing in one zone
     segment   the files of frames            hint      how far is durable, for readers elsewhere
     view      what one zone holds            recovery  the tables: what is a zone worth, what may a claim do
@@ -10,7 +10,7 @@ Durable means: written and synced in a majority of zones. Which module knows wha
     window    frames on their way, votes     zone      the thread of one zone
     writer    one epoch's writer             repair    a damaged segment made anew
     runtime   clock and threads
-    reader    reading, anywhere              progress  readers in the writer's process
+    reader    reading, anywhere              horizon   readers in the writer's process
     info, verify                             log       the contract over all of it
 
 What holds, for 2f+1 zones (f = 1 for three):

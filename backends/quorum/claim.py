@@ -180,8 +180,8 @@ def is_new(found: Sequence[Survey]) -> bool:
 def create(found: Sequence[Survey]) -> None:
     """Give every zone its identity. The first zone decides between two that create at once.
 
-    Who finds it made for another number of zones makes none of the others: they would belong to nobody's log. Raises
-    BadLogURL, Unavailable.
+    A claim that finds it made for another number of zones makes none of the others: they would belong to nobody's log.
+    Raises BadLogURL, Unavailable.
     """
     log_id = identities.new_log_id()
     for facts in found:

@@ -1,4 +1,4 @@
-"""The hint: what the writer tells readers in other processes, a small file `durable` in each zone.
+"""The hint: what the writer publishes to readers in other processes, a small file `durable` in each zone.
 
 It says how far history is durable, what each zone has synced, and where in this zone's segment a known
 frame begins, so that a claim need not walk a whole segment to find its end. It is written without a sync

@@ -1,4 +1,4 @@
-"""Who a zone is: `zone.json`, written once when the zone joins its log.
+"""The identity of a zone: `zone.json`, written once when the zone joins its log.
 
 It holds the log's id, the zone's index and the number of zones, so that a directory of another log, two
 swapped directories or a changed number of zones are refused, never mixed. It is also the mark of a *member*: a

@@ -9,8 +9,8 @@ from eventdb.backends.log import Unavailable, ZoneInfo
 from eventdb.backends.quorum import hint as hints
 from eventdb.backends.quorum import identity as identities
 from eventdb.backends.quorum.claim import Place
+from eventdb.backends.quorum.horizon import Horizon
 from eventdb.backends.quorum.identity import DamagedIdentity
-from eventdb.backends.quorum.progress import Progress
 from eventdb.backends.quorum.reader import End
 from eventdb.backends.quorum.view import Damage, ZoneView
 from eventdb.backends.quorum.zone import CATCHING_UP, DOWN, UP
@@ -24,9 +24,9 @@ class HistoryEnd:
     time_ms: int
 
 
-def end_of_history(places: Sequence[Place], progress: Progress, *, foresee: bool = False) -> HistoryEnd:
+def end_of_history(places: Sequence[Place], horizon: Horizon, *, foresee: bool = False) -> HistoryEnd:
     """The durable end and the frame before it. Raises Unavailable when no zone can show that frame."""
-    end = End(places, progress)
+    end = End(places, horizon)
     if foresee:
         end.foresee()
     else:

@@ -17,8 +17,8 @@ from eventdb.backends.log import (
 from eventdb.backends.quorum.address import zone_directories, zone_names
 from eventdb.backends.quorum.claim import Place, claim_epoch, is_new, survey_all
 from eventdb.backends.quorum.files import FileOps, sync_directory
+from eventdb.backends.quorum.horizon import horizon_of
 from eventdb.backends.quorum.info import end_of_history, first_of_history, zone_infos
-from eventdb.backends.quorum.progress import progress_of
 from eventdb.backends.quorum.reader import Reader
 from eventdb.backends.quorum.runtime import PROCESS, Runtime
 from eventdb.backends.quorum.segment import NO_STOP, Segment, replaced
@@ -54,7 +54,7 @@ class QuorumLog:
             Place(ops_of(index) if ops_of is not None else FileOps(), directory, names[index], index, runtime)
             for index, directory in enumerate(directories)
         ]
-        self._progress = progress_of(tuple(directories), runtime)
+        self._horizon = horizon_of(tuple(directories), runtime)
         self._segment_bytes = segment_bytes
         self._payload_bytes_max = payload_bytes_max
         self._writers: list[QuorumWriter] = []
@@ -68,7 +68,7 @@ class QuorumLog:
     async def claim(self, node: str, address: str = "") -> QuorumWriter:
         claimed = await asyncio.to_thread(claim_epoch, self._places)
         encoder = Encoder(self._payload_bytes_max)
-        writer = QuorumWriter(claimed, self._progress, encoder, self._segment_bytes)
+        writer = QuorumWriter(claimed, self._horizon, encoder, self._segment_bytes)
         body = f"{node} {address}".rstrip().encode()
         try:
             future = writer.append(
@@ -91,7 +91,7 @@ class QuorumLog:
 
     async def read(self, start: int = 0, *, follow: bool = False, after: int = UNKNOWN) -> AsyncIterator[Stretch]:
         loop = asyncio.get_running_loop()
-        reader = Reader(self._places, self._progress, start, self._report, after, foresee=self._foresee and not follow)
+        reader = Reader(self._places, self._horizon, start, self._report, after, foresee=self._foresee and not follow)
         executor = self._runtime.executor("eventdb-read")
         told = start
         try:
@@ -118,7 +118,7 @@ class QuorumLog:
                 self._damaged.discard((zone, segment))
 
     def hurry(self) -> None:
-        self._progress.look()
+        self._horizon.look()
 
     async def seek(self, offset: int) -> int:
         return await asyncio.to_thread(self._seek, offset)
@@ -159,7 +159,7 @@ class QuorumLog:
         await asyncio.to_thread(self._trim, before_position)
 
     def _trim(self, before_position: int) -> None:
-        end = end_of_history(self._places, self._progress).end
+        end = end_of_history(self._places, self._horizon).end
         before = min(before_position, end - 1)  # the last record stays: the next claim goes on from it
         errors: list[str] = []
         for place in self._places:
@@ -179,7 +179,7 @@ class QuorumLog:
         return await asyncio.to_thread(self._info)
 
     def _info(self) -> LogInfo:
-        end = end_of_history(self._places, self._progress, foresee=self._foresee)
+        end = end_of_history(self._places, self._horizon, foresee=self._foresee)
         first_position, first_offset = first_of_history(self._places, end.next_offset)
         return LogInfo(
             self.url,
@@ -199,7 +199,7 @@ class QuorumLog:
 
     async def verify(self) -> AsyncIterator[str]:
         loop = asyncio.get_running_loop()
-        lines = findings(self._places, self._progress, self._report)
+        lines = findings(self._places, self._horizon, self._report)
         executor = self._runtime.executor("eventdb-verify")
         try:
             while (line := await loop.run_in_executor(executor, next, lines, None)) is not None:

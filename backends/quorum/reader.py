@@ -22,8 +22,8 @@ from eventdb.backends.quorum import identity as identities
 from eventdb.backends.quorum import promise as promises
 from eventdb.backends.quorum.claim import Place
 from eventdb.backends.quorum.hint import Hint
+from eventdb.backends.quorum.horizon import Horizon
 from eventdb.backends.quorum.identity import DamagedIdentity
-from eventdb.backends.quorum.progress import Progress
 from eventdb.backends.quorum.segment import Chunk
 from eventdb.backends.quorum.view import Damage, Tail, ZoneView
 from eventdb.backends.record import FIRST, UNKNOWN, Assembler, BadFrame, Frame, follows, unlinked
@@ -40,15 +40,15 @@ SETTLE_S: Final = 0.05
 
 
 class End:
-    """How far history is durable and who said so."""
+    """How far history is durable, and which epoch says so."""
 
-    def __init__(self, places: Sequence[Place], progress: Progress) -> None:
+    def __init__(self, places: Sequence[Place], horizon: Horizon) -> None:
         self.epoch = 0
         self.durable_end = 0
         self.hints: list[Hint | None] = [None] * len(places)  # the newest of each zone
         self._places = places
         self._monotonic = places[0].runtime.monotonic
-        self._progress = progress
+        self._horizon = horizon
         self._quiet = False
 
     def look(self) -> bool:
@@ -60,8 +60,8 @@ class End:
                 self.hints[index] = found
                 self.epoch = max(self.epoch, found.epoch)
                 self.durable_end = max(self.durable_end, found.durable_end)
-        self.durable_end = max(self.durable_end, self._progress.durable_end)
-        self.epoch = max(self.epoch, self._progress.epoch)
+        self.durable_end = max(self.durable_end, self._horizon.durable_end)
+        self.epoch = max(self.epoch, self._horizon.epoch)
         return (self.epoch, self.durable_end) != before
 
     def prove(self) -> None:
@@ -89,7 +89,7 @@ class End:
     def foresee(self) -> None:
         """Prove, and go on to what a claim made now would find in a majority of zones, acknowledged or not.
 
-        For one who looks at a log that nobody writes, and copies it: all that was acknowledged is in there. It is no
+        For a caller that copies a log that nobody writes: all that was acknowledged is in there. It is no
         proof: until that claim is made, a power cut may take away what is not durable.
         """
         self.prove()
@@ -114,7 +114,7 @@ class End:
         """Sleep until more than `known` is durable, at most WAIT_S."""
         deadline = self._monotonic() + WAIT_S
         while self._monotonic() < deadline:
-            self._progress.wait(known, POLL_S)
+            self._horizon.wait(known, POLL_S)
             self.look()
             if self.durable_end > known:
                 self._quiet = False
@@ -146,7 +146,7 @@ class Reader:
     def __init__(
         self,
         places: Sequence[Place],
-        progress: Progress,
+        horizon: Horizon,
         position: int,
         report: Callable[[int, str], None],
         after: int = UNKNOWN,
@@ -157,7 +157,7 @@ class Reader:
         self.position = position
         self._seal = after  # of the latest frame that was read
         self._record_start = position  # of the record that is half read
-        self.end = End(places, progress)
+        self.end = End(places, horizon)
         self._foresee = foresee
         self._views = [ZoneView(place.ops, place.directory, place.name) for place in places]
         self._runtime = places[0].runtime

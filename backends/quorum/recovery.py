@@ -119,7 +119,7 @@ class Tally:
 
 
 def judge_log(tally: Tally) -> Move:
-    """One row of LOG_TABLE: a majority first, then who else may have what is missing."""
+    """One row of LOG_TABLE: a majority first, then what else may have what is missing."""
     for fits, move, _why in LOG_TABLE:
         if fits(tally):
             return move

@@ -1,6 +1,6 @@
 """What a process gives quorum files besides its file systems: a clock, threads, and ways to wait.
 
-Everything here that waits or tells the time gets it from a `Runtime`, so that a simulation can run the same code on
+Everything here that waits or reads a clock gets it from a `Runtime`, so that a simulation can run the same code on
 a clock and a scheduler of its own. The real one only forwards to `time`, `threading` and `queue`.
 """
 

@@ -10,7 +10,7 @@ import google_crc32c
 from eventdb.backends.log import BadLogURL
 from eventdb.backends.quorum import hint as hints
 from eventdb.backends.quorum.claim import Place, Survey, remembered, survey_all
-from eventdb.backends.quorum.progress import Progress
+from eventdb.backends.quorum.horizon import Horizon
 from eventdb.backends.quorum.reader import End
 from eventdb.backends.quorum.recovery import Presence
 from eventdb.backends.quorum.runtime import Runtime
@@ -26,7 +26,7 @@ BLOCK: Final = 256  # positions
 Report = Callable[[int, str], None]  # (zone index, segment name): found damaged
 
 
-def findings(places: Sequence[Place], progress: Progress, report: Report) -> Iterator[str]:
+def findings(places: Sequence[Place], horizon: Horizon, report: Report) -> Iterator[str]:
     """One line for each thing that is wrong, naming zone, segment and position where it has them."""
     try:
         found = survey_all(places)
@@ -35,7 +35,7 @@ def findings(places: Sequence[Place], progress: Progress, report: Report) -> Ite
         return
     if all(facts.empty for facts in found):
         return
-    end = End(places, progress)
+    end = End(places, horizon)
     end.prove()
     sums: dict[int, tuple[int, str]] = {}  # of blocks of positions: (checksum, the zone that was read first)
     for facts in found:

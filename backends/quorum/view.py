@@ -53,7 +53,7 @@ class Tail:
     torn: str  # why the bytes at the end are no frame, "" when they are clean
     proven: int  # exclusive end of what this zone's own bytes prove durable; above `end` it has lost something
     segments: int
-    writer_epoch: int  # of the last segment: who wrote here last
+    writer_epoch: int  # of the last segment: the last writer here
     alleged: int = 0  # not below `proven`: with what its bytes say, and a client may have made them say (segment.Proof)
 
     @property

@@ -97,12 +97,12 @@ class Quorum:
         self.syncs = 0
         self.zone_errors = 0
         # A majority of the zones is eager: it writes at once. The others write a little later, and so several
-        # records by one sync (see zone.LINGER_S); whoever of them is needed after all becomes eager.
+        # records by one sync (see zone.LINGER_S); a zone that is needed after all becomes eager.
         self.eager = [index < self.majority for index in range(zones)]
         # Frames that were copied from an older epoch become durable with the claim record, not before: a later
         # claimant might prefer another tail until this epoch's own record is on a majority.
         self.claim_end = claim_end
-        self._wake = wake  # called in a zone's thread; tells the loop that durable_end or fenced_by changed
+        self._wake = wake  # called in a zone's thread; informs the loop that durable_end or fenced_by changed
         self._lock = threading.Lock()
         self._outbid: dict[int, int] = {}
 

@@ -19,8 +19,8 @@ from typing import Final
 from eventdb.backends.log import Fenced, Indeterminate, LogError, RecordKind, WriterStats
 from eventdb.backends.quorum.claim import Claimed, remembered
 from eventdb.backends.quorum.files import FileOps
+from eventdb.backends.quorum.horizon import Horizon
 from eventdb.backends.quorum.identity import Identity
-from eventdb.backends.quorum.progress import Progress
 from eventdb.backends.quorum.recovery import Worth
 from eventdb.backends.quorum.scrub import Scrubber
 from eventdb.backends.quorum.window import Quorum
@@ -55,7 +55,7 @@ class _Waiting:
 
 
 class QuorumWriter:
-    def __init__(self, claimed: Claimed, progress: Progress, encoder: Encoder, segment_bytes: int) -> None:
+    def __init__(self, claimed: Claimed, horizon: Horizon, encoder: Encoder, segment_bytes: int) -> None:
         tail = claimed.tail
         last = tail.last
         self.epoch = claimed.epoch
@@ -63,7 +63,7 @@ class QuorumWriter:
         self.last_time_ms = last.time_ms if last is not None else 0
         self.stats = WriterStats()
         self._loop = asyncio.get_running_loop()
-        self._progress = progress
+        self._horizon = horizon
         self._encoder = encoder
         self._next_position = tail.end
         # What the latest frame says; what was given to `append` may be ahead of it, and behind it in time.
@@ -275,7 +275,7 @@ class QuorumWriter:
 
     def _wake(self) -> None:
         """In a zone's thread: durable_end or fenced_by changed."""
-        self._progress.advance(self.epoch, self._quorum.durable_end)
+        self._horizon.advance(self.epoch, self._quorum.durable_end)
         try:
             self._loop.call_soon_threadsafe(self._settle)
         except RuntimeError:
@@ -286,7 +286,7 @@ class QuorumWriter:
         assert self._lanes is not None
         self._lanes.hear()
         self._quorum.refresh()
-        self._progress.advance(self.epoch, self._quorum.durable_end)
+        self._horizon.advance(self.epoch, self._quorum.durable_end)
         self._settle()
 
     def _stop_hearing(self) -> None:
@@ -360,7 +360,7 @@ class QuorumWriter:
         await asyncio.gather(*(asyncio.to_thread(join, STOP_S_MAX) for join in joins))
         if self._executor is not None:
             self._executor.shutdown(wait=False)
-        self._progress.leave(self.epoch)
+        self._horizon.leave(self.epoch)
         self._quorum.refresh()
         self.stats.syncs = self._quorum.syncs
         self.stats.zone_errors = self._quorum.zone_errors

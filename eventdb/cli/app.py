@@ -207,7 +207,7 @@ def serve(
     A log that does not exist yet is created. The first server on a log is its primary. Every further one is a replica:
     it answers reads, costs the primary nothing, and takes over within a second when the primary is gone.
 
-    --role replica never takes over. --role primary takes the log over from whoever has it.
+    --role replica never takes over. --role primary takes the log over from its primary.
 
     A primary whose log does not answer refuses commands on keys when its lease is over; with --config
     primary-serve-stale-data=yes it answers reads while it knows of no other node, and they may be old.

@@ -39,7 +39,7 @@ A claim by force (`--role primary`) has waited for no silence, so it always wait
 that the lease was given back (`released`) or the holder is a process of this machine that has ended.
 
 The statement of a primary about all this is the body of its heartbeat records; an empty body repeats the newest one. So
-the log is also the list of nodes, and whoever reads it knows them.
+the log is also the list of nodes, and any reader knows them.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class AskedRole(StrEnum):
     """What a node is asked to be."""
 
     AUTO = "auto"  # primary if nobody else is, else a replica that takes over
-    PRIMARY = "primary"  # claims the log when it starts, whoever holds it; then as AUTO
+    PRIMARY = "primary"  # claims the log when it starts, even if another node holds it; then as AUTO
     REPLICA = "replica"  # never claims
 
 
@@ -131,7 +131,7 @@ class Statement:
     lease_ms: int = LONE_LEASE_MS
     members: tuple[Member, ...] = ()  # the followers it has heard of lately
     holder: Holder = Holder()
-    released: bool = False  # the lease ends with this record: whoever wants it may claim at once
+    released: bool = False  # the lease ends with this record: any node may claim at once
     successor: str = ""  # the name of the one that should
     resumed: bool = False  # the lease had lapsed and begins anew with this record
 

@@ -34,7 +34,7 @@ FOLLOW_RETRY_S: Final = 0.5  # between two tries to read a log of which no zone 
 
 ANNOUNCE_S: Final = 0.5  # between two announcements of a follower
 ANNOUNCE_ANSWER_S: Final = 2.0  # for connecting, and for each reply
-PRIMARY_LOOK_S: Final = 0.05  # between two looks at who is the primary
+PRIMARY_LOOK_S: Final = 0.05  # between two looks for the primary
 LATE_S: Final = 1.2  # a follower that has missed two announcements may be stopped: it is late, and is handed nothing
 MEMBER_S: Final = 3.0  # a follower that has not announced itself for this long is gone
 STATE_S: Final = 5.0  # the whole statement is repeated this often, for a reader that starts in the middle

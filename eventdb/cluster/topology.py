@@ -102,7 +102,7 @@ class Topology:
         self.me = me
         self.epoch = 0
         self.primary: Member | None = me  # None while nobody is known to hold the lease
-        self.last_primary: Member | None = me  # the primary, or who was it when there last was one
+        self.last_primary: Member | None = me  # the primary, or the last one that was
         self.handing_over = False  # the last primary has named its successor, which is not there yet
         self.members: dict[str, Member] = {me.name: me}  # by name; `me` is always among them
         self.on_update: Callable[[View], None] | None = None  # told of what was before
@@ -118,7 +118,7 @@ class Topology:
         return self.primary is self.me
 
     def introduce(self, name: str, address: str, candidate: bool = True) -> None:
-        """Say who this node is. From here on it is one node of many, and no primary is known until `update`."""
+        """State which node this is. From here on it is one node of many, and no primary is known until `update`."""
         self.me = Member(name, address, REPLICA, candidate)
         self.last_primary = None
         self.update(0, None, [])

@@ -51,7 +51,7 @@ class Blocking:
                     self.store.missed.pop(place, None)
 
     def first(self, place: DbKey) -> Client | None:
-        """Who has waited longest for this key; None when nobody does, or when the key has gone again."""
+        """The client that has waited longest for this key; None when none does, or when the key has gone again."""
         found = self.waiters.get(place)
         if found is None:
             return None

@@ -357,7 +357,7 @@ class Engine(Parts):
     def block_ends(self, client: Client, reply: bytes) -> None:
         """Unblock with this reply: the time is up, or CLIENT UNBLOCK said so.
 
-        A timeout tells that the keys are empty, so it waits for the batch that emptied them, as a read would.
+        A timeout means that the keys are empty, so it waits for the batch that emptied them, as a read would.
         """
         blocked = client.blocked
         if blocked is None:
@@ -391,7 +391,7 @@ class Engine(Parts):
                 client = blocking.first(place)
                 while client is not None and self._serve(client, place[1]):
                     client = blocking.first(place)
-                if client is not None:  # the one who waited longest cannot use what is there; others may
+                if client is not None:  # the client that waited longest cannot use what is there; others may
                     for other in list(blocking.waiters.get(place, ())):
                         if other is not client and blocking.first(place) is not None:
                             self._serve(other, place[1])

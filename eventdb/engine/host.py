@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from eventdb.engine.client import Client
 
 # Engine.failover_state, in Redis's words. While a hand-over waits for what was accepted to be durable it can be called
-# off: whoever sets NO_FAILOVER ends it.
+# off: setting NO_FAILOVER ends it.
 NO_FAILOVER: Final = "no-failover"
 WAITING_FOR_SYNC: Final = "waiting-for-sync"
 FAILOVER_IN_PROGRESS: Final = "failover-in-progress"

@@ -1,12 +1,12 @@
-"""News: what a transaction means for those who asked to hear of changes. Nothing of it runs while nobody has.
+"""News: what a transaction means for clients that asked to hear of changes. Nothing of it runs while nobody has.
 
 The events of a transaction are looked at once, on the way to the log on a primary and as they are applied on a
 replica: so both say what was logged, the primary in the words of its command. `Store.heeded` is the one flag that the
 hot path tests, once for each transaction; the bits CACHES of a client's gate and OBSERVED of the engine's let commands
 pass by `before` as they begin.
 
-What is said waits for the transaction's batch: whoever hears of a change can read it. To the client that made the
-change it is said after the reply, as in Redis 7.2 (in 7.0 it may come before, or in the middle of it).
+What is said waits for the transaction's batch: any client that hears of a change can read it. To the client that made
+the change it is said after the reply, as in Redis 7.2 (in 7.0 it may come before, or in the middle of it).
 """
 
 from __future__ import annotations

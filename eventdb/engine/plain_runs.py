@@ -34,7 +34,7 @@ EVENT_BYTES: Final = 13  # 0: it was a run of reads
 LAST: Final = 14  # kind of the last command
 TALLIES: Final = 15
 
-SLOW_USEC_LEAST: Final = 1000.0  # who wants to hear of less is told of each command by itself
+SLOW_USEC_LEAST: Final = 1000.0  # below it each command is timed by itself
 OWED_BYTES_MAX: Final = 1 << 20  # replies that a client may be owed before the ordinary way decides what waits
 NOTHING_DIRTY: Final[list[set[bytes]]] = []  # never changed
 

@@ -2,8 +2,8 @@
 
 A message is not an event: it is in no log. But it may tell of one, so it never leaves before the batch that its
 publisher's writes are in is durable. The primary passes every message on to the nodes that announced themselves, each
-with an offset: there it waits until the node has come so far, so that whoever hears of a write also finds it.
-Sans-IO; the commands are in commands/session/pubsub.py, the connection of a follower in announce.py.
+with an offset: there it waits until the node has come so far, so that any subscriber that hears of a write also finds
+it. Sans-IO; the commands are in commands/session/pubsub.py, the connection of a follower in announce.py.
 Source: redis src/pubsub.c.
 """
 
@@ -111,7 +111,7 @@ class PubSub:
         self.early.append((offset, channel, message, sharded))
         self.early_size += len(channel) + len(message)
         if self.early_size > EARLY_BYTES_MAX:
-            logger.warning("%d messages dropped: this node is too far behind those who publish", len(self.early))
+            logger.warning("%d messages dropped: this node is too far behind the publishers", len(self.early))
             self.early.clear()
             self.early_size = 0
 

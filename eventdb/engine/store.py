@@ -57,7 +57,7 @@ class Store:
         self.reasons: list[
             tuple[bytes, bytes]
         ] = []  # events of the transaction that have a name of their own, if heeded
-        # who is told of a change
+        # what has to know of a change
         self.watching = Watching(self.keyspace)
         self.awaited: dict[DbKey, None] = {}  # keys that blocked clients wait for
         self.missed: dict[DbKey, None] = {}  # of them, those whose end a client wants to hear of
@@ -130,7 +130,7 @@ class Store:
                     self._touch(other, key)
 
     def _touch(self, db: Db, key: bytes) -> None:
-        """The key has changed: break what watches it, note that it is ready for whoever waits."""
+        """The key has changed: break what watches it, note that it is ready for a client that waits."""
         if self.watching.watches:
             self.watching.touch(db, key)
         place = (db.index, key)

@@ -2,8 +2,8 @@
 
 Keys are kept by name, not by database, as Redis keeps them. A key is noted before the command that reads it runs, and
 its entry goes with the first change after that: so a client hears of the first change only, until it reads again. What
-is said of a change waits for the change's own batch, in the order of all that the client is owed: whoever drops a
-value and asks again finds the one that replaced it.
+is said of a change waits for the change's own batch, in the order of all that the client is owed: any client that
+drops a value and asks again finds the one that replaced it.
 Source: redis src/tracking.c, src/networking.c (clientCommand).
 """
 

@@ -27,7 +27,7 @@ class Db:
         self.values: dict[bytes, object] = {}
         self.expires: dict[bytes, int] = {}  # key -> Unix ms at which it is gone
         self.order: Order | None = None  # made for the first SCAN or RANDOMKEY
-        # (deadline, key), some stale; kept only on a primary, which is who expires keys.
+        # (deadline, key), some stale; kept only on a primary, which alone expires keys.
         self.deadlines: list[tuple[int, bytes]] | None = None
         # The same for values whose elements have deadlines: which keys may hold one, each with its entry that counts;
         # and, on a primary, (deadline of the element that is due first or an earlier time, key), some stale.

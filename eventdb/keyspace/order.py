@@ -14,7 +14,7 @@ cursor is 0 again
 
 Positions are cut into buckets by linear hashing, which splits and joins one bucket at a time, so that no call pays
 for all elements. A bucket is returned whole. The hash has no secret, which a cursor that outlives a process rules
-out; who makes keys that collide gets them in one large page, as from KEYS.
+out; a client that makes keys that collide gets them in one large page, as from KEYS.
 
 **Picks** are uniform over the elements, because each is here exactly once: in a bucket, or in `pending`, where all
 of them are as long as nobody scans.

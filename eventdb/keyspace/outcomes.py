@@ -4,8 +4,8 @@
     EVENTDB.FORGET n                                                  the n oldest outcomes are dropped
 
 When an outcome is dropped is the primary's decision, by its clock and its settings, and stands in the log as an event:
-replay keeps exactly what the primary kept. FLUSHALL empties databases and leaves outcomes: whoever repeats a command
-with its token must not run it again.
+replay keeps exactly what the primary kept. FLUSHALL empties databases and leaves outcomes: a client that repeats a
+command with its token must not run it again.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class Value:
         return NEVER
 
     def take_due(self, now_ms: int, count_max: int) -> list[bytes]:
-        """Up to `count_max` elements whose deadlines have passed; who calls this deletes them by event."""
+        """Up to `count_max` elements whose deadlines have passed; the caller deletes them by event."""
         return []
 
     def digest(self) -> int:

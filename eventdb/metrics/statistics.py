@@ -1,4 +1,4 @@
-"""What INFO tells beside the counters of engine and commands: errors by their code, and rates over the last seconds."""
+"""What INFO reports beside the engine's and commands' counters: errors by code, rates over the last seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A follower tells the primary that it is there, over an ordinary client connection; the primary lists it in the log.
+"""A follower announces itself to the primary over an ordinary client connection; the primary lists it in the log.
 
 Over the same connection it is passed what is published at the primary. That is all that nodes say to each other: data
 and the word on who is primary come from the log alone. When nobody can be reached, nothing is lost but this node's name
@@ -29,7 +29,7 @@ UNSENT_BYTES_MAX: Final = 32 << 20  # of messages for a primary that does not re
 
 
 async def announce(engine: Engine) -> None:
-    """Announce this node to whoever is the primary, for ever; cancel to end. Says once why it does not succeed."""
+    """Announce this node to the current primary until cancelled. Logs once why it does not succeed."""
     topology = engine.topology
     said = ""
     while True:

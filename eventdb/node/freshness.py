@@ -215,7 +215,7 @@ class _Line(asyncio.Protocol):
 
 
 async def keep_asking(engine: Engine, freshness: Freshness) -> None:
-    """Keep a connection to whoever is the primary while this node is a fresh replica; cancel to end."""
+    """Keep a connection to the current primary while this node is a fresh replica; cancel to end."""
     said = ""
     while True:
         primary = engine.topology.primary

@@ -451,7 +451,7 @@ class Node:
         self.engine.offset_reached()
         self.freshness.reached()
 
-    # -- who is there
+    # -- the nodes of the log
 
     def announced(self, member: Member, said: dict[str, object]) -> bytes | None:
         """EVENTDB.ANNOUNCE: the primary keeps the list, and answers with its durable offset."""
@@ -464,7 +464,7 @@ class Node:
         """Bring the engine's list of nodes up to date, from our own tenure or from what the log says."""
         topology, tenure, said = self.engine.topology, self.tenure, self.standing.statement
         if self.role in (Role.LOADING, Role.STUCK):
-            return  # the log is being read from its beginning: it tells of primaries of long ago
+            return  # the log is being read from its beginning: it names primaries of long ago
         if tenure is not None:
             topology.update(tenure.writer.epoch, topology.me, tenure.members.values())
         elif said is not None:

@@ -2,10 +2,11 @@
 
 They came to write, and a connection that hears -READONLY for as long as it lives never finds the new primary: so it is
 closed, once the client has what it is owed and the log names a primary to go to. Until then writes wait, for
-whoever connects anew would only be sent back here. In cluster mode MOVED does all that; a server decides what to close.
+a client that connects anew would only be sent back here. In cluster mode MOVED does all that; a server decides what to
+close.
 
 Other nodes may hear of the new primary a little later and go on sending clients here. So for as long as a node may
-believe in the old primary, whoever is refused a write is closed after the answer.
+believe in the old primary, any client that is refused a write is closed after the answer.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Parting:
         self._hold = self.engine.turn.later(seconds, self._give_up)
 
     def stepped_down(self) -> None:
-        """The state is forgotten, and nothing can be answered: close now, and whoever comes before `found` then."""
+        """The state is forgotten, and nothing can be answered: close now, and new clients until `found`."""
         self._due = True
         self._let_go()
         self.close_all()

@@ -77,7 +77,7 @@ IMPOSSIBLE: Final[dict[tuple[Role, Happening], str]] = {
     (Role.HANDING_OVER, Happening.HANDS_OVER): "it is at it",
     (Role.HANDING_OVER, Happening.LOST_LOG): _WRITES,
     (Role.STUCK, Happening.REBUILT): "it does not read its log any more",
-    (Role.STUCK, Happening.CLAIMED): "who cannot read the log to its end cannot claim it",
+    (Role.STUCK, Happening.CLAIMED): "a node that cannot read the log to its end cannot claim it",
     (Role.STUCK, Happening.HANDS_OVER): _NO_LEASE,
     (Role.STUCK, Happening.RELEASED): _NO_LEASE,
     (Role.STUCK, Happening.FENCED): _NO_WRITER,

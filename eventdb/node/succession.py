@@ -54,7 +54,7 @@ class Standing:
     # -- what is read
 
     def heard(self, record: Record) -> None:
-        """A record was read; claims and heartbeats tell who is the primary."""
+        """A record was read; claims and heartbeats name the primary."""
         self.heard_at = self._monotonic()
         self.time_ms = record.time_ms
         if record.kind is RecordKind.DATA:

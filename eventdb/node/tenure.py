@@ -1,6 +1,6 @@
 """A tenure: one node's time as the primary, from its claim until it is fenced or gives the log back.
 
-It keeps the lease by appending (a heartbeat when nothing else is), says in the log who is there, and stalls the engine
+It keeps the lease by appending (a heartbeat when nothing else is), lists the nodes in the log, and stalls the engine
 while the lease has lapsed. `lease.py` says why that is safe.
 """
 
@@ -287,7 +287,7 @@ class Tenure:
         if not done.cancelled() and done.exception() is None:
             self.durable(sent)
 
-    # -- who is there
+    # -- the nodes of the log
 
     @property
     def lone(self) -> bool:
@@ -319,7 +319,7 @@ class Tenure:
             raise ReplyError(f"ERR {member.address} is {member.lag_ms} ms behind the log; nothing was handed over")
 
     def state(self, *, changed: bool) -> None:
-        """Say in the log who is there, and for how long a lease runs now.
+        """Write into the log which nodes there are, and for how long a lease runs now.
 
         A shorter lease binds this node from the moment the word is sent; a longer one only once the word is durable.
         """
@@ -333,7 +333,7 @@ class Tenure:
             self.engine.lease_until = min(self.engine.lease_until, self._monotonic() + wanted / 1000)
             if self._timer is not None:
                 self._rearm()
-        if self._stating:  # one at a time: who announces itself often must not fill the log
+        if self._stating:  # one at a time: a node that announces itself often must not fill the log
             self._state_again = True
             return
         self._stating = True

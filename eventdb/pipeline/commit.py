@@ -95,7 +95,7 @@ class Commit:
         return found
 
     def _gather(self) -> None:
-        """Seal the open batch at the end of this turn, or when those who may come back have come."""
+        """Seal the open batch at the end of this turn, or when the clients that may come back have come."""
         self.seal_scheduled = True
         self.turns = self.quiet_turns = 0
         self.seen = -1

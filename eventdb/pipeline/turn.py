@@ -1,6 +1,6 @@
 """A turn of the loop: what runs at its end, and what runs on a clock. Sans-IO: the driver brings both.
 
-Whoever has something to write is flushed once a turn, however many commands it ran in it.
+A client with something to write is flushed once a turn, however many commands it ran in it.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ class RequestParser:
             self._parse(data)
         except ProtocolError as failure:
             self.failure = str(failure)
-        self.commands = NOTHING  # who runs them lets go of them: freed at once, their memory is used again while warm
+        self.commands = NOTHING  # the caller lets go of them: freed at once, their memory is used again while warm
         return found
 
     def _parse(self, data: bytes) -> None:

@@ -127,7 +127,7 @@ class Lua:
         sethook(look, b"", instructions)
 
     def _file(self, name: str, *args: Any) -> Any:
-        """Run one of our own files. Its functions bear the name `=eventdb` in what the interpreter tells of them."""
+        """Run one of our own files. Its functions bear the name `=eventdb` in the interpreter's messages."""
         source = SOURCES.joinpath(name).read_bytes()
         return self.runtime.eval("function(source, ...) return assert(loadstring(source, '=eventdb'))(...) end")(
             source, *args

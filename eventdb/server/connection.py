@@ -39,7 +39,7 @@ UNSENT_BYTES_MAX: Final = 1 << 20  # replies in the socket's buffer; above it no
 # libuv hands a flooding client's chunks over up to 32 times in a row, and only then looks at anybody else.
 FULL_BYTES_MAX: Final = 64 << 10  # that one client may send ahead while the commit pipeline is full
 RUN_MAX: Final = 512  # commands of one client before everybody else gets their turn
-GREEDY_PART: Final = 64  # who holds more than this part of what all may hold is the first to go
+GREEDY_PART: Final = 64  # a client that holds more than this part of what all may hold is the first to go
 LONG_CHUNK_BYTES: Final = 16 << 10  # the clock has moved when it has been parsed
 CHUNK_BYTES: Final = 64  # that a chunk takes beside its own
 

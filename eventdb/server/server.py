@@ -243,7 +243,7 @@ def announced(config: Config, host: str, port: int) -> str:
 
 
 class LoadReport:
-    """Tells in the server's log how a rebuild goes, when it takes longer than a second."""
+    """Logs the progress of a rebuild that takes longer than a second."""
 
     def __init__(self) -> None:
         self.due_seconds = 1.0

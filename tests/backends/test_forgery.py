@@ -218,7 +218,7 @@ async def one_by_one(bench: Bench, count: int = 5) -> list[int]:
     places.append(writer.zones[0]._file.byte)
     crash(writer)
     bench.ops[1].heal()
-    log._progress.leave(writer.epoch)
+    log._horizon.leave(writer.epoch)
     return places
 
 

@@ -164,7 +164,7 @@ def swap(bench: Bench, other: Path) -> None:
 
 async def test_a_reader_that_is_moved_onto_another_history_stops(bench: Bench) -> None:
     log, other = await two_histories(bench)
-    reader = Reader(log._places, log._progress, 0, lambda zone, segment: None)
+    reader = Reader(log._places, log._horizon, 0, lambda zone, segment: None)
     reader.end.prove()
     reader.end.durable_end, whole = 9, reader.end.durable_end
     reader._started = True
@@ -464,7 +464,7 @@ async def test_a_batch_never_ends_inside_a_record(bench: Bench) -> None:
     log = bench.open()
     writer = await log.claim("node")
     await bench.append(writer, b"small", random.Random(1).randbytes(11_000), b"after")
-    reader = Reader(log._places, log._progress, 0, lambda zone, segment: None)
+    reader = Reader(log._places, log._horizon, 0, lambda zone, segment: None)
     reader.end.prove()
     reader.end.durable_end, whole = 4, reader.end.durable_end  # the second of three fragments
     reader._started = True

@@ -13,8 +13,8 @@ from eventdb.backends.log import Unavailable
 from eventdb.backends.quorum import QuorumLog
 from eventdb.backends.quorum import promise as promises
 from eventdb.backends.quorum.files import FileOps
+from eventdb.backends.quorum.horizon import Horizon
 from eventdb.backends.quorum.joining import write_again
-from eventdb.backends.quorum.progress import Progress
 from eventdb.backends.quorum.reader import Reader
 from eventdb.backends.quorum.segment import CHUNK_BYTES
 from eventdb.backends.quorum.zone import HINT_S
@@ -29,7 +29,7 @@ async def test_turning_to_another_zone_does_not_read_its_segment_from_the_beginn
     bench = Bench(tmp_path)
     log = bench.open()
     writer = await log.claim("node")
-    reader = Reader(log._places, log._progress, 0, lambda zone, segment: None)
+    reader = Reader(log._places, log._horizon, 0, lambda zone, segment: None)
     for _ in range(RECORDS):
         await bench.append(writer, os.urandom(RECORD_BYTES))
         reader.next()
@@ -64,7 +64,7 @@ async def test_damage_is_not_the_last_word_while_other_zones_are_away(tmp_path: 
     for index in (1, 2):
         bench.ops[index].fail(errno.EIO)
     log = bench.open()
-    reader = Reader(log._places, log._progress, 0, lambda zone, segment: None)
+    reader = Reader(log._places, log._horizon, 0, lambda zone, segment: None)
     with pytest.raises(Unavailable, match=r"zone-a: segment .* position .*Input/output error"):
         _read_on(reader)
     for index in (1, 2):
@@ -173,7 +173,7 @@ async def test_what_a_claim_that_came_to_nothing_has_written_again_is_read(tmp_p
 
 def _reader(log: QuorumLog) -> Reader:
     """One that hears nothing from a writer in this process."""
-    return Reader(log._places, Progress(), 0, lambda zone, segment: None)
+    return Reader(log._places, Horizon(), 0, lambda zone, segment: None)
 
 
 def _data(reader: Reader) -> list[bytes]:

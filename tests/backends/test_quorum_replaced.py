@@ -75,7 +75,7 @@ async def test_zones_whose_times_changed_at_once_cut_nothing_that_was_acknowledg
     assert "cut at" not in caplog.text, "a zone that bears our promise and all it voted for needs no other zone"
     crash(writer)
     bench.ops[2].heal()
-    log._progress.leave(writer.epoch)
+    log._horizon.leave(writer.epoch)
     new = bench.open(faulty=False)
     await new.claim("two")
     assert data_of(await read_all(new)) == bench.acknowledged
@@ -102,7 +102,7 @@ async def test_a_vote_is_never_for_more_than_the_zone_holds(tmp_path: Path) -> N
     await precious
     crash(writer)
     bench.ops[2].heal()
-    log._progress.leave(writer.epoch)
+    log._horizon.leave(writer.epoch)
     shutil.rmtree(bench.zones[1])  # the one fault of three zones
     new = bench.open(faulty=False)
     await new.claim("two")

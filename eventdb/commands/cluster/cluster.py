@@ -1,7 +1,8 @@
 """CLUSTER, READONLY, READWRITE, ASKING: where the keys are, for clients that know Redis Cluster.
 
-Source: redis src/cluster.c, src/commands/cluster*.json. There is no cluster bus: who is there and who is the primary
-follows from the log, so the commands that would change it are refused, no links are shown, and the bus port is 0.
+Source: redis src/cluster.c, src/commands/cluster*.json. There is no cluster bus: which nodes there are and which is
+the primary follows from the log, so the commands that would change it are refused, no links are shown, and the bus
+port is 0.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Roles: who is the primary, how far the replicas are, and the hand-over from one node to another.
+"""Roles: which node is the primary, how far the replicas are, and the hand-over from one node to another.
 
 Source: redis src/replication.c (roleCommand, failoverCommand, replicaofCommand, genRedisInfoString's replication part).
 A replica follows the log and not a primary, so REPLICAOF has nothing to set. Offsets count transactions, not bytes.

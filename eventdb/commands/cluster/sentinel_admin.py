@@ -42,7 +42,7 @@ def sentinel_failover(engine: Engine, client: Client, argv: list[bytes]) -> byte
     complexity="O(N) where N is the number of names", summary="Reports how many names of the service match.",
 )  # fmt: skip
 def sentinel_reset(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
-    """A Sentinel forgets the nodes that are gone and looks anew; here who is gone is off the list after 3 s."""
+    """A Sentinel forgets the nodes that are gone and looks anew; here a node that is gone is off the list after 3 s."""
     if engine.slots.mine.primary is None:
         return integer(0)
     names = [name.encode("utf-8", "surrogateescape") for name in service_names(engine)]

@@ -48,7 +48,7 @@ def stream_to_tell_of(client: Client, key: bytes) -> StreamValue:
 
 
 def head_of(value: StreamValue) -> list[tuple[bytes, bytes]]:
-    """What STREAM tells with and without FULL. The blocks stand for Redis's radix tree: one node each and a root."""
+    """What STREAM reports with and without FULL. The blocks stand for Redis's radix tree: one node each and a root."""
     blocks = len(value.blocks)
     return [
         (b"length", integer(value.length)),

@@ -1,4 +1,4 @@
-"""What those who run a server ask of it: time, durability, role, slow commands, the end.
+"""What operators ask of a server: time, durability, role, slow commands, the end.
 
 Source: redis src/server.c, src/replication.c, src/slowlog.c, src/rdb.c, src/commands/*.json (groups server, generic).
 eventdb saves nothing in the background: a write is answered when the log has it. So SAVE waits for what is on its way,

@@ -23,7 +23,7 @@ LOADING: Final = "loading stale"
 HELP: Final = """
 COMMAND <subcommand> [<arg> ...]. Subcommands are:
 (no subcommand)
-    What INFO tells, of every command.
+    What INFO reports, of every command.
 COUNT
     How many commands there are.
 DOCS [<command-name> ...]
@@ -122,7 +122,7 @@ _usage: dict[str, Facts] = {}
 
 
 def usage() -> dict[str, Facts]:
-    """arguments.json: what COMMAND DOCS tells of each command's arguments, and of one that another has replaced.
+    """arguments.json: what COMMAND DOCS reports of each command's arguments, and of one that another has replaced.
 
     In the names and order of Redis 7.0; tests/commands/test_command_facts.py compares them. Read when first asked for.
     """

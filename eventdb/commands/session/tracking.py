@@ -125,7 +125,7 @@ def client_caching(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "CLIENT TRACKINGINFO", arity=2, flags="noscript loading stale", acl="connection", since="6.2.0",
-    group="connection", summary="Tells what tracking this connection has asked for.",
+    group="connection", summary="Reports what tracking this connection has asked for.",
 )  # fmt: skip
 def client_trackinginfo(client: Client, argv: list[bytes]) -> bytes:
     tracker, resp3 = client.tracker, client.resp3
@@ -147,7 +147,7 @@ def client_trackinginfo(client: Client, argv: list[bytes]) -> bytes:
 
 @command(
     "CLIENT GETREDIR", arity=2, flags="noscript loading stale", acl="connection", since="6.0.0",
-    group="connection", summary="Tells which client hears of changes in place of this one.",
+    group="connection", summary="Reports which client hears of changes in place of this one.",
 )  # fmt: skip
 def client_getredir(client: Client, argv: list[bytes]) -> bytes:
     return integer(-1 if client.tracker is None else client.tracker.redirect)

@@ -12,7 +12,7 @@ from eventdb.engine.engine import Engine
 def log_id(engine: Engine) -> str:
     """40 hex digits that name the log, and so its history and its shard, on every node alike.
 
-    Made from the log's own id where the node tells it, else from the URL, which may be spelled differently elsewhere.
+    Made from the log's own id where the node knows it, else from the URL, which may be spelled differently elsewhere.
     """
     fields = engine.host.info_fields()
     text = fields.get("log_id") or fields.get("log_url", "")

@@ -27,7 +27,7 @@ def is_known(engine: Engine, name: bytes) -> bool:
 
 
 def named_primary(engine: Engine, client: Client, name: bytes) -> Member:
-    """The primary, or who was it last. Raises ReplyError for an unknown name, and while none has ever been heard of."""
+    """The primary, or the last one that was. Raises ReplyError for an unknown name, and before there was one."""
     found = own_shard(engine, client).primary
     if found is None or not is_known(engine, name):
         raise ReplyError(NO_MASTER)

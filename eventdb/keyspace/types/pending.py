@@ -96,7 +96,7 @@ class Group:
         self.consumers: dict[bytes, Consumer] = {}
 
     def assign(self, eid: int, consumer: Consumer, at_ms: int, count: int) -> None:
-        """The entry now waits for this consumer's XACK, whoever had it before."""
+        """The entry now waits for this consumer's XACK, whichever consumer had it before."""
         nack = self.pending.nacks.get(eid)
         if nack is None:
             nack = Nack(consumer, at_ms, count)

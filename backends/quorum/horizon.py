@@ -1,4 +1,4 @@
-"""How far history is durable, as far as this process knows: a writer here tells the readers here at once."""
+"""How far history is durable, as far as this process knows: a writer in this process informs its readers at once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 from eventdb.backends.quorum.runtime import PROCESS, Runtime
 
 
-class Progress:
+class Horizon:
     """Shared by all Log objects of one process on the same zones, whatever loops and threads they live in."""
 
     def __init__(self, runtime: Runtime = PROCESS) -> None:
@@ -52,15 +52,15 @@ class Progress:
                 self._waiting -= 1
 
 
-_OfProcess = weakref.WeakValueDictionary[tuple[str, ...], Progress]
+_OfProcess = weakref.WeakValueDictionary[tuple[str, ...], Horizon]
 _shared: Final[weakref.WeakKeyDictionary[Runtime, _OfProcess]] = weakref.WeakKeyDictionary()
 _lock: Final = threading.Lock()
 
 
-def progress_of(directories: tuple[str, ...], runtime: Runtime = PROCESS) -> Progress:
+def horizon_of(directories: tuple[str, ...], runtime: Runtime = PROCESS) -> Horizon:
     with _lock:
         shared = _shared.setdefault(runtime, weakref.WeakValueDictionary())
-        progress = shared.get(directories)
-        if progress is None:
-            progress = shared[directories] = Progress(runtime)
-        return progress
+        horizon = shared.get(directories)
+        if horizon is None:
+            horizon = shared[directories] = Horizon(runtime)
+        return horizon
