@@ -37,6 +37,14 @@ WAIT_S = 10.0
 Raised = TypeVar("Raised", bound=BaseException)
 
 
+async def sound(log: Log) -> None:
+    """Every copy is found whole; one that a majority did without may take a moment to have the last record."""
+    async with asyncio.timeout(WAIT_S):
+        while lines := [line async for line in log.verify()]:
+            assert all("lags" in line for line in lines), lines
+            await asyncio.sleep(0.01)
+
+
 async def read_all(log: Log, start: int = 0) -> list[Record]:
     return [record async for stretch in log.read(start) for record in stretch.records]
 
@@ -98,7 +106,7 @@ class LogConformance:
         info = await log.info()
         assert (info.last_offset, info.last_time_ms, info.epoch) == (10, 104, writer.epoch)
         assert info.end_position == positions[-1] + 1
-        assert [line async for line in log.verify()] == []
+        await sound(log)
         await log.close()
 
     async def test_a_record_larger_than_any_limit_comes_back_whole(self, tmp_path: Path) -> None:
