@@ -89,6 +89,18 @@ def test_what_a_restricted_client_hears_is_what_redis_says(pair: Pair) -> None:
 
 
 @pytest.mark.redis
+def test_sort_follows_patterns_only_for_a_user_that_may_read_every_key(pair: Pair) -> None:
+    pair("RPUSH", "a", "1", "2")
+    pair("SET", "secret1", "x")
+    pair("ACL", "SETUSER", "u", "on", ">p", "~a*", "+@all")
+    pair("AUTH", "u", "p", via=1)
+    for rule in ("+@all", "%R~*"):
+        pair("ACL", "SETUSER", "u", rule)
+        for call in ("SORT a BY secret*", "SORT a BY nosort", "SORT a GET secret*", "SORT a GET #", "SORT_RO a BY w*"):
+            pair(*call.split(), via=1)
+
+
+@pytest.mark.redis
 def test_getuser_and_users_are_those_of_redis(pair: Pair) -> None:
     pair("ACL", "GETUSER", "nobody")
     pair("ACL", "GETUSER", "default")

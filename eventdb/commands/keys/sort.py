@@ -7,14 +7,14 @@ as the DEL of what was there and the RPUSH of the result. Bytes compare as in th
 from __future__ import annotations
 
 from eventdb.commands.shared.hash_fields import field_of
-from eventdb.engine.client import Client
+from eventdb.engine.client import RESTRICTED, Client
 from eventdb.engine.gates import not_in_cluster
 from eventdb.engine.registry import command
 from eventdb.keyspace.types.hash import HashValue
 from eventdb.keyspace.types.list import ListValue
 from eventdb.keyspace.types.set import SetValue
 from eventdb.keyspace.types.zset import ZSetValue
-from eventdb.protocol.errors import syntax_error, wrong_type
+from eventdb.protocol.errors import ReplyError, syntax_error, wrong_type
 from eventdb.protocol.numbers import parse_float, parse_int
 from eventdb.protocol.replies import NULL3, NULL_BULK, array, bulk, integer
 
@@ -57,15 +57,25 @@ def parse_plan(client: Client, argv: list[bytes], may_store: bool) -> Plan:
             plan.by = argv[at]
             if b"*" in argv[at]:
                 not_in_cluster(client, "ERR BY option of SORT denied in Cluster mode.")
+                _needs_every_key(client, argv, "BY")
             plan.keep_order = plan.keep_order or b"*" not in argv[at]
         elif word == b"GET" and left >= 1:
             not_in_cluster(client, "ERR GET option of SORT denied in Cluster mode.")
+            _needs_every_key(client, argv, "GET")
             at += 1
             plan.gets.append(argv[at])
         else:
             raise syntax_error()
         at += 1
     return plan
+
+
+def _needs_every_key(client: Client, argv: list[bytes], option: str) -> None:
+    """What a pattern leads to is known only as it is read. Raises ReplyError: the user may not read all."""
+    if client.gate & RESTRICTED:
+        name = argv[0].lower().decode("latin-1")
+        if not any(each.may_run(name, argv) and each.reads_every_key() for each in client.user.selectors):
+            raise ReplyError(f"ERR {option} option of SORT denied due to insufficient ACL permissions.")
 
 
 def find_sort_keys(argv: list[bytes]) -> list[bytes]:
