@@ -1,7 +1,7 @@
 """backends: where the log lives.
 
 Knows bytes, positions and epochs; nothing of Redis, nothing of replay. `log.py` is the contract,
-`record.py` the frame that is the same on every backend, `memory.py` the log of one process,
+`record.py` the frame that is the same on every backend, `seal.py` its encryption, `memory.py` the log of one process,
 `quorum/` files in several zones. `open_log(url)` finds the backend by the URL's scheme.
 """
 

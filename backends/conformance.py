@@ -253,6 +253,36 @@ class LogConformance:
         assert f"the frame at position {start} does not follow the one before" in found
         await log.close()
 
+    async def test_a_log_has_an_id_that_stays(self, tmp_path: Path) -> None:
+        opened = self.fresh(tmp_path)
+        log = opened()
+        await (await log.claim("one")).close()
+        first = (await log.info()).log_id
+        await (await opened().claim("two")).close()
+        assert first and (await log.info()).log_id == (await opened().info()).log_id == first
+        await log.close()
+
+    async def test_reading_goes_on_after_any_record_of_data(self, tmp_path: Path) -> None:
+        """A snapshot names such a place: after the record of its last transaction, and that record's checksum."""
+        log = self.fresh(tmp_path)()
+        writer = await log.claim("node")
+        large = random.Random(5).randbytes(2_500_000)
+        first = writer.append(large, first_offset=1, count=1, time_ms=1)
+        beats = [writer.append(b"", first_offset=2, count=0, time_ms=1, kind=RecordKind.HEARTBEAT) for _ in range(2)]
+        second = writer.append(large[::-1], first_offset=2, count=1, time_ms=2)
+        await asyncio.wait_for(asyncio.gather(first, *beats, second), WAIT_S)
+        await writer.close()
+        writer = await log.claim("other")
+        await fill(writer, [b"three", b"four"])
+        records = await read_all(log)
+        data = [record for record in records if record.kind is RecordKind.DATA]
+        assert [record.first_offset for record in data] == [1, 2, 3, 4]
+        for index, record in enumerate(data):
+            rest = log.read(record.position + 1, after=record.checksum)
+            found = [each async for stretch in rest for each in stretch.records]
+            assert [each for each in found if each.kind is RecordKind.DATA] == data[index + 1 :]
+        await log.close()
+
     async def test_trimmed_history_cannot_be_read_and_the_rest_can(self, tmp_path: Path) -> None:
         log = self.fresh(tmp_path)()
         writer = await log.claim("node")
@@ -308,6 +338,12 @@ class LogConformance:
         if states:
             assert [name for name, _, _ in states] == [zone.name for zone in (await log.info()).zones]
             assert {state for _, state, _ in states} <= {"up", "catching-up", "down"}
+        await fill(writer, [b"one"])
+        times = writer.zone_times()
+        if times:
+            assert [name for name, _, _ in times] == [name for name, _, _ in states]
+            assert sum(1 for _, writes, _ in times if writes) >= len(times) // 2 + 1, "a majority has it"
+            assert all((took > 0) == (writes > 0) for _, writes, took in times)
         await log.close()
 
     async def test_a_closed_writer_appends_nothing(self, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ class Unavailable(LogError):  # noqa: N818
 
 
 class Indeterminate(LogError):  # noqa: N818
-    """The append may or may not be in the log; only reading it back can tell."""
+    """The append may or may not be in the log; only reading it back can show which."""
 
 
 class Corrupt(LogError):  # noqa: N818
@@ -66,7 +66,8 @@ class RecordKind(IntEnum):
 class Record:
     """One record of history, whole (fragments joined), body decompressed.
 
-    position: of the record (of its last fragment when it was split).
+    position: of the record (of its last fragment when it was split). After one of kind DATA, `position + 1` is a place
+        to read on from, with its checksum; after any other it may lie inside a record.
     time_ms: Unix ms on the primary's clock when the record was sealed; never smaller than the one before.
     body: DATA: transactions as `replay` framed them; CLAIM: UTF-8 "node address"; HEARTBEAT: the writer's word.
     checksum: running checksum of history up to here, this record in it: two logs that show the same at one
@@ -120,6 +121,7 @@ class LogInfo:
     last_offset: int  # the durable offset; 0 for an empty log
     last_time_ms: int
     zones: tuple[ZoneInfo, ...] = field(default=())
+    log_id: str = ""  # the same for ever, and no other log's; "": the backend has none, or no zone says it now
 
 
 @dataclass(slots=True)
@@ -162,6 +164,10 @@ class Writer(Protocol):
 
         Empty where the writer does not know: `Log.info` asks.
         """
+        ...
+
+    def zone_times(self) -> list[tuple[str, int, float]]:
+        """(name, durable writes, seconds spent in them) of each zone since the claim; empty where nobody counts."""
         ...
 
     async def close(self) -> None:
@@ -237,6 +243,18 @@ class Foreseeing(Protocol):
     """
 
     def foresee(self) -> None: ...
+
+
+@runtime_checkable
+class Pushing(Protocol):
+    """A Writer whose records go out through its event loop, and so stay here while something else keeps that loop."""
+
+    def push(self, wait_s: float) -> None:
+        """Send on what was appended, without the loop; to be called from its thread, again and again while it is kept.
+
+        Waits at most so long for answers, by which futures complete as ever. Sends nothing after the last call.
+        """
+        ...
 
 
 @runtime_checkable

@@ -9,10 +9,11 @@ as they are: there is nothing to frame, checksum or split.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import weakref
 from collections.abc import AsyncIterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from eventdb.backends.log import (
     BadLogURL,
@@ -26,6 +27,9 @@ from eventdb.backends.log import (
     WriterStats,
     ZoneInfo,
 )
+
+if TYPE_CHECKING:
+    from eventdb.backends.seal import Keyring
 
 BATCH_BYTES: Final = 1 << 20
 
@@ -42,6 +46,7 @@ class SharedRecords:
         self.first_offset = 1
         self.last_time_ms = 0
         self.stored_bytes = 0
+        self.log_id = os.urandom(16).hex()
         self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
 
     @property
@@ -101,6 +106,9 @@ class MemoryWriter:
 
     def zone_states(self) -> list[tuple[str, str, str]]:
         return [("memory", "up", "")]
+
+    def zone_times(self) -> list[tuple[str, int, float]]:
+        return []
 
     def append(
         self, body: bytes, *, first_offset: int, count: int, time_ms: int, kind: RecordKind = RecordKind.DATA
@@ -163,6 +171,7 @@ class MemoryWriter:
 class MemoryLog:
     def __init__(self, url: str, history: SharedRecords) -> None:
         self.url = url
+        self.keys: Keyring | None = None
         self._history = history
         self._writers: list[MemoryWriter] = []
 
@@ -204,6 +213,10 @@ class MemoryLog:
                 await event.wait()
             else:
                 return
+
+    def use_keys(self, keys: Keyring) -> None:
+        """Nothing of this log is ever stored; but a snapshot of it is."""
+        self.keys = keys
 
     def hurry(self) -> None:
         """Nothing to do: its readers are woken."""
@@ -247,6 +260,7 @@ class MemoryLog:
                 history.next_offset - 1,
                 history.last_time_ms,
                 (zone,),
+                history.log_id,
             )
 
     async def verify(self) -> AsyncIterator[str]:

@@ -10,7 +10,7 @@ One frame, little-endian, 64 bytes and then the payload::
     10    1   fragment: 0 whole, 1 first, 2 middle, 3 last, 4 between: a whole heartbeat that stands between two
               fragments of another record, whose first offset and count it bears
     11    1   codec: 0 none, 1 zstd
-    12    2   key id: 0 not encrypted, else the AES-256-GCM key that seals the payload
+    12    2   key id: 0 not encrypted, else the data key that seals the payload (`seal.py`)
     14    2   flags: 1 the payload is masked; the others are zero, and a frame that has one is not read
     16    4   epoch
     20    4   link: the checksum of the frame before it in history, 0 where nothing is said of that
@@ -36,8 +36,15 @@ Every step from one frame to the next checks it by `follows`. It costs no second
 bytes, then what was to be stored XORed with them, chosen anew until the magic is in none of it. So whatever is found
 by searching for the magic past a damaged place began as a frame of this log, and no client can have made it.
 
-The flags leave room for what seals parts of a body by keys of its own (one key a subject): such a frame says so, and
-is refused by a program that cannot read it. Frames of older formats: `old_frames.py`.
+**A sealed payload** is that of each frame, after compressing and cutting; the whole header, from byte 8 on, is
+authenticated with it. So a header that was changed, and a frame that was moved to another place, do not open, whatever
+their checksums say. Claims and heartbeats are sealed as well: forged, they would name addresses of other nodes. After
+a sealed frame none that is not is believed.
+
+Room for keys of data subjects, whose loss shreds what is theirs: a flag (2) that says that the body begins with a table
+of (subject's key, range of the body), those ranges being sealed once more, before compression, by keys that the log
+keeps wrapped. A frame with a flag that a program does not know is refused by it. Frames of older formats:
+`old_frames.py`.
 """
 
 from __future__ import annotations
@@ -50,7 +57,8 @@ import google_crc32c
 import zstandard
 
 from eventdb.backends import old_frames
-from eventdb.backends.log import Record, RecordKind
+from eventdb.backends.log import RecordKind
+from eventdb.backends.seal import SEAL_BYTES, Keyring, Sealer
 
 MAGIC: Final = b"evDB"
 FORMAT_VERSION: Final = 2
@@ -96,7 +104,7 @@ _CHECKSUM_MASK: Final = (1 << 32) - 1
 
 assert _HEADER.size == HEADER_BYTES
 assert _PREFIX.size + _SEALED.size == HEADER_BYTES
-assert PAYLOAD_BYTES_MAX + MASK_BYTES <= PAYLOAD_BYTES_BELIEVED
+assert PAYLOAD_BYTES_MAX + MASK_BYTES + SEAL_BYTES <= PAYLOAD_BYTES_BELIEVED
 
 
 class BadFrame(Exception):  # noqa: N818 - named as the errors of log.py are
@@ -155,7 +163,7 @@ class Frame:
         self.count: int = count
         self.raw_length: int = raw_length
         self.in_flight: int = in_flight
-        self.payload: bytes = payload  # as it was before it was masked
+        self.payload: bytes = payload  # as it was before it was masked; still sealed, where there is a key id
         self.version: int = version
         self.checksum: int = checksum
         self.link: int = link
@@ -180,14 +188,24 @@ class Frame:
         """What the next frame must follow (`follows`): the checksum, and above it the format's version."""
         return self.version << _CHECKSUM_BITS | self.checksum
 
+    def authenticated(self) -> bytes:
+        """The header as it was sealed with the payload."""
+        return _SEALED.pack(
+            self.version, self.kind, self.fragment, self.codec, self.key_id, 0, self.epoch, self.link, self.position,
+            self.first_offset, self.time_ms, self.count, len(self.payload), self.raw_length, self.in_flight,
+        )  # fmt: skip
+
 
 class Encoder:
     """Turns bodies into frames. Holds a compressor, so it belongs to one writer and one thread at a time."""
 
-    def __init__(self, payload_bytes_max: int = PAYLOAD_BYTES_MAX) -> None:
+    def __init__(self, payload_bytes_max: int = PAYLOAD_BYTES_MAX, keys: Keyring | None = None) -> None:
+        """payload_bytes_max: as stored. keys: with them records are sealed, as soon as one of the keys is active."""
         if not 1 <= payload_bytes_max <= PAYLOAD_BYTES_BELIEVED - MASK_BYTES:
             raise ValueError(f"payload limit {payload_bytes_max} is outside 1..{PAYLOAD_BYTES_BELIEVED - MASK_BYTES}")
-        self.payload_bytes_max: int = payload_bytes_max
+        self.payload_bytes_max: int = payload_bytes_max if keys is None else max(1, payload_bytes_max - SEAL_BYTES)
+        self._keys: Keyring | None = keys
+        self._sealer: Sealer | None = None
         self._compressor: zstandard.ZstdCompressor = zstandard.ZstdCompressor(level=COMPRESS_LEVEL)
 
     def encode(
@@ -209,7 +227,7 @@ class Encoder:
         before: the seal of the frame that comes before the first of them. inside: it is a heartbeat between two
         fragments of the record that has `first_offset` and `count`; it takes one frame, or ValueError is raised.
         """
-        parts = Parts(body, self._compressor, self.payload_bytes_max, inside=inside)
+        parts = Parts(body, self._compressor, self.payload_bytes_max, self._sealing(), inside=inside)
         frames: list[bytes] = []
         while not parts.done:
             here = position + len(frames)
@@ -224,17 +242,48 @@ class Encoder:
 
     def parts(self, body: bytes) -> Parts:
         """The same, frame by frame. Compresses the body, which takes its time; may be called in any thread."""
-        return Parts(body, zstandard.ZstdCompressor(level=COMPRESS_LEVEL), self.payload_bytes_max)
+        return Parts(body, zstandard.ZstdCompressor(level=COMPRESS_LEVEL), self.payload_bytes_max, self._sealing())
+
+    def _sealing(self) -> Sealer | None:
+        """Who seals the next record. Raises CannotOpen."""
+        keys = self._keys
+        if keys is None:
+            return None
+        self._sealer = keys.sealer(self._sealer)
+        return self._sealer
+
+    def moved(self, data: bytes, position: int, durable_end: int, before: int) -> bytes:
+        """The same frame, expecting to take another position after another frame; sealed anew where it is sealed.
+
+        Raises CannotOpen.
+        """
+        frame = decode(data)
+        assert frame is not None
+        payload = frame.payload
+        sealer: Sealer | None = None
+        if frame.key_id:
+            if frame.position == position and frame.link == _link_to(before):
+                return data  # or the copy of it that may be on its way would not be known again
+            keys = self._keys
+            assert keys is not None
+            opened = keys.open(frame.key_id, payload, frame.authenticated())
+            assert opened is not None
+            payload, sealer = opened, self._sealing()
+        return _frame(
+            frame.kind, frame.fragment, frame.codec, frame.epoch, before, position, frame.first_offset, frame.time_ms,
+            frame.count, frame.raw_length, position - durable_end, payload, sealer,
+        )  # fmt: skip
 
 
 class Parts:
     """One record, compressed, whose frames are sealed one after the other, when each is about to be sent."""
 
-    __slots__ = ("_at", "_codec", "_inside", "_limit", "_raw_length", "_stored", "done")
+    __slots__ = ("_at", "_codec", "_inside", "_limit", "_raw_length", "_sealer", "_stored", "done")
 
     def __init__(
-        self, body: bytes, compressor: zstandard.ZstdCompressor, payload_bytes_max: int, *, inside: bool = False
-    ) -> None:
+        self, body: bytes, compressor: zstandard.ZstdCompressor, payload_bytes_max: int, sealer: Sealer | None = None,
+        *, inside: bool = False,
+    ) -> None:  # fmt: skip
         raw_length = len(body)
         if raw_length > BODY_BYTES_MAX:
             raise ValueError(f"a record of {raw_length} bytes is past the format's limits")
@@ -252,6 +301,7 @@ class Parts:
         self._raw_length: int = raw_length
         self._limit: int = payload_bytes_max
         self._inside: bool = inside
+        self._sealer: Sealer | None = sealer
         self._at: int = 0
         self.done: bool = False  # the last frame was sealed
 
@@ -278,7 +328,7 @@ class Parts:
             payload = stored[at:stop]
         return _frame(
             kind, fragment, self._codec, epoch, before, position, first_offset, time_ms, count, self._raw_length,
-            position - durable_end, payload,
+            position - durable_end, payload, self._sealer,
         )  # fmt: skip
 
 
@@ -295,9 +345,20 @@ def _frame(
     raw_length: int,
     in_flight: int,
     payload: bytes,
+    sealer: Sealer | None = None,
 ) -> bytes:
     flying = in_flight if in_flight < _IN_FLIGHT_MAX else _IN_FLIGHT_MAX
-    link = before & _CHECKSUM_MASK if before > 0 else 0
+    link = _link_to(before)
+    if sealer is not None:
+        sealed = _SEALED.pack(
+            FORMAT_VERSION, kind, fragment, codec, sealer.key_id, 0, epoch, link, position, first_offset, time_ms,
+            count, len(payload) + SEAL_BYTES, raw_length, flying,
+        )  # fmt: skip
+        stored = sealer.seal(payload, sealed)
+        while stored.find(MAGIC) >= 0:  # by chance; the next nonce gives other bytes
+            stored = sealer.seal(payload, sealed)
+        covered = sealed + stored
+        return _PREFIX.pack(MAGIC, google_crc32c.value(covered)) + covered
     flags = 0
     if payload.find(MAGIC) >= 0:
         flags = MASKED
@@ -308,6 +369,10 @@ def _frame(
     )  # fmt: skip
     covered = sealed + payload
     return _PREFIX.pack(MAGIC, google_crc32c.value(covered)) + covered
+
+
+def _link_to(before: int) -> int:
+    return before & _CHECKSUM_MASK if before > 0 else 0
 
 
 def _mask(payload: bytes) -> bytes:
@@ -383,6 +448,8 @@ def decode(data: bytes, at: int = 0) -> Frame | None:
         (
             kind, fragment, codec, key_id, epoch, position, first_offset, time_ms, count, raw_length, in_flight,
         ) = old_frames.fields_1(data, at)  # fmt: skip
+        if key_id:
+            raise BadFrame(f"key {key_id} in a frame of format version 1, which knows no keys")
     else:
         raise BadFrame(f"format version {version}; this program reads 1 to {FORMAT_VERSION}")
     if kind > 2 or fragment > BETWEEN or codec > CODEC_ZSTD or (fragment == BETWEEN and kind != _HEARTBEAT):
@@ -407,122 +474,3 @@ def length_at(header: bytes) -> int:
         return 0
     length: int = _LENGTH.unpack_from(header, _LENGTH_AT)[0]
     return HEADER_BYTES + length if length <= PAYLOAD_BYTES_BELIEVED else 0
-
-
-_KINDS: Final = (RecordKind.DATA, RecordKind.CLAIM, RecordKind.HEARTBEAT)
-
-
-class Assembler:
-    """Joins fragments and decompresses bodies; one for each reader, fed in log order.
-
-    A record is handed out only when its last fragment is there. Fragments cut off by the record of a
-    new epoch are discarded: their writer was fenced before it could finish, nobody was told OK.
-    """
-
-    def __init__(self) -> None:
-        self._decompressor: zstandard.ZstdDecompressor = zstandard.ZstdDecompressor()
-        self._open: Frame | None = None  # the latest fragment of a record not yet whole
-        self._parts: list[bytes] = []
-        self._parts_bytes: int = 0
-        self._began: bool = False  # a reader may start in the middle of a record; later that is damage
-
-    @property
-    def pending(self) -> bool:
-        """True while a record is half read: its first fragment is in, its last is not."""
-        return self._open is not None
-
-    def feed(self, frame: Frame, position: int) -> Record | None:
-        """Take the next frame of history; return the record it completes. Raises BadFrame."""
-        if frame.fragment == BETWEEN:
-            return self._between(frame, position)
-        if frame.fragment == WHOLE:
-            if self._open is not None:
-                self._discard(frame)
-            self._began = True
-            return self._record(frame, frame.payload, position, frame.count)
-        if frame.fragment == FIRST:
-            if self._open is not None:
-                self._discard(frame)
-            self._began = True
-            self._keep(frame)
-            return None
-        before = self._open
-        if before is None:
-            if self._began:
-                raise BadFrame("a fragment without its beginning")
-            return None
-        if (
-            before.epoch != frame.epoch
-            or before.first_offset != frame.first_offset
-            or before.raw_length != frame.raw_length
-            or before.position >= frame.position
-        ):
-            raise BadFrame("a fragment that belongs to another record")
-        self._keep(frame)
-        if frame.fragment == MIDDLE:
-            return None
-        payload = b"".join(self._parts)
-        self._open = None
-        self._parts = []
-        self._parts_bytes = 0
-        return self._record(frame, payload, position, frame.count)
-
-    def _between(self, frame: Frame, position: int) -> Record:
-        """A heartbeat between two fragments: they go on after it."""
-        before = self._open
-        if before is None and self._began:
-            raise BadFrame("a heartbeat inside a record, and there is none")
-        if before is not None and (before.epoch, before.first_offset) != (frame.epoch, frame.first_offset):
-            raise BadFrame("a heartbeat inside another record")
-        return self._record(frame, frame.payload, position, 0)
-
-    def _keep(self, frame: Frame) -> None:
-        self._open = frame
-        self._parts.append(frame.payload)
-        self._parts_bytes += len(frame.payload)
-        if self._parts_bytes > frame.raw_length:  # a stored body is never longer than the raw one
-            raise BadFrame(f"fragments hold more than the record's {frame.raw_length} bytes")
-
-    def _discard(self, following: Frame) -> None:
-        assert self._open is not None
-        if following.epoch == self._open.epoch:
-            raise BadFrame("a record that ends in the middle, inside its own epoch")
-        self._open = None
-        self._parts = []
-        self._parts_bytes = 0
-
-    def _record(self, frame: Frame, payload: bytes, position: int, count: int) -> Record:
-        body = payload
-        if frame.key_id != 0:
-            raise BadFrame(f"encrypted with key {frame.key_id}, and no such key is configured")
-        if frame.codec == CODEC_ZSTD:
-            body = decompress(self._decompressor, payload, frame.raw_length)
-        elif len(body) != frame.raw_length:
-            raise BadFrame(f"body has {len(body)} bytes, its header says {frame.raw_length}")
-        return Record(
-            position, frame.epoch, _KINDS[frame.kind], frame.first_offset, count, frame.time_ms, body, frame.seal
-        )
-
-
-def decompress(decompressor: zstandard.ZstdDecompressor, payload: bytes, raw_length: int) -> bytes:
-    """Undo zstd, never producing more than `raw_length` bytes. Raises BadFrame."""
-    try:
-        # The library sizes its output by what the payload claims, so the claim is checked first.
-        if zstandard.frame_content_size(payload) != raw_length:
-            raise BadFrame("compressed body and header disagree about its length")
-        body = decompressor.decompress(payload, max_output_size=raw_length)
-    except zstandard.ZstdError as error:
-        raise BadFrame(f"body does not decompress: {error}") from None
-    if len(body) != raw_length:
-        raise BadFrame(f"body has {len(body)} bytes, its header says {raw_length}")
-    return body
-
-
-def moved(data: bytes, position: int, durable_end: int, before: int) -> bytes:
-    """The same frame, expecting to take another position after another frame."""
-    frame = decode(data)
-    assert frame is not None
-    return _frame(
-        frame.kind, frame.fragment, frame.codec, frame.epoch, before, position, frame.first_offset, frame.time_ms,
-        frame.count, frame.raw_length, position - durable_end, frame.payload,
-    )  # fmt: skip

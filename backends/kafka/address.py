@@ -25,18 +25,17 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qsl, unquote
 
+from eventdb.backends.discreet import discreet
 from eventdb.backends.log import BadLogURL
 
 PORT_DEFAULT: Final = 9092
 PROTOCOLS: Final = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
-SECRET: Final = ("sasl-password", "ssl-keypassword")
 OPTIONS: Final = (
     "allow-weak", "options", "security-protocol", "sasl-mechanism", "sasl-username", "sasl-password",
     "ssl-cafile", "ssl-certfile", "ssl-keyfile", "ssl-keypassword",
 )  # fmt: skip
 _TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")  # what Kafka allows
-_SECRET_IN_URL: Final = re.compile(rf"((?:{'|'.join(SECRET)})=)[^&]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +75,9 @@ def _context(cafile: str | None, certfile: str | None, keyfile: str | None, pass
     return context
 
 
-def without_secrets(url: str) -> str:
-    return _SECRET_IN_URL.sub(r"\1***", url)
-
-
 def parse(url: str) -> Address:
     """Read the URL and the file it may name. Raises BadLogURL, in whose text no secret stands."""
-    shown = without_secrets(url)
+    shown = discreet(url)
     rest = url.partition(":")[2]
     if not rest.startswith("//"):
         raise BadLogURL(f"{shown}: write kafka://BROKER:PORT,BROKER:PORT/TOPIC")
@@ -105,7 +100,7 @@ def _broker(shown: str, host: str) -> tuple[str, int]:
     if not colon or host.endswith("]"):  # no port: a bare name or a bare [v6]
         name, port = host, str(PORT_DEFAULT)
     name = name.removeprefix("[").removesuffix("]")
-    if not name or not port.isdigit() or not 0 < int(port) < 65536:
+    if not name or not (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536):
         raise BadLogURL(f"{shown}: {host!r} is no broker: write NAME:PORT, several with commas between")
     return name, int(port)
 

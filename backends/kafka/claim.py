@@ -12,8 +12,9 @@ from eventdb.backends.kafka.history import CLAIM, History
 from eventdb.backends.kafka.link import PAUSE_S_MAX, PAUSE_S_MIN, Link, NoAnswer
 from eventdb.backends.kafka.producer import Producer
 from eventdb.backends.kafka.reader import entries, history_at, judge, span
-from eventdb.backends.log import Fenced, Unavailable
+from eventdb.backends.log import Fenced, LogError, Unavailable
 from eventdb.backends.record import Encoder
+from eventdb.backends.seal import Keyring, unsealable
 
 CLAIM_S_MAX: Final = 10.0
 
@@ -27,7 +28,7 @@ class Claimed:
     seal: int  # what the first record of the epoch links to
 
 
-async def claim_epoch(link: Link, body: bytes, known_end: int) -> Claimed:
+async def claim_epoch(link: Link, body: bytes, known_end: int, keys: Keyring | None = None) -> Claimed:
     """Make the next epoch ours. Raises Fenced (another claim came first), Unavailable, Corrupt.
 
     Which claim is ours is told by a random key beside it: two nodes may say the same of themselves. After Unavailable
@@ -40,8 +41,10 @@ async def claim_epoch(link: Link, body: bytes, known_end: int) -> Claimed:
     history = await history_at(link, end, first)
     if not history.known:
         raise Unavailable(f"topic {link.address.topic} was trimmed to nothing: its epoch and offset are not known")
+    if why := unsealable(history.key_id, keys):
+        raise LogError(f"topic {link.address.topic} cannot be written: {why}")
     epoch = history.epoch + 1
-    (frame,) = Encoder().encode(
+    (frame,) = Encoder(keys=keys).encode(
         body, kind=CLAIM, epoch=epoch, position=end, durable_end=end, first_offset=history.next_offset, count=0,
         time_ms=history.time_ms, before=history.seal,
     )  # fmt: skip

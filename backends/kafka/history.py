@@ -36,8 +36,10 @@ from typing import Final
 import google_crc32c
 
 from eventdb.backends import record as form
+from eventdb.backends.assembler import Assembler
 from eventdb.backends.log import Record, RecordKind
-from eventdb.backends.record import FIRST, LAST, NOTHING, WHOLE, Assembler, BadFrame, Frame, follows, unlinked
+from eventdb.backends.record import FIRST, LAST, NOTHING, WHOLE, BadFrame, Frame, follows, unlinked
+from eventdb.backends.seal import Keyring
 
 CLAIM: Final = int(RecordKind.CLAIM)
 UNKNOWN: Final = -1
@@ -58,13 +60,14 @@ class History:
         self.time_ms = 0
         self.record_start = 0  # position of the first fragment of the record we are in the middle of
         self.open = False  # we are in the middle of a record
+        self.key_id = 0  # of the latest frame, a claim or not
 
     @property
     def known(self) -> bool:
         return self.epoch != UNKNOWN
 
     def takes(self, frame: Frame, position: int) -> bool:
-        """Whether the frame is history. Raises BadFrame for what no writer that keeps the rules can leave behind."""
+        """Whether the frame is history. Raises BadFrame for what no writer that keeps the rules can leave."""
         if frame.kind == CLAIM:
             return self._takes_claim(frame)
         if frame.position != position or (self.known and frame.epoch < self.epoch):
@@ -87,6 +90,7 @@ class History:
             self.record_start = position
         self.open = frame.fragment not in (WHOLE, LAST)
         self.next_offset = frame.next_offset
+        self.key_id = frame.key_id
         self.time_ms = max(self.time_ms, frame.time_ms)
         return True
 
@@ -98,6 +102,7 @@ class History:
             return False
         self.epoch = frame.epoch
         self.seal = _joined(self.seal, frame)
+        self.key_id = frame.key_id
         self.open = False  # a record the fenced writer had not finished will never be whole
         return True
 
@@ -116,9 +121,9 @@ def _joined(before: int, claim: Frame) -> int:
 class Replay:
     """History as records: fragments joined, bodies unpacked, claims set to the place they took."""
 
-    def __init__(self, history: History) -> None:
+    def __init__(self, history: History, keys: Keyring | None = None) -> None:
         self.history = history
-        self._assembler = Assembler()
+        self._assembler = Assembler(keys)
 
     def feed(self, frame: Frame, position: int) -> Record | None:
         """Take the frame at the next position; return the record it completes. Raises BadFrame."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from typing import Final
 
 from aiokafka.protocol.api import Request, RequestStruct, Response
@@ -70,8 +71,24 @@ async def log_info(link: Link, known_end: int, trouble: str, racks: dict[int, st
     zones = await _zones(link, cluster, racks, first, end, trouble)
     epoch = max(history.epoch, 0)
     return LogInfo(
-        link.address.shown, epoch, first, end, oldest, history.next_offset - 1, history.time_ms, tuple(zones)
+        link.address.shown,
+        epoch,
+        first,
+        end,
+        oldest,
+        history.next_offset - 1,
+        history.time_ms,
+        tuple(zones),
+        log_id(cluster.cluster_id, link.address.topic),
     )
+
+
+def log_id(cluster_id: str, topic: str) -> str:
+    """What a cluster and a topic are called, as one id: aiokafka has no request for the topic's own.
+
+    A topic that was deleted and made again has the same one; the running checksum tells such logs apart.
+    """
+    return hashlib.sha256(f"{cluster_id}/{topic}".encode()).hexdigest()[:32]
 
 
 async def first_offset(link: Link, first: int, end: int) -> int:

@@ -73,6 +73,7 @@ class Cluster:
     leader: int  # broker id, -1 for none
     replicas: tuple[int, ...]
     in_sync: tuple[int, ...]
+    cluster_id: str = ""
 
 
 class Link:
@@ -128,7 +129,7 @@ class Link:
             try:
                 await connection.connect()
             except errors.KafkaConnectionError as error:
-                if "ssl_context" in security:  # a broker may only say no when TLS is there
+                if "ssl_context" in security:  # a broker may only refuse once TLS is established
                     raise errors.KafkaConnectionError(f"{error}; does it want another certificate of ours?") from None
                 raise
             self._connections[place] = connection
@@ -174,13 +175,15 @@ class Link:
             raise NoAnswer(f"{place[0]}:{place[1]} knows no brokers yet")
         self._known = tuple((broker.host, broker.port) for broker in brokers.values())
         ((code, _topic, _internal, partitions),) = answer.topics
+        named = str(getattr(answer, "cluster_id", None) or "")
         if code == errors.UnknownTopicOrPartitionError.errno:
-            return Cluster(brokers, answer.controller_id, 0, -1, (), ())
+            return Cluster(brokers, answer.controller_id, 0, -1, (), (), named)
         if code and code != errors.LeaderNotAvailableError.errno:
             raise Unavailable(f"topic {topic}: {describe(errors.for_code(code)())}")
         for _code, partition, leader, replicas, in_sync, _offline in partitions:
             if partition == PARTITION:
-                return Cluster(brokers, answer.controller_id, len(partitions), leader, tuple(replicas), tuple(in_sync))
+                copies = (tuple(replicas), tuple(in_sync))
+                return Cluster(brokers, answer.controller_id, len(partitions), leader, *copies, named)
         raise NoAnswer(f"topic {topic} has no partition {PARTITION} yet")
 
     # -- the leader -----------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from eventdb.backends.kafka.verify import findings
 from eventdb.backends.kafka.writer import KafkaWriter
 from eventdb.backends.log import LogInfo, Stretch, Trimmed
 from eventdb.backends.record import FIRST, HEADER_BYTES, PAYLOAD_BYTES_MAX, UNKNOWN, WHOLE, Encoder
+from eventdb.backends.seal import Keyring
 
 BATCH_BYTES_MAX: Final = 2 << 20  # of records in one request, if the topic allows
 TRIM_S: Final = 20.0
@@ -37,7 +38,12 @@ class KafkaLog:
         self._links: set[Link] = set()
         self._writers: list[KafkaWriter] = []
         self._racks: dict[int, str] = {}  # of every broker seen so far
+        self.keys: Keyring | None = None
         self._known_end = 0  # what was claimed, appended or read here is durable, whatever a leader says
+
+    def use_keys(self, keys: Keyring) -> None:
+        """See `seal.Sealing`."""
+        self.keys = keys
 
     def _link(self) -> Link:
         link = Link(self._address)
@@ -56,7 +62,7 @@ class KafkaLog:
         link, watch = self._link(), self._link()
         try:
             topic = await ensure(link)
-            claimed = await claim_epoch(link, body, self._end())
+            claimed = await claim_epoch(link, body, self._end(), self.keys)
         except BaseException:
             await self._drop(link)
             await self._drop(watch)
@@ -64,9 +70,10 @@ class KafkaLog:
         batch_bytes = min(topic.batch_bytes_max, BATCH_BYTES_MAX + BATCH_BYTES) - BATCH_BYTES
         payload = min(self._payload_bytes_max, batch_bytes - RECORD_BYTES - HEADER_BYTES)
         self._known_end = max(self._known_end, claimed.position + 1)
+        encoder = Encoder(payload, self.keys)
         writer = KafkaWriter(
             link, watch, epoch=claimed.epoch, position=claimed.position + 1, next_offset=claimed.next_offset,
-            last_time_ms=claimed.time_ms, seal=claimed.seal, encoder=Encoder(payload), batch_bytes=batch_bytes,
+            last_time_ms=claimed.time_ms, seal=claimed.seal, encoder=encoder, batch_bytes=batch_bytes,
         )  # fmt: skip
         self._writers.append(writer)
         return writer
@@ -76,7 +83,8 @@ class KafkaLog:
         try:
             if not await _exists(link, follow=follow):
                 return
-            async with aclosing(batches(link, start, follow=follow, known_end=self._end(), after=after)) as found:
+            found = batches(link, start, follow=follow, known_end=self._end(), after=after, keys=self.keys)
+            async with aclosing(found):
                 async for batch in found:
                     yield batch
         finally:
@@ -133,7 +141,7 @@ class KafkaLog:
         link = self._link()
         try:
             if await _exists(link):
-                async with aclosing(findings(link)) as found:
+                async with aclosing(findings(link, self.keys)) as found:
                     async for line in found:
                         yield line
         finally:
@@ -159,7 +167,7 @@ class KafkaLog:
 
 
 async def _exists(link: Link, *, follow: bool = False) -> bool:
-    """Whether the topic is there; a follower waits until it is. Raises Unavailable."""
+    """Whether the topic exists; a follower waits until it does. Raises Unavailable."""
 
     async def step() -> bool:
         cluster = await link.cluster()

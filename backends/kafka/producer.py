@@ -10,7 +10,7 @@ lost.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from aiokafka import errors
 from aiokafka.protocol.produce import ProduceRequest
@@ -41,6 +41,16 @@ class Producer:
         self._id = -1  # for the broker: not idempotent
         self._epoch = -1
         self._sequence = -1
+        self._turn = 0  # grows with whatever makes an older answer worthless
+
+    @property
+    def known(self) -> bool:
+        """It has a producer id: a batch that is sent twice, by whichever way, is stored once."""
+        return self._id >= 0
+
+    @property
+    def turn(self) -> int:
+        return self._turn
 
     async def send(self, frames: Sequence[bytes], key: bytes | None = None) -> int:
         """Append the frames, together or not at all; return the position of the first once all is durable.
@@ -50,14 +60,11 @@ class Producer:
         """
         if self._id < 0 and self._idempotent:
             await self._introduce()
-        builder = DefaultRecordBatchBuilder(MAGIC, 0, 0, self._id, self._epoch, self._sequence, SEQUENCES - 1)
-        for index, frame in enumerate(frames):
-            builder.append(index, None, key, frame, [])
-        topic = self._link.address.topic
-        request = ProduceRequest(None, -1, ACKS_MS, [(topic, [(PARTITION, builder.build())])])
-        answer = await self._link.ask_leader(request, SEND_S)
-        ((_topic, (found,)),) = answer.topics
-        _partition, code, position = found[:3]
+        turn = self._turn
+        answer = await self._link.ask_leader(self.request(frames, key), SEND_S)
+        if turn != self._turn:
+            raise NoAnswer("it was sent and answered another way meanwhile")
+        code, position = outcome_of(answer)
         if code in TOO_LARGE:
             self.renew()
             raise TooLarge(describe(errors.for_code(code)()))
@@ -67,12 +74,28 @@ class Producer:
             raise self._link.refused(code)
         if position < 0:
             raise NoAnswer("the broker took it for one sent before, and does not say where that is")
+        self._count(len(frames))
+        return position
+
+    def request(self, frames: Sequence[bytes], key: bytes | None = None) -> ProduceRequest:
+        """What asks for the frames to be appended next; the same frames give the same request until one is taken."""
+        builder = DefaultRecordBatchBuilder(MAGIC, 0, 0, self._id, self._epoch, self._sequence, SEQUENCES - 1)
+        for index, frame in enumerate(frames):
+            builder.append(index, None, key, frame, [])
+        return ProduceRequest(None, -1, ACKS_MS, [(self._link.address.topic, [(PARTITION, builder.build())])])
+
+    def overtaken(self, count: int) -> None:
+        """So many frames were sent by another way, and are in the log; a `send` under way learns nothing any more."""
+        self._turn += 1
+        self._count(count)
+
+    def _count(self, count: int) -> None:
         if self._id >= 0:
-            self._sequence = (self._sequence + len(frames)) % SEQUENCES
-        return int(position)
+            self._sequence = (self._sequence + count) % SEQUENCES
 
     def renew(self) -> None:
         """Be a new producer from now on: the fate of the latest batch is not known, and it will not be sent again."""
+        self._turn += 1
         self._id = self._epoch = self._sequence = -1
 
     async def _introduce(self) -> None:
@@ -83,3 +106,10 @@ class Producer:
         self._id = answer.producer_id
         self._epoch = answer.producer_epoch
         self._sequence = 0
+
+
+def outcome_of(answer: Any) -> tuple[int, int]:
+    """The error code and the position in the answer to `Producer.request`."""
+    ((_topic, (found,)),) = answer.topics
+    _partition, code, position = found[:3]
+    return int(code), int(position)

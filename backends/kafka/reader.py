@@ -10,6 +10,7 @@ from eventdb.backends.kafka.link import Link, NoAnswer, persist
 from eventdb.backends.kafka.page import READ_BYTES, Cursor, Entry, OutOfRange, bounds
 from eventdb.backends.log import Corrupt, Record, Stretch, Trimmed
 from eventdb.backends.record import UNKNOWN, BadFrame, unlinked
+from eventdb.backends.seal import Keyring
 
 BATCH_BYTES: Final = 1 << 20
 # How long a reader that has not begun, or that wants an end, waits for a leader before it raises Unavailable.
@@ -80,7 +81,7 @@ async def _page(link: Link, cursor: Cursor, wait_s: float) -> list[Entry]:
 
 
 async def batches(
-    link: Link, start: int, *, follow: bool, known_end: int, after: int = UNKNOWN
+    link: Link, start: int, *, follow: bool, known_end: int, after: int = UNKNOWN, keys: Keyring | None = None
 ) -> AsyncGenerator[Stretch, None]:
     """See `log.Log.read`."""
     first, end = await span(link, known_end)
@@ -91,7 +92,7 @@ async def batches(
     history = await history_at(link, start, first)
     if UNKNOWN not in (after, history.seal) and after != history.seal:
         raise Corrupt(f"topic {link.address.topic}: position {start}: {unlinked(start)}")
-    replay = Replay(history)
+    replay = Replay(history, keys)
     cursor = Cursor(link, start, patience_s=None if follow else PATIENCE_S, ahead=True)
     told = start  # a reader that goes on from there must meet a record that is half read from its beginning
     try:

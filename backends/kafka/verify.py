@@ -11,9 +11,10 @@ from eventdb.backends.kafka.reader import PATIENCE_S, span
 from eventdb.backends.kafka.topic import faults, look, old_brokers
 from eventdb.backends.log import Corrupt
 from eventdb.backends.record import BadFrame
+from eventdb.backends.seal import Keyring
 
 
-async def findings(link: Link) -> AsyncGenerator[str, None]:
+async def findings(link: Link, keys: Keyring | None = None) -> AsyncGenerator[str, None]:
     """One line per finding: a weak setting of the topic, a copy that is not in sync, a record that is damaged.
 
     Records are read from the leader; a copy in sync is compared with it by Kafka alone. Raises Unavailable.
@@ -28,7 +29,7 @@ async def findings(link: Link) -> AsyncGenerator[str, None]:
         if number not in topic.cluster.in_sync:
             yield f"broker {number}: its copy of topic {link.address.topic} is not in sync"
     first, end = await span(link)
-    replay = Replay(History(known=first == 0, trusting=True))
+    replay = Replay(History(known=first == 0, trusting=True), keys)
     cursor = Cursor(link, first, patience_s=PATIENCE_S, ahead=True)
     try:
         while cursor.position < end:

@@ -1,16 +1,21 @@
 """The writer of one epoch: queues records, sends one batch at a time, and believes only the expected position.
 
 What is read back after an answer that was lost is history, but nobody knows on how many copies: a broker before 3.7
-shows a record as soon as every copy that is in sync has it, be it the leader's alone, and says so only to whoever
-appended it (NOT_ENOUGH_REPLICAS_AFTER_APPEND). So what was found is kept until a later append is acknowledged: copies
-are prefixes of the leader's log, so a copy that has the later record has the earlier one too, if the leader still has
-it: which is looked at, because what is on one copy can be lost, and others may then write in its place. Where nothing
-else is to be appended, a heartbeat is.
+shows a record as soon as every copy that is in sync has it, be it the leader's alone, and says so only to the writer
+that appended it (NOT_ENOUGH_REPLICAS_AFTER_APPEND). So what was found is kept until a later append is acknowledged:
+copies are prefixes of the leader's log, so a copy that has the later record has the earlier one too, if the leader
+still has it: which is looked at, because what is on one copy can be lost, and others may then write in its place.
+Where nothing else is to be appended, a heartbeat is.
 
 While a batch is on its way what is appended joins the next one, so a batch grows with the load. A broker answers one
 request of a connection at a time, so several batches in flight would only wait there instead of here.
 
 A large record is compressed in a thread and goes batch by batch; heartbeats are put between.
+
+While something keeps the loop, `push` sends what is staged through a stand-in (`stand_in.py`): the batch under way
+first, as the very same request, then the next. It does so only where all that is history is known to be durable;
+whatever is out of the ordinary waits for the loop. An answer that the loop then gets for a batch which was settled
+meanwhile is worth nothing (`_deliver`).
 """
 
 from __future__ import annotations
@@ -19,15 +24,18 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from eventdb.backends.kafka.history import CLAIM
 from eventdb.backends.kafka.link import PAUSE_S_MAX, PAUSE_S_MIN, Link, NoAnswer, persist
 from eventdb.backends.kafka.page import Cursor, Entry, OutOfRange
 from eventdb.backends.kafka.producer import RECORD_BYTES, Producer, TooLarge
+from eventdb.backends.kafka.stand_in import StandIn
 from eventdb.backends.log import Corrupt, Fenced, Indeterminate, LogError, RecordKind, Unavailable, WriterStats
-from eventdb.backends.record import BODY_BYTES_MAX, UNKNOWN, Encoder, Parts, decode, moved, seal_of
+from eventdb.backends.record import BODY_BYTES_MAX, UNKNOWN, Encoder, Parts, decode, seal_of
 
 # From this size on, compressing would hold up the loop for longer than handing it to a thread does.
 ASIDE_BYTES_MIN: Final = 256 << 10
@@ -57,6 +65,16 @@ class _Append:
         self.parts: asyncio.Future[Parts] | None = None  # of a large record: compressed in a thread
 
 
+@dataclass(frozen=True, slots=True)
+class _Push:
+    """A batch that the stand-in sends."""
+
+    base: int
+    turn: int  # of the producer
+    count: int
+    answer: Future[int]
+
+
 class KafkaWriter:
     """`link` and `watch` reach the same brokers: the first carries the records, the second looks for a new leader."""
 
@@ -80,7 +98,7 @@ class KafkaWriter:
         self._found: deque[tuple[int, _Append]] = deque()  # whole records in [_durable, _base), with their positions
         self._seal = seal  # of what is history right before `_base`: the next frame sent links to it
         self._last = position - 1  # where that stands
-        # What the latest frame says; what was given to `append` may be ahead of it, and behind it in time.
+        # What the latest frame says; what was given to `append` may be ahead of it, and earlier in time.
         self._offset = next_offset
         self._time_ms = last_time_ms
         self._queue: deque[_Append] = deque()  # a large record, of which a part may be staged, and what comes after it
@@ -90,12 +108,20 @@ class KafkaWriter:
         self._executor: ThreadPoolExecutor | None = None
         self._closing: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None  # for another leader, while one does not answer
+        self._stand_in: StandIn | None = None  # from the first `push` on
+        self._push: _Push | None = None
+        self._sent = (-1, -1, 0)  # the latest batch: where it was to go, the producer's turn, how many frames
+        self._in_flight = -1  # how many frames are on their way; 0: none are, and none would be; -1: neither is sure
+        self._astray = False  # what the stand-in sent is not where it was to go: the loop finds out why
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
         self._task = self._loop.create_task(self._run())
 
     def zone_states(self) -> list[tuple[str, str, str]]:
         """Which copies are in sync only the brokers know."""
+        return []
+
+    def zone_times(self) -> list[tuple[str, int, float]]:
         return []
 
     @property
@@ -156,7 +182,7 @@ class KafkaWriter:
 
     def _put(self, entry: _Append, *, count: int | None = None) -> None:
         """Stage a record's frames; each expects the position after the one before. count: it is a heartbeat inside
-        a record of so many transactions."""
+        a record of N transactions."""
         self._time_ms = max(self._time_ms, entry.time_ms)
         frames = self._encoder.encode(
             entry.body,
@@ -212,12 +238,19 @@ class KafkaWriter:
         """The same frames, expecting the places from `position` on, each linked to the one before."""
         found: list[bytes] = []
         for frame in frames:
-            found.append(moved(frame, position + len(found), self._durable, before))
+            found.append(self._encoder.moved(frame, position + len(found), self._durable, before))
             before = seal_of(found[-1])
         return found
 
     def _batch(self) -> list[bytes]:
-        """The staged frames that go into one batch: at least one, as many as fit."""
+        """The staged frames that go into the next batch: at least one, as many as fit.
+
+        Those that were sent under this sequence number before, and may be in the log, are sent again as they were: a
+        broker refuses a batch that has the same number and other bounds.
+        """
+        base, turn, count = self._sent
+        if (base, turn) == (self._base, self._producer.turn):
+            return [frame for frame, _entry in islice(self._staged, count)]
         frames: list[bytes] = []
         size = 0
         for frame, _entry in self._staged:
@@ -227,6 +260,54 @@ class KafkaWriter:
             frames.append(frame)
         return frames
 
+    # -- while something keeps the loop ---------------------------------------------------------------------
+
+    def push(self, wait_s: float) -> None:
+        """See `log.Pushing.push`."""
+        if self._push is None:
+            # Below `_durable` stands all that is history, so that the next answer settles what it is for and no more.
+            steady = self._in_flight >= 0 and not self._astray and not self._found and self._last < self._durable
+            if not steady or not self._staged or not self._producer.known or self._failure or self._closing:
+                return
+            if self._stand_in is None:
+                self._stand_in = StandIn(lambda: Link(self._link.address))
+            frames = self._batch()
+            self._sent = (self._base, self._producer.turn, len(frames))
+            answer = self._stand_in.send(self._producer.request(frames))
+            self._push = _Push(self._base, self._producer.turn, len(frames), answer)
+        wait((self._push.answer,), wait_s)
+        if self._push.answer.done():
+            self._pushed()
+
+    def _pushed(self) -> None:
+        """The stand-in has its answer: believe it as one that came to us."""
+        push, self._push = self._push, None
+        if push is None or (push.base, push.turn) != (self._base, self._producer.turn):
+            return  # the loop was faster
+        try:
+            position = push.answer.result()
+        except (NoAnswer, Unavailable, CancelledError) as error:
+            self.trouble = f"{error}"
+            return
+        if position != push.base:
+            self._astray = True
+            return
+        self._in_flight = 0
+        self._producer.overtaken(push.count)
+        self._take(push.count)
+        self._settle()
+        self.stats.syncs += 1
+        self.trouble = ""
+
+    async def _join_push(self) -> None:
+        """Wait for what the stand-in still sends, so that the next batch does not have other bounds than that one."""
+        if self._push is not None:
+            answered = asyncio.wrap_future(self._push.answer)
+            answered.add_done_callback(_look_at)
+            await asyncio.wait((answered,))
+            self._pushed()
+        self._astray = False
+
     # -- sending --------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
@@ -234,13 +315,16 @@ class KafkaWriter:
         try:
             while True:
                 self._wake.clear()
+                await self._join_push()
                 self._stage()
                 if not self._staged and self._found:
                     self._put_heartbeat(self._heartbeat())
                 if self._staged:
                     await self._deliver(self._batch())
                 else:
+                    self._in_flight = 0
                     await self._wake.wait()
+                    self._in_flight = -1
         except (Fenced, Indeterminate) as failure:
             self._fail(failure)
         except asyncio.CancelledError:
@@ -261,8 +345,11 @@ class KafkaWriter:
         """Return once the frames are history, or are to be put into smaller batches. Raises Fenced."""
         pause = PAUSE_S_MIN
         while frames:
+            base = self._base
             try:
                 position = await self._send(frames)
+                if self._base != base:  # they were settled by `push`
+                    return
             except TooLarge as error:  # nothing of it was appended: the same frames again in smaller batches
                 self.trouble = f"{error}: is max.message.bytes smaller than it was?"
                 self._batch_bytes = max(self._batch_bytes // 2, 1)
@@ -285,6 +372,8 @@ class KafkaWriter:
     async def _send(self, frames: list[bytes]) -> int | None:
         """Where the broker says they are now durable, or None when that is not known. Raises TooLarge."""
         suspicion = self._loop.call_later(SUSPECT_S, self._suspect)
+        self._in_flight = len(frames)
+        self._sent = (self._base, self._producer.turn, len(frames))
         try:
             position = await self._producer.send(frames)
         except TooLarge:
@@ -295,6 +384,7 @@ class KafkaWriter:
             self.stats.zone_errors += 1
             return None
         finally:
+            self._in_flight = -1
             suspicion.cancel()
             if self._looking is not None:
                 self._looking.cancel()
@@ -430,6 +520,8 @@ class KafkaWriter:
     def abandon(self) -> None:
         """End as a killed process would: nothing more is sent or said. Pending appends: Indeterminate."""
         self._task.cancel()
+        if self._stand_in is not None:
+            self._stand_in.close()
         self._fail(Indeterminate("the writer was abandoned before the append was durable"))
 
     async def close(self) -> None:
@@ -455,4 +547,12 @@ class KafkaWriter:
         self._fail(Indeterminate("the writer was closed before the append was durable"))
         if self._executor is not None:
             self._executor.shutdown(wait=False)
+        if self._stand_in is not None:
+            self._stand_in.close()
         await asyncio.gather(self._link.close(), self._watch.close())
+
+
+def _look_at(answer: asyncio.Future[int]) -> None:
+    """`_pushed` takes the outcome from the other future of the two: asyncio would call an error of this one unheard."""
+    if not answer.cancelled():
+        answer.exception()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeVar
 
+from eventdb.backends.assembler import unopened
 from eventdb.backends.log import BadLogURL, Corrupt, Fenced, LogError, Unavailable
 from eventdb.backends.quorum import hint as hints
 from eventdb.backends.quorum import identity as identities
@@ -26,6 +27,7 @@ from eventdb.backends.quorum.recovery import Hold, Memory, Move, Presence, Tally
 from eventdb.backends.quorum.runtime import PROCESS, Runtime
 from eventdb.backends.quorum.segment import list_segments
 from eventdb.backends.quorum.view import Damage, Tail, ZoneView
+from eventdb.backends.seal import Keyring
 
 ANSWER_S_MAX: Final = 3.0  # how long a claim waits for a majority to answer
 GRACE_S: Final = 0.3  # and then for the rest
@@ -198,8 +200,11 @@ def create(found: Sequence[Survey]) -> None:
             raise Unavailable(f"a new log needs all its zones once, and {place.name} fails: {error}") from error
 
 
-def claim_epoch(places: Sequence[Place]) -> Claimed:
-    """Fence and read. Raises BadLogURL, Unavailable, Corrupt, Fenced (lost to a claim at the same time)."""
+def claim_epoch(places: Sequence[Place], keys: Keyring | None = None) -> Claimed:
+    """Fence and read. Raises BadLogURL, Unavailable, Corrupt, Fenced (lost to a claim at the same time).
+
+    keys: what is sealed with one of them must open.
+    """
     for attempt in range(TRIES_MAX):
         found = survey_all(places)
         if is_new(found) and any(facts.identity is None for facts in found):
@@ -209,6 +214,8 @@ def claim_epoch(places: Sequence[Place]) -> Claimed:
         epoch = 1 + max(facts.epoch for facts in found)
         _promise_all(found, epoch)
         _judge_memories(found)
+        if keys is not None:
+            _judge_seals(found, keys)
         for facts in found:
             facts.worth = judge_zone(facts.presence, facts.hold, facts.memory)
         source = _best(found)
@@ -291,6 +298,28 @@ def _judge_memories(found: Sequence[Survey]) -> None:
             facts.why = f"ends at position {facts.tail.end}, but had synced {known}: an older copy, or damage"
         else:
             facts.memory = Memory.WHOLE
+
+
+def _judge_seals(found: Sequence[Survey], keys: Keyring) -> None:
+    """Nobody without the keys ends a sealed history: the seal of its last frame covers the link to all before it.
+
+    A history that ends in the clear is none after one that ends sealed. Such a zone was tampered with, and is rebuilt.
+    """
+    there = keys.ids()
+    tails = [(facts, facts.tail, facts.tail.last) for facts in found if facts.tail is not None]
+    sealed: list[tuple[int, int]] = []
+    for facts, tail, last in tails:
+        if last is not None and last.key_id in there and facts.memory is Memory.WHOLE:
+            why = unopened([last], keys)
+            if why:
+                facts.memory, facts.why = Memory.DAMAGED, why
+            else:
+                sealed.append((tail.end, last.epoch))
+    for facts, tail, last in tails:
+        if last is None or last.key_id or facts.memory is not Memory.WHOLE:
+            continue
+        if any(end <= tail.end or epoch < last.epoch for end, epoch in sealed):
+            facts.memory, facts.why = Memory.DAMAGED, f"position {last.position}: not encrypted, and other zones are"
 
 
 def remembered(found: Sequence[Survey], zone: int, writer_epoch: int) -> int:
@@ -383,12 +412,15 @@ def _refusal(move: Move, found: Sequence[Survey], floor: int) -> LogError:
         short = f"history is durable up to position {floor}, and " if floor else ""
         return Unavailable(f"{short}no majority of zones has all of it: {_describe(found)}")
     hurt = [(facts, facts.tail) for facts in found if facts.worth is Worth.HURT and facts.tail is not None]
-    names = [
-        f"{facts.place.name}: segment {_last_segment(facts)}: position {tail.end}: {tail.torn or 'missing'}"
-        for facts, tail in hurt
-    ]
+    names = [f"{facts.place.name}: segment {_last_segment(facts)}: {_lacking(facts, tail)}" for facts, tail in hurt]
     floor = max([floor, *(tail.alleged for _facts, tail in hurt)])
     return Corrupt(f"durable history up to position {floor} cannot be read: {'; '.join(names)}")
+
+
+def _lacking(facts: Survey, tail: Tail) -> str:
+    if tail.alleged > tail.end or tail.torn:
+        return f"position {tail.end}: {tail.torn or 'missing'}"
+    return facts.why
 
 
 def _last_segment(facts: Survey) -> str:

@@ -42,6 +42,11 @@ class FileOps:
     def size(self, fd: int) -> int:
         return os.fstat(fd).st_size
 
+    def room(self, path: str) -> int:
+        """Bytes that may still be written to the file system of that directory."""
+        found = os.statvfs(path)
+        return found.f_bavail * found.f_frsize
+
     def stat(self, path: str) -> os.stat_result:
         return os.stat(path)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from eventdb.backends.quorum import hint as hints
-from eventdb.backends.quorum.files import FileOps
+from eventdb.backends.quorum.files import FileOps, write_all
 from eventdb.backends.quorum.segment_file import SegmentFile
 from eventdb.backends.quorum.window import Quorum
 
@@ -46,7 +46,7 @@ class HintFile:
             quorum.epoch, durable_end, segment.first, quorum.epoch, byte, position, list(quorum.synced)
         )
         try:
-            self.ops.pwrite(self.fd, stated, 0)
+            write_all(self.ops, self.fd, stated, 0)
         except OSError as error:  # if the disk is in earnest, the next frame will meet it
             logger.debug("%s: hint not written: %s", self.zone, error)
         self.published = votes

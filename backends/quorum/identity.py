@@ -39,7 +39,7 @@ class Identity:
 
 
 class DamagedIdentity(Exception):  # noqa: N818
-    """zone.json is there and cannot be believed."""
+    """zone.json exists and cannot be believed."""
 
 
 def new_log_id() -> str:
@@ -58,7 +58,7 @@ def load(ops: FileOps, directory: str) -> Identity | None:
         if checksum != _checksum(facts) or facts["format"] != 1:
             raise ValueError("wrong checksum or format")
         return Identity(str(facts["log"]), int(facts["zone"]), int(facts["zones"]))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise DamagedIdentity(f"{os.path.join(directory, NAME)}: {error}") from None
 
 

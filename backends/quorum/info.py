@@ -22,6 +22,7 @@ class HistoryEnd:
     epoch: int  # of the last record
     next_offset: int
     time_ms: int
+    vouched: int = 0  # the epoch of the writer whose word it is: a zone without a segment of it is not read
 
 
 def end_of_history(places: Sequence[Place], horizon: Horizon, *, foresee: bool = False) -> HistoryEnd:
@@ -43,7 +44,7 @@ def end_of_history(places: Sequence[Place], horizon: Horizon, *, foresee: bool =
             view.mark(hints.load(place.ops, place.directory))
             frame = view.frame_at(end.durable_end - 1)
             if frame is not None:
-                return HistoryEnd(end.durable_end, frame.epoch, frame.next_offset, frame.time_ms)
+                return HistoryEnd(end.durable_end, frame.epoch, frame.next_offset, frame.time_ms, end.epoch)
         except (OSError, Damage) as error:
             reasons.append(f"{error}")
         finally:
@@ -51,13 +52,15 @@ def end_of_history(places: Sequence[Place], horizon: Horizon, *, foresee: bool =
     raise Unavailable(f"position {end.durable_end - 1} is durable, but no zone shows it: {'; '.join(reasons)}")
 
 
-def first_of_history(places: Sequence[Place], next_offset: int) -> tuple[int, int]:
-    """(first position, first offset) kept by the zone that goes back farthest."""
+def first_of_history(places: Sequence[Place], end: HistoryEnd) -> tuple[int, int]:
+    """(first position, first offset) kept by the zone that goes back farthest, of those that readers read."""
     best: tuple[int, int] | None = None
     for place in places:
         view = ZoneView(place.ops, place.directory, place.name)
         try:
             view.refresh()
+            if not any(segment.epoch >= end.vouched for segment in view.segments):
+                continue
             if view.segments and (best is None or view.first_position < best[0]):
                 frame = view.frame_at(view.first_position)
                 if frame is not None:
@@ -67,7 +70,7 @@ def first_of_history(places: Sequence[Place], next_offset: int) -> tuple[int, in
             continue
         finally:
             view.close()
-    return best if best is not None else (0, next_offset)
+    return best if best is not None else (0, end.next_offset)
 
 
 def zone_infos(places: Sequence[Place], durable_end: int, health: Sequence[tuple[str, str]] | None) -> list[ZoneInfo]:

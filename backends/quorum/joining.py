@@ -28,6 +28,23 @@ class Source:
         return self._promise is not None and self._promise.holds(self.view.ops)
 
 
+def holds(view: ZoneView, end: int, epoch: int) -> bool:
+    """The directory holds all before `end`, whose last record is of that epoch. Raises OSError.
+
+    Two records of one position and epoch are the same record, and so is all that lies before them (align.py).
+    """
+    try:
+        view.refresh()
+        if end <= view.first_position:
+            return end == 0
+        frame = view.frame_at(end - 1)
+        return frame is not None and frame.epoch == epoch
+    except Damage:
+        return False
+    finally:
+        view.close()
+
+
 def cut_short(end: int, tail: Tail, *, hollow: bool) -> str:
     """Why a zone's history is cut at `end`; "" where nothing is cut."""
     if hollow:

@@ -14,19 +14,21 @@ from eventdb.backends.log import (
     Unavailable,
     ZoneInfo,
 )
+from eventdb.backends.quorum import identity as identities
 from eventdb.backends.quorum.address import zone_directories, zone_names
 from eventdb.backends.quorum.claim import Place, claim_epoch, is_new, survey_all
-from eventdb.backends.quorum.files import FileOps, sync_directory
+from eventdb.backends.quorum.files import FileOps
 from eventdb.backends.quorum.horizon import horizon_of
 from eventdb.backends.quorum.info import end_of_history, first_of_history, zone_infos
 from eventdb.backends.quorum.reader import Reader
 from eventdb.backends.quorum.runtime import PROCESS, Runtime
-from eventdb.backends.quorum.segment import NO_STOP, Segment, replaced
+from eventdb.backends.quorum.trimming import trim_zone
 from eventdb.backends.quorum.verify import findings
 from eventdb.backends.quorum.view import Damage, ZoneView
 from eventdb.backends.quorum.writer import QuorumWriter
 from eventdb.backends.quorum.zone import SEGMENT_BYTES
 from eventdb.backends.record import PAYLOAD_BYTES_MAX, UNKNOWN, Encoder
+from eventdb.backends.seal import Keyring, unsealable
 
 CLAIM_S_MAX = 5.0
 
@@ -60,14 +62,22 @@ class QuorumLog:
         self._writers: list[QuorumWriter] = []
         self._damaged: set[tuple[int, str]] = set()
         self._foresee = False
+        self.keys: Keyring | None = None
 
     def foresee(self) -> None:
         """See `log.Foreseeing`."""
         self._foresee = True
 
+    def use_keys(self, keys: Keyring) -> None:
+        """See `seal.Sealing`."""
+        self.keys = keys
+
     async def claim(self, node: str, address: str = "") -> QuorumWriter:
-        claimed = await asyncio.to_thread(claim_epoch, self._places)
-        encoder = Encoder(self._payload_bytes_max)
+        claimed = await asyncio.to_thread(claim_epoch, self._places, self.keys)
+        last = claimed.tail.last
+        if last is not None and (why := unsealable(last.key_id, self.keys)):
+            raise LogError(f"{self.url} cannot be written: {why}")
+        encoder = Encoder(self._payload_bytes_max, self.keys)
         writer = QuorumWriter(claimed, self._horizon, encoder, self._segment_bytes)
         body = f"{node} {address}".rstrip().encode()
         try:
@@ -91,7 +101,10 @@ class QuorumLog:
 
     async def read(self, start: int = 0, *, follow: bool = False, after: int = UNKNOWN) -> AsyncIterator[Stretch]:
         loop = asyncio.get_running_loop()
-        reader = Reader(self._places, self._horizon, start, self._report, after, foresee=self._foresee and not follow)
+        reader = Reader(
+            self._places, self._horizon, start, self._report, after, foresee=self._foresee and not follow,
+            keys=self.keys,
+        )  # fmt: skip
         executor = self._runtime.executor("eventdb-read")
         told = start
         try:
@@ -124,7 +137,7 @@ class QuorumLog:
         return await asyncio.to_thread(self._seek, offset)
 
     def _seek(self, offset: int) -> int:
-        """The last segment start at which that transaction has not begun yet; frames tell their first offset."""
+        """The last segment start at which that transaction has not begun yet; frames state their first offset."""
         error: LogError | OSError | Damage | None = None
         oldest: Trimmed | None = None
         for place in self._places:
@@ -163,13 +176,8 @@ class QuorumLog:
         before = min(before_position, end - 1)  # the last record stays: the next claim goes on from it
         errors: list[str] = []
         for place in self._places:
-            view = ZoneView(place.ops, place.directory, place.name)
             try:
-                view.refresh()
-                gone = [segment for segment in view.segments if segment.stop <= before and segment.stop != NO_STOP]
-                if gone:
-                    _unlink(place, replaced(place.ops, place.directory))  # or they would come back to life
-                    _unlink(place, gone)  # oldest first: what is kept has no gap, wherever this ends
+                trim_zone(place.ops, place.directory, before)
             except OSError as error:
                 errors.append(f"{place.name}: {error}")
         if len(errors) > len(self._places) // 2:
@@ -180,7 +188,7 @@ class QuorumLog:
 
     def _info(self) -> LogInfo:
         end = end_of_history(self._places, self._horizon, foresee=self._foresee)
-        first_position, first_offset = first_of_history(self._places, end.next_offset)
+        first_position, first_offset = first_of_history(self._places, end)
         return LogInfo(
             self.url,
             end.epoch,
@@ -190,7 +198,19 @@ class QuorumLog:
             end.next_offset - 1,
             end.time_ms,
             tuple(self._zone_infos(end.end)),
+            self._log_id(),
         )
+
+    def _log_id(self) -> str:
+        """As the first zone that can be read has it; directories of several logs were refused when it was opened."""
+        for place in self._places:
+            try:
+                found = identities.load(place.ops, place.directory)
+            except (OSError, identities.DamagedIdentity):
+                continue
+            if found is not None:
+                return found.log_id
+        return ""
 
     def _zone_infos(self, durable_end: int) -> list[ZoneInfo]:
         live: Sequence[QuorumWriter] = [writer for writer in self._writers if not writer.fenced and not writer.closed]
@@ -199,7 +219,7 @@ class QuorumLog:
 
     async def verify(self) -> AsyncIterator[str]:
         loop = asyncio.get_running_loop()
-        lines = findings(self._places, self._horizon, self._report)
+        lines = findings(self._places, self._horizon, self._report, self.keys)
         executor = self._runtime.executor("eventdb-verify")
         try:
             while (line := await loop.run_in_executor(executor, next, lines, None)) is not None:
@@ -219,12 +239,6 @@ class QuorumLog:
     async def close(self) -> None:
         writers, self._writers = self._writers, []
         await asyncio.gather(*(writer.close() for writer in writers))
-
-
-def _unlink(place: Place, segments: Sequence[Segment]) -> None:
-    for segment in segments:
-        place.ops.unlink(segment.path)
-    sync_directory(place.ops, place.directory)
 
 
 def open_quorum(url: str) -> QuorumLog:

@@ -39,7 +39,7 @@ class LostPromise(Exception):  # noqa: N818
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """One that we made. `inode` and `changed_ns` tell our file from a copy of it."""
+    """One that we made. `inode` and `changed_ns` distinguish our file from a copy of it."""
 
     epoch: int
     path: str

@@ -6,16 +6,19 @@ zone that has not voted for a frame may still cut it, when it joins anew. So wha
 after the next claim has written and synced it again, and said so.
 Where to read is any zone that this writer or a later one has begun a segment in, because it did so only after true
 history. (A later one, which has said nothing yet, may have written all of a segment again.) A zone that cannot deliver,
-or whose next frame does not follow the one that was read last, is left for another; only when none can is it an error.
+or whose next frame does not follow the one read last or does not decrypt, is left for another; only when none can is it
+an error.
 All of it blocks and runs in the reader's own thread.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
+from eventdb.backends.assembler import Assembler
 from eventdb.backends.log import Corrupt, Record, Stretch, Trimmed, Unavailable
 from eventdb.backends.quorum import hint as hints
 from eventdb.backends.quorum import identity as identities
@@ -24,9 +27,12 @@ from eventdb.backends.quorum.claim import Place
 from eventdb.backends.quorum.hint import Hint
 from eventdb.backends.quorum.horizon import Horizon
 from eventdb.backends.quorum.identity import DamagedIdentity
-from eventdb.backends.quorum.segment import Chunk
+from eventdb.backends.quorum.segment import Chunk, kept_segments, start_of
 from eventdb.backends.quorum.view import Damage, Tail, ZoneView
-from eventdb.backends.record import FIRST, UNKNOWN, Assembler, BadFrame, Frame, follows, unlinked
+from eventdb.backends.record import FIRST, UNKNOWN, BadFrame, Frame, follows, unlinked
+from eventdb.backends.seal import Keyring
+
+logger: Final = logging.getLogger("eventdb.backends.quorum")
 
 BATCH_BYTES: Final = 1 << 20
 READ_BYTES: Final = 1 << 20
@@ -67,7 +73,7 @@ class End:
     def prove(self) -> None:
         """Look, and hear what the last frames say: after a crash hints are a little old, after a power cut more so.
 
-        A frame that knew something to be durable says what a hint of its epoch would. It stays true, whoever is
+        A frame that knew something to be durable says what a hint of its epoch would. It stays true, whichever node is
         fenced and whatever is cut: later histories hold all that was durable once. Raises Unavailable when no zone
         answers: that is not an empty log.
         """
@@ -76,6 +82,7 @@ class End:
         for place in self._places:
             try:
                 tail = _tail(place)
+                self._hear_trim(place)
             except OSError as error:
                 errors.append(f"{place.name}: {error}")
                 continue
@@ -85,6 +92,18 @@ class End:
                 self.durable_end = max(self.durable_end, last.durable_below)
         if len(errors) == len(self._places):
             raise Unavailable(f"no zone can be read: {'; '.join(errors)}")
+
+    def _hear_trim(self, place: Place) -> None:
+        """Only what was durable is trimmed, and never the last record: so the record where a zone begins is durable.
+
+        After a power cut the hints may say less, and nobody could find the record that they end with any more.
+        """
+        start = start_of(place.ops, place.directory)
+        if start >= self.durable_end:
+            kept = kept_segments(place.ops, place.directory)
+            if kept and kept[0].first <= start:
+                self.epoch = max(self.epoch, kept[0].epoch)
+                self.durable_end = start + 1
 
     def foresee(self) -> None:
         """Prove, and go on to what a claim made now would find in a majority of zones, acknowledged or not.
@@ -152,18 +171,20 @@ class Reader:
         after: int = UNKNOWN,
         *,
         foresee: bool = False,
+        keys: Keyring | None = None,
     ) -> None:
         """after: the seal of the frame before `position`, if it was read before. foresee: see `End.foresee`."""
         self.position = position
         self._seal = after  # of the latest frame that was read
+        self._seal_before = after  # of the one before `_frames`
         self._record_start = position  # of the record that is half read
         self.end = End(places, horizon)
         self._foresee = foresee
         self._views = [ZoneView(place.ops, place.directory, place.name) for place in places]
         self._runtime = places[0].runtime
         self._report = report  # (zone index, segment name): found damaged
-        self._assembler = Assembler()
-        # Of each zone a frame boundary not far behind our position: where to search from when we turn to that zone.
+        self._assembler = Assembler(keys)
+        # Of each zone a frame boundary not far before our position: where to search from when we turn to that zone.
         self._behind: list[Hint | None] = [None] * len(places)
         self._zone = -1  # index of the zone we read
         self._epoch = -1  # the end's epoch when we chose it
@@ -188,7 +209,7 @@ class Reader:
         while size < BATCH_BYTES:
             if self._at == len(self._frames):
                 if records and self._ended:
-                    break  # at the live end what is there goes out at once
+                    break  # at the live end what has been read goes out at once
                 if self.position >= self.end.durable_end:
                     if records or not self.end.look() or self.position >= self.end.durable_end:
                         break
@@ -212,10 +233,7 @@ class Reader:
         try:
             record = self._assembler.feed(frame, frame.position)
         except BadFrame as error:
-            view = self._views[self._zone]
-            segment = view.segment_of(frame.position)
-            name = segment.name if segment is not None else "-"
-            raise Corrupt(f"{view.name}: segment {name}: position {frame.position}: {error}") from None
+            frame, record = self._from_another(frame, f"{error}")
         self.position = frame.position + 1
         if frame.fragment == FIRST:
             self._record_start = frame.position
@@ -223,6 +241,43 @@ class Reader:
             return len(frame.payload)  # or nothing would be heard before the end of a large record
         records.append(record)
         return len(record.body)
+
+    def _from_another(self, bad: Frame, why: str) -> tuple[Frame, Record | None]:
+        """A frame with a right checksum cannot be what was written: go on with another zone's copy. Raises Corrupt."""
+        self._seal = self._frames[self._at - 2].seal if self._at > 1 else self._seal_before
+        named = f"{self._named(self._zone, bad.position)}: {why}"
+        reasons = [named]
+        for index, view in enumerate(self._views):
+            if index == self._zone:
+                continue
+            try:
+                chunk = self._read_zone(view, index, self.end.durable_end)
+            except (Damage, OSError):
+                continue
+            if chunk is None or (chunk.frames[0].seal, chunk.frames[0].payload) == (bad.seal, bad.payload):
+                continue
+            try:
+                record = self._assembler.feed(chunk.frames[0], bad.position)
+            except BadFrame as error:
+                reasons.append(f"{self._named(index, bad.position)}: {error}")
+                continue
+            logger.error("%s; %s has it whole and is read instead", named, view.name)
+            self._go_on_in(index, chunk)
+            self._frames, self._at = chunk.frames, 1
+            self._ended = chunk.next_position >= self.end.durable_end
+            return chunk.frames[0], record
+        raise Corrupt("; ".join(reasons))
+
+    def _named(self, zone: int, position: int) -> str:
+        segment = self._views[zone].segment_of(position)
+        return f"{self._views[zone].name}: segment {segment.name if segment is not None else '-'}: position {position}"
+
+    def _go_on_in(self, zone: int, chunk: Chunk) -> None:
+        """The chunk, of that zone, is what is read next."""
+        self._seal_before, self._seal = self._seal, chunk.seal
+        self._zone = zone
+        self._epoch = self.end.epoch
+        self._note(chunk.next_position)
 
     def _check_start(self) -> None:
         """Raise Trimmed if no zone that the latest writer vouched for goes back to where we are."""
@@ -261,10 +316,7 @@ class Reader:
                     reasons.append(f"{view.name}: {error}")
                 else:
                     if chunk is not None:
-                        self._seal = chunk.seal
-                        self._zone = index
-                        self._epoch = self.end.epoch
-                        self._note(chunk.next_position)
+                        self._go_on_in(index, chunk)
                         self._size = min(self._size * 2, READ_BYTES) if chunk.next_position < stop else READ_BYTES_MIN
                         return chunk
                     reasons.append(f"{view.name}: does not reach position {self.position}")

@@ -10,7 +10,7 @@ back from an older copy, damaged):
 * Every acknowledged append is in f+1 zones and every claim reads f+1 *counting* zones, so they share one.
 * A zone that forgot something counts in neither until it was rebuilt: blank zones have no identity; an older
   copy is told by the hints of the others, which say what it had synced; damage is told by checksums and by
-  later frames that knew the damaged ones to be durable. For an older copy that nobody can tell (all other
+  later frames that knew the damaged ones to be durable. For an older copy that nobody can recognize (all other
   hints are lost as well), the claim still asks every zone it can reach, not only f+1, and takes the best.
 * The floor is the highest end that any hint or frame proves durable. A history that ends below it is never adopted.
   A frame found past damage is a proof only if this log's writer alone can have made it: no payload of format 2

@@ -9,6 +9,10 @@ older, when that writer copied them from another zone. Which bytes are a zone's 
 So a writer never changes what another wrote: it begins a segment at the position from which it disagrees. What a
 fenced writer adds to its own segment later stands after the first position of a higher epoch, and is ignored.
 
+A trim says first where the zone's history begins from then on: the name of an empty file, `start-POSITION`, the highest
+one counts. A segment that ends at or before it is no history, whether its file is gone, not gone yet, or there again
+(because a fenced writer woke up, or a repair came late). So a trim may die anywhere, and two may run at once.
+
 Behind the last frame come zeros, filled in ahead of the writer: a write into existing, initialised blocks changes
 no metadata, and its sync is cheaper for it. So zeros say nothing: sound frames after a hole of them count as those
 after a damaged frame do.
@@ -35,6 +39,7 @@ from eventdb.backends.record import (
 )
 
 SUFFIX: Final = ".seg"
+START: Final = "start-"
 NO_STOP: Final = 1 << 62
 CHUNK_BYTES: Final = 1 << 20
 
@@ -62,11 +67,18 @@ def segment_name(first: int, epoch: int) -> str:
 
 def list_segments(ops: FileOps, zone: str) -> list[Segment]:
     """Every segment file of the zone, in the order (epoch, first); empty when there is no directory."""
-    found: list[Segment] = []
+    return _segments(zone, _names(ops, zone))
+
+
+def _names(ops: FileOps, zone: str) -> list[str]:
     try:
-        names = ops.listdir(zone)
+        return ops.listdir(zone)
     except (FileNotFoundError, NotADirectoryError):
-        return found
+        return []
+
+
+def _segments(zone: str, names: list[str]) -> list[Segment]:
+    found: list[Segment] = []
     for name in names:
         first, dash, epoch = name.removesuffix(SUFFIX).partition("-")
         if name.endswith(SUFFIX) and dash and first.isdigit() and epoch.isdigit():
@@ -88,8 +100,30 @@ def effective(segments: list[Segment]) -> list[Segment]:
     return history
 
 
+def kept_segments(ops: FileOps, zone: str) -> list[Segment]:
+    """The zone's history: what is effective, and was not trimmed."""
+    names = _names(ops, zone)
+    start = max(starts(names), default=0)
+    return [segment for segment in effective(_segments(zone, names)) if segment.stop > start]
+
+
+def start_of(ops: FileOps, zone: str) -> int:
+    """Where the latest trim said that history begins; -1: nothing was trimmed. Raises OSError."""
+    return max(starts(_names(ops, zone)), default=-1)
+
+
+def starts(names: list[str]) -> list[int]:
+    """Where trims said that history begins."""
+    found = (name.removeprefix(START) for name in names if name.startswith(START))
+    return [int(digits) for digits in found if digits.isdigit()]
+
+
+def start_name(position: int) -> str:
+    return f"{START}{position:020d}"
+
+
 def replaced(ops: FileOps, zone: str) -> list[Segment]:
-    """Segments of which nothing is history: later epochs begin at or before their first position."""
+    """Segments of which nothing is history because later epochs begin at or before their first position."""
     every = list_segments(ops, zone)
     alive = {segment.path for segment in effective(every)}
     return [segment for segment in every if segment.path not in alive]

@@ -26,12 +26,18 @@ class SegmentFile:
         self.byte = 0  # where the next frame goes
         self.mark = (0, 0)  # byte and position of the latest write
         self.zeroed = 0  # it holds zeros from `byte` to here
+        self.next_fd = -1  # of the successor that is being named: it holds what is here from byte `next_base` on
+        self.next_base = 0
+        self._next_zeroed = 0
         # At another level in each zone, so that they do not all stop for it at once.
         self._zero_low = ZERO_BYTES_MIN * (zone + 1) // (zones + 1)
 
     @property
     def name(self) -> str:
         return segment_name(self.first, self.epoch)
+
+    def path_of(self, first: int) -> str:
+        return os.path.join(self.directory, segment_name(first, self.epoch))
 
     def begin(self, first: int) -> None:
         """Open a new segment of our epoch at `first`, its name durable, zeros ahead. Raises OSError."""
@@ -40,7 +46,7 @@ class SegmentFile:
         for segment in list_segments(ops, self.directory):
             if segment.epoch == self.epoch and segment.first >= first:
                 ops.unlink(segment.path)  # ours, from before an error: nothing in it was counted
-        path = os.path.join(self.directory, segment_name(first, self.epoch))
+        path = self.path_of(first)
         self.fd = ops.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_DSYNC)
         self.first = first
         self.inode = ops.stat(path).st_ino
@@ -55,6 +61,27 @@ class SegmentFile:
         path = os.path.join(self.directory, self.name)
         if self.ops.stat(path).st_ino != self.inode:
             raise OSError(errno.ESTALE, "the segment was replaced", path)
+
+    def write(self, data: bytes) -> None:
+        """Write at the end, durably; before that into the successor, which never holds less. Raises OSError."""
+        if self.next_fd >= 0:
+            write_all(self.ops, self.next_fd, data, self.byte - self.next_base)
+        write_all(self.ops, self.fd, data, self.byte)  # O_DSYNC: back only when it is on stable storage
+
+    def double(self, fd: int, zeroed: int) -> None:
+        """From here on write into that file, too, from its beginning."""
+        self.next_fd, self.next_base, self._next_zeroed = fd, self.byte, zeroed
+
+    def go_over(self, first: int, inode: int) -> tuple[int, int]:
+        """Write into the successor alone, whose name is durable. Returns descriptor and size of the file before."""
+        left = self.fd, self.byte
+        self.fd, self.next_fd = self.next_fd, -1
+        self.first, self.inode = first, inode
+        self.byte -= self.next_base
+        self.zeroed = self._next_zeroed
+        at, position = self.mark
+        self.mark = (at - self.next_base, position) if at >= self.next_base else (0, first)
+        return left
 
     def zero_low(self) -> int:
         """With fewer zeros than that ahead it is time to fill in more."""
@@ -78,9 +105,10 @@ class SegmentFile:
             self.ops.ftruncate(self.fd, self.byte)
 
     def close(self) -> None:
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
-            try:
-                self.ops.close(fd)
-            except OSError:
-                pass  # the descriptor is gone either way
+        for fd in (self.fd, self.next_fd):
+            if fd >= 0:
+                try:
+                    self.ops.close(fd)
+                except OSError:
+                    pass  # the descriptor is gone either way
+        self.fd = self.next_fd = -1

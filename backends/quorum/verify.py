@@ -7,6 +7,7 @@ from typing import Final
 
 import google_crc32c
 
+from eventdb.backends.assembler import unopened
 from eventdb.backends.log import BadLogURL
 from eventdb.backends.quorum import hint as hints
 from eventdb.backends.quorum.claim import Place, Survey, remembered, survey_all
@@ -16,6 +17,7 @@ from eventdb.backends.quorum.recovery import Presence
 from eventdb.backends.quorum.runtime import Runtime
 from eventdb.backends.quorum.segment import NO_STOP, Segment
 from eventdb.backends.quorum.view import Damage, Tail, ZoneView
+from eventdb.backends.seal import Keyring
 
 # A live writer's latest frames may be half visible; what is still wrong after this long is a finding.
 SETTLE_S: Final = 0.1
@@ -26,8 +28,11 @@ BLOCK: Final = 256  # positions
 Report = Callable[[int, str], None]  # (zone index, segment name): found damaged
 
 
-def findings(places: Sequence[Place], horizon: Horizon, report: Report) -> Iterator[str]:
-    """One line for each thing that is wrong, naming zone, segment and position where it has them."""
+def findings(places: Sequence[Place], horizon: Horizon, report: Report, keys: Keyring | None = None) -> Iterator[str]:
+    """One line for each thing that is wrong, naming zone, segment and position where it has them.
+
+    keys: what is sealed with one of them is opened.
+    """
     try:
         found = survey_all(places)
     except BadLogURL as error:
@@ -45,19 +50,20 @@ def findings(places: Sequence[Place], horizon: Horizon, report: Report) -> Itera
         elif facts.presence is Presence.BLANK:
             yield f"{name}: not a member of the log ({facts.why}): it is rebuilt by the next writer"
         else:
-            yield from _zone(facts, found, end.durable_end, sums, report)
+            yield from _zone(facts, found, end.durable_end, sums, report, keys)
 
 
 def _zone(
-    facts: Survey, found: Sequence[Survey], durable_end: int, sums: dict[int, tuple[int, str]], report: Report
-) -> Iterator[str]:
+    facts: Survey, found: Sequence[Survey], durable_end: int, sums: dict[int, tuple[int, str]], report: Report,
+    keys: Keyring | None,
+) -> Iterator[str]:  # fmt: skip
     place = facts.place
     view = ZoneView(place.ops, place.directory, place.name)
     try:
         view.refresh()
         blocks = _Blocks(place.name, sums, durable_end)
         for segment in view.segments:
-            for line, damaged in _segment(view, segment, durable_end, blocks, place.runtime):
+            for line, damaged in _segment(view, segment, durable_end, blocks, place.runtime, keys):
                 if damaged:
                     report(place.index, segment.name)
                 yield line
@@ -117,7 +123,7 @@ class _Blocks:
 
 
 def _segment(
-    view: ZoneView, segment: Segment, durable_end: int, blocks: _Blocks, runtime: Runtime
+    view: ZoneView, segment: Segment, durable_end: int, blocks: _Blocks, runtime: Runtime, keys: Keyring | None
 ) -> Iterator[tuple[str, bool]]:
     """Read one segment to its end: (finding, whether it is damage that others can mend).
 
@@ -125,6 +131,7 @@ def _segment(
     """
     stop = min(segment.stop, max(durable_end, segment.first))
     position = segment.first
+    named = False
     deadline = runtime.monotonic() + SETTLE_S
     while position < stop:
         try:
@@ -138,6 +145,10 @@ def _segment(
             return
         if not chunk.frames:
             return  # lags, which `_end` says
+        why = "" if named or keys is None else unopened(chunk.frames, keys)
+        if why:
+            named = True  # once a segment: whoever changed one may have changed all after it
+            yield f"{view.name}: segment {segment.name}: {why}", False
         other = blocks.add(position, chunk.next_position, chunk.raw)
         position = chunk.next_position
         if other:

@@ -11,6 +11,7 @@ import os
 from dataclasses import dataclass
 
 from eventdb.backends.log import RecordKind
+from eventdb.backends.quorum import squeezed
 from eventdb.backends.quorum.files import FileOps
 from eventdb.backends.quorum.hint import Hint
 from eventdb.backends.quorum.segment import (
@@ -24,8 +25,7 @@ from eventdb.backends.quorum.segment import (
     Proof,
     Segment,
     durable_beyond,
-    effective,
-    list_segments,
+    kept_segments,
     read_chunk,
 )
 from eventdb.backends.record import HEADER_BYTES, NOTHING, UNKNOWN, Frame, follows, length_at
@@ -71,6 +71,7 @@ class ZoneView:
         self.name = name
         self.segments: list[Segment] = []
         self._fd = -1
+        self._file = ops  # how the open segment is read
         self._path = ""  # of the open segment
         self._byte = 0
         self._position = 0
@@ -81,7 +82,7 @@ class ZoneView:
 
     def refresh(self) -> None:
         """List the segments anew. Raises OSError."""
-        self.segments = effective(list_segments(self.ops, self.directory))
+        self.segments = kept_segments(self.ops, self.directory)
 
     def mark(self, hint: Hint | None) -> None:
         """Take the frame boundary that the zone's hint names; it is checked when it is used."""
@@ -201,7 +202,7 @@ class ZoneView:
         end, last, chunk = found
         beyond = NO_PROOF
         if chunk.state != MORE and end < segment.stop:
-            beyond = durable_beyond(self.ops, self._fd, chunk.next_byte, end, segment.epoch, last)
+            beyond = durable_beyond(self._file, self._fd, chunk.next_byte, end, segment.epoch, last)
             if chunk.state == ALIEN:  # sound, and of another history
                 beyond = Proof(0, beyond.alleged)
         return end, last, chunk.reason if chunk.state >= BAD else "", beyond
@@ -220,7 +221,7 @@ class ZoneView:
                 return chunk.next_position, last, chunk
 
     def _step(self, segment: Segment, stop: int, size: int) -> Chunk:
-        chunk = read_chunk(self.ops, self._fd, self._byte, self._position, stop, segment.epoch, size, self._seal)
+        chunk = read_chunk(self._file, self._fd, self._byte, self._position, stop, segment.epoch, size, self._seal)
         self._byte = chunk.next_byte
         self._position = chunk.next_position
         self._seal = chunk.seal
@@ -260,11 +261,11 @@ class ZoneView:
 
         Nothing is searched for: a body may hold bytes that look like a frame. Raises Damage.
         """
-        length = length_at(self.ops.pread(self._fd, HEADER_BYTES, self._byte))
+        length = length_at(self._file.pread(self._fd, HEADER_BYTES, self._byte))
         if length and self._position + 1 < segment.stop:
             byte = self._byte + length
             after = read_chunk(
-                self.ops, self._fd, byte, self._position + 1, self._position + 2, segment.epoch, CHUNK_BYTES
+                self._file, self._fd, byte, self._position + 1, self._position + 2, segment.epoch, CHUNK_BYTES
             )
             if after.frames:
                 self._byte = byte
@@ -281,9 +282,10 @@ class ZoneView:
             self._fd = self.ops.open(segment.path, os.O_RDONLY)
         except FileNotFoundError:
             raise Damage(self.name, segment.name, segment.first, 0, "the segment is gone") from None
-        self._path = segment.path
         if self._from_disk:
             self.ops.forget_cached(self._fd)
+        self._file = squeezed.opened(self.ops, self._fd)
+        self._path = segment.path
 
     def _damage(self, segment: Segment, chunk: Chunk) -> Damage:
         reason = chunk.reason or "nothing is written there"

@@ -96,6 +96,8 @@ class Quorum:
         self.fenced_by = 0
         self.syncs = 0
         self.zone_errors = 0
+        self.writes = [0] * zones  # durable ones, each counted by its zone's thread; those of the lanes are theirs
+        self.write_s = [0.0] * zones  # spent in them
         # A majority of the zones is eager: it writes at once. The others write a little later, and so several
         # records by one sync (see zone.LINGER_S); a zone that is needed after all becomes eager.
         self.eager = [index < self.majority for index in range(zones)]
@@ -132,7 +134,7 @@ class Quorum:
         return True
 
     def _prefer(self, zone: int) -> None:
-        """This zone was needed although it lingers: it takes the place of the eager zone that is furthest behind."""
+        """This zone was needed although it lingers: it takes the place of the eager zone that lags most."""
         late = min((index for index, eager in enumerate(self.eager) if eager), key=self.synced.__getitem__)
         self.eager[late] = False
         self.eager[zone] = True
@@ -162,6 +164,14 @@ class Quorum:
         if self.lanes is not None:
             self.lanes.fence()
         self._wake()
+
+    def write_times(self) -> list[tuple[int, float]]:
+        """(durable writes, seconds spent in them) of each zone."""
+        found = [(self.writes[i], self.write_s[i]) for i in range(len(self.writes))]
+        if self.lanes is None:
+            return found
+        more = self.lanes.times()
+        return [(found[i][0] + more[i][0], found[i][1] + more[i][1]) for i in range(len(found))]
 
     def refresh(self) -> None:
         """Take over what the lanes have counted. Each fact only grows, so one read a moment ago is never too much."""

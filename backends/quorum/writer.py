@@ -66,7 +66,7 @@ class QuorumWriter:
         self._horizon = horizon
         self._encoder = encoder
         self._next_position = tail.end
-        # What the latest frame says; what was given to `append` may be ahead of it, and behind it in time.
+        # What the latest frame says; what was given to `append` may be ahead of it, and earlier in time.
         self._offset = self.next_offset
         self._time_ms = self.last_time_ms
         self._seal = last.seal if last is not None else UNKNOWN  # of the frame before it
@@ -84,7 +84,7 @@ class QuorumWriter:
         self._quorum = Quorum(claimed.epoch, len(claimed.facts), tail.end + 1, self._wake, self._lanes)
         self._window = self._quorum.window
         self.zones: Sequence[Zone] = self._make_zones(claimed, segment_bytes)
-        self._scrubber = Scrubber(self.zones, self._runtime)
+        self._scrubber = Scrubber(self.zones, self._quorum, self._runtime)
         for zone in self.zones:
             zone.start()
         self._scrubber.start()
@@ -95,7 +95,7 @@ class QuorumWriter:
             place = facts.place
             identity = Identity(claimed.log_id, place.index, len(claimed.facts))
             zone = Zone(place, self._quorum, identity)
-            # A zone of which nothing is known may still be a member: joining will tell.
+            # A zone of which nothing is known may still be a member: joining will show.
             member = facts.worth in (Worth.COUNT, Worth.ABSENT, Worth.LOST)
             known = remembered(claimed.facts, place.index, facts.tail.writer_epoch) if facts.tail is not None else 0
             true = place.index == claimed.source
@@ -126,6 +126,11 @@ class QuorumWriter:
             state, detail = zone.health()
             found.append((zone.name, state, detail))
         return found
+
+    def zone_times(self) -> list[tuple[str, int, float]]:
+        """See `log.Writer.zone_times`."""
+        times = self._quorum.write_times()
+        return [(zone.name, times[zone.index][0], times[zone.index][1]) for zone in self.zones]
 
     # -- appending ------------------------------------------------------------------------------------------
 
@@ -279,7 +284,7 @@ class QuorumWriter:
         try:
             self._loop.call_soon_threadsafe(self._settle)
         except RuntimeError:
-            pass  # the loop has ended, and with it everybody who could be told
+            pass  # the loop has ended, and with it every caller that could hear of it
 
     def _hear(self) -> None:
         """On the loop: the lanes have news."""

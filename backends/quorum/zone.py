@@ -16,7 +16,7 @@ import logging
 import math
 import os
 import queue
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from eventdb.backends.quorum import hint as hints
@@ -25,15 +25,15 @@ from eventdb.backends.quorum import promise as promises
 from eventdb.backends.quorum import zone_loops
 from eventdb.backends.quorum.align import compare, seal_before
 from eventdb.backends.quorum.claim import Place
-from eventdb.backends.quorum.files import write_all
 from eventdb.backends.quorum.hint_file import HintFile
 from eventdb.backends.quorum.identity import DamagedIdentity, Identity
-from eventdb.backends.quorum.joining import Source, cut_short, write_again
+from eventdb.backends.quorum.joining import Source, cut_short, holds, write_again
 from eventdb.backends.quorum.promise import LostPromise, Outbid, Promise
 from eventdb.backends.quorum.repair import repair_segment
 from eventdb.backends.quorum.runtime import Wake
 from eventdb.backends.quorum.segment import CHUNK_BYTES, NO_STOP, list_segments
 from eventdb.backends.quorum.segment_file import SegmentFile
+from eventdb.backends.quorum.successor import Succession
 from eventdb.backends.quorum.view import Damage, Tail, ZoneView
 from eventdb.backends.quorum.window import Quorum
 from eventdb.backends.record import decode, follows, unlinked
@@ -87,7 +87,7 @@ class Zone:
         self.busy_since = 0.0
         self._quorum = quorum
         self._identity = identity
-        self._member = False  # its identity is there, and it forgot nothing
+        self._member = False  # its identity exists, and it forgot nothing
         self._trusted = False  # was a member in this writer's life; a whole copy of it may become one again
         # The highest end that was counted on its directory, and the epoch before it, should that come back; -1: none.
         self._counted = (-1, 0)
@@ -98,12 +98,13 @@ class Zone:
         self._stopping = False
         self._abandoned = False
         self._file = SegmentFile(place.ops, place.directory, quorum.epoch, place.index, len(quorum.synced))
+        self._succession = Succession(self._file, runtime, place.name, self._call)
         self._hint = HintFile(place.ops, place.directory, place.name, runtime.monotonic)
         self._in_lane = False  # the thread is in zone_loop.c; the quorum knows how far it is
         self._wrote_at = 0.0
         self._up_at = math.inf  # monotonic time since which it serves
         self._said: set[str] = set()  # reasons of this state that were logged
-        self._damaged: set[str] = set()  # names of segments to be rebuilt
+        self._errands: dict[str, Callable[[], None]] = {}  # by segment: what the thread is to do with it
         self._runner = runtime.thread(self._run, f"eventdb-{place.name}")
 
     # -- called by the loop ---------------------------------------------------------------------------------
@@ -136,7 +137,11 @@ class Zone:
 
     def report_damage(self, segment: str) -> None:
         """A reader found this segment damaged; it is rebuilt when the zone has time."""
-        self._damaged.add(segment)
+        self.when_idle(segment, lambda: self._repair(segment))
+
+    def when_idle(self, segment: str, errand: Callable[[], None]) -> None:
+        """Have the thread, which owns the directory, do something with a sealed segment."""
+        self._errands[segment] = errand
         self._call()
 
     def _call(self) -> None:
@@ -171,7 +176,7 @@ class Zone:
                 self._join()
                 self._serve()
             except LostPromise:
-                # A directory that is being removed is not made anew under the hands of who removes it.
+                # A directory that is being removed is not made anew while it is being removed.
                 self._pause(pause if self._outbid() else REPLACED_S)
             except Outbid as outbid:
                 self._give_up(f"{outbid}")
@@ -181,8 +186,7 @@ class Zone:
             except (OSError, Damage, NotYet) as error:
                 self._give_up(f"{error}")
                 self._pause(pause)
-            lasted = self.monotonic() - self._up_at > RETRY_S_MAX
-            pause = RETRY_S_MIN if lasted else min(pause * 2, RETRY_S_MAX)
+            pause = RETRY_S_MIN if self.monotonic() - self._up_at > RETRY_S_MAX else min(pause * 2, RETRY_S_MAX)
         try:
             self._finish()
         except OSError as failure:
@@ -194,6 +198,7 @@ class Zone:
         while not self._stopping or (window.end > self.end and not self._abandoned):
             if self.state != UP and window.end <= self.end:
                 self._state(UP, "")
+            self._go_on()
             if quorum.lanes is not None and not self._stopping and self.state == UP:
                 self._serve_in_lane(quorum.lanes)
                 if quorum.fenced_by:
@@ -216,9 +221,7 @@ class Zone:
                 self._publish()
             if quorum.fenced_by:
                 return
-            if self._file.byte >= self.segment_bytes:
-                self._roll()
-            elif self._file.zeroed - self._file.byte < self._file.zero_low() and window.end <= self.end:
+            if self._file.zeroed - self._file.byte < self._file.zero_low() and window.end <= self.end:
                 self._file.zero()
 
     def _serve_in_lane(self, lanes: Lanes) -> None:
@@ -230,7 +233,8 @@ class Zone:
         self._in_lane = True
         reason, error, at, self._file.mark, self._hint.published, self._hint.published_at = lanes.serve(
             self.index, (os.fsencode(promise.path), promise.inode, promise.changed_ns),
-            (self._file.fd, quorum.epoch, self._file.first, self.segment_bytes, dry_at), (self._file.byte, self.end),
+            (self._file.fd, quorum.epoch, self._file.first, self._succession.due(self.segment_bytes), dry_at),
+            (self._file.next_fd, self._file.next_base), (self._file.byte, self.end),
             self._file.mark, (self._hint.fd, *self._hint.published, self._hint.published_at),
             HINT_S, IDLE_S, LINGER_S, WRITE_BYTES_MAX,
         )  # fmt: skip
@@ -243,14 +247,11 @@ class Zone:
             raise LostPromise
         if reason == zone_loops.BEHIND:
             self._catch_up()
-        elif reason == zone_loops.FULL:
-            self._roll()
         elif reason == zone_loops.DRY:
             self._file.zero()
         elif reason == zone_loops.IDLE:
             self._still_there()
-        if self._damaged and quorum.window.end <= self.end:
-            self._repair()
+        self._run_errand()
 
     def _linger(self) -> None:
         """Let more records come before the next write."""
@@ -261,19 +262,14 @@ class Zone:
 
     def _write(self, data: bytes, end: int) -> None:
         """Write at the end of the segment, durably, and look at the promise. Raises OSError, LostPromise."""
-        ops = self.ops
-        promise = self.promise
-        assert promise is not None
         self.busy_since = self.monotonic()
         at = self._file.byte
-        done = ops.pwrite(self._file.fd, data, at)  # O_DSYNC: back only when it is on stable storage
-        if done < len(data):
-            write_all(ops, self._file.fd, data[done:], at + done)
-        if not promise.holds(ops):
-            raise LostPromise
+        self._file.write(data)
+        self._check_promise()
+        self._quorum.writes[self.index] += 1
+        self._quorum.write_s[self.index] += self.monotonic() - self.busy_since
         self.busy_since = 0.0
-        self._file.mark = (at, self.end)
-        self._file.byte = at + len(data)
+        self._file.mark, self._file.byte = (at, self.end), at + len(data)
         self.end = end
 
     def _idle(self) -> bool:
@@ -292,15 +288,22 @@ class Zone:
             else:
                 self._still_there()
         self.waiting = False
-        if self._damaged and self._quorum.window.end <= self.end:
-            self._repair()
+        self._run_errand()
         return not (self._stopping or self._quorum.fenced_by)
 
+    def _run_errand(self) -> None:
+        """When nothing is to be written. None while a segment gets its name, nor after a claim that may not know it."""
+        if self._errands and self._quorum.window.end <= self.end and self._succession.settled:
+            self._check_promise()
+            self._errands.popitem()[1]()
+
     def _still_there(self) -> None:
-        assert self.promise is not None
-        if not self.promise.holds(self.ops):
-            raise LostPromise
+        self._check_promise()
         self._file.check()
+
+    def _check_promise(self) -> None:
+        if self.promise is None or not self.promise.holds(self.ops):
+            raise LostPromise
 
     # -- joining --------------------------------------------------------------------------------------------
 
@@ -309,6 +312,9 @@ class Zone:
         ops = self.ops
         quorum = self._quorum
         self.busy_since = self.monotonic()
+        unnamed = self._succession.forget()
+        if self._unsynced_from is None:
+            self._unsynced_from = unnamed
         marked = self._check_identity()
         back = marked and self._trusted and not self._member
         held = self.promise
@@ -374,17 +380,16 @@ class Zone:
 
         Either somebody only changed the files' facts (chmod, chown, a hard link), or the zone was away and came back,
         or this is a copy of it. If it bears our promise and all it voted for, it forgot nothing: it counts as before,
-        its end is what it voted, and it needs no other zone. Any other is rebuilt.
+        its end is what it voted, and it needs no other zone. Any other is rebuilt. Raises OSError: nothing is settled.
         """
         self._note_counted()
-        self._member = False
+        self._member = self.true = False
         if not marked:
-            self.true = False
             return  # blank: the zone itself may still come back
-        trusted, self._trusted = self._trusted, False
+        self._trusted = self._trusted and known
         end, epoch = self._counted
-        self.true = known and end >= 0 and self._holds(end, epoch)
-        self._member = self._trusted = trusted and known and (self.true or end < 0)
+        self.true = known and end >= 0 and holds(ZoneView(self.ops, self.directory, self.name), end, epoch)
+        self._member = self._trusted = self._trusted and (self.true or end < 0)
         if self.true:
             self.end = end
 
@@ -392,23 +397,6 @@ class Zone:
         """Remember what counts on this directory. What a zone wrote while it was no member counts for nothing."""
         if self._member and self.true:
             self._counted = max(self._counted, (self.end, self._epoch_before(self.end)))
-
-    def _holds(self, end: int, epoch: int) -> bool:
-        """The directory holds all before `end`, whose last record is of that epoch. Raises OSError.
-
-        Two records of one position and epoch are the same record, and so is all that lies before them (align.py).
-        """
-        view = ZoneView(self.ops, self.directory, self.name)
-        try:
-            view.refresh()
-            if end <= view.first_position:
-                return end == 0
-            frame = view.frame_at(end - 1)
-            return frame is not None and frame.epoch == epoch
-        except Damage:
-            return False
-        finally:
-            view.close()
 
     def _epoch_before(self, end: int) -> int:
         """The epoch of the record before `end`: our own from the claim record on, else as it was adopted or copied."""
@@ -424,14 +412,13 @@ class Zone:
         )
         if not source.is_sound():
             raise NotYet(f"{source.view.name} was replaced while it was read")
-        voted = self._quorum.synced[self.index]
         if end is None:
             for segment in list_segments(ops, self.directory):
                 ops.unlink(segment.path)
             end = first
         elif why := cut_short(end, tail, hollow=self._hollow_from != NO_STOP):
             logger.warning("%s: cut at position %d: %s", self.name, end, why)
-        if voted > end:
+        if self._quorum.synced[self.index] > end:
             self._quorum.unmark(self.index)  # a vote is never for more than the zone holds
         self.end = end
         self._copied_epoch = epoch
@@ -500,8 +487,7 @@ class Zone:
                         self._state(CATCHING_UP, f"to position {self.end} so far")
                     before = chunk.seal
                     self._vote()
-                    if self._file.byte >= self.segment_bytes:
-                        self._roll()
+                    self._go_on()
             except Damage as damage:
                 zone.report_damage(damage.segment)
                 tried |= {zone.index}
@@ -522,23 +508,22 @@ class Zone:
         if self._member and self._quorum.mark(self.index, self.end):
             self._publish()
 
-    def _roll(self) -> None:
-        self._file.seal()
-        self._file.begin(self.end)
+    def _go_on(self) -> None:
+        """In another file, when it is time."""
+        if self._file.byte >= self._succession.due(self.segment_bytes):
+            self._succession.look(self.end, self.segment_bytes)
 
     def _publish(self) -> None:
         self._hint.publish(self._quorum, self._file)
 
     # -- repair, errors, the end ----------------------------------------------------------------------------
 
-    def _repair(self) -> None:
-        name = self._damaged.pop()
+    def _repair(self, name: str) -> None:
         if name == self._file.name:
             if self._file.byte == 0:
                 return
-            self._roll()
-        sources = [other.as_source() for other in self.others if other.true]
-        repair_segment(self.ops, self.directory, self.name, name, sources)
+            self._succession.roll(self.end)
+        repair_segment(self.ops, self.directory, self.name, name, [one.as_source() for one in self.others if one.true])
 
     def _outbid(self) -> bool:
         """Our promise is gone: True when a higher one took its place, False when the zone was replaced."""
@@ -563,7 +548,7 @@ class Zone:
                 self._quorum.fence(found.epoch)
 
     def _give_up(self, reason: str) -> None:
-        """Go down. The segment is left behind: what a failed sync covered is not trusted again."""
+        """Go down. The segment stays as it is: what a failed sync covered is not trusted again."""
         self.busy_since = 0.0
         self._file.close()
         self._quorum.zone_errors += 1
@@ -593,6 +578,7 @@ class Zone:
     def _finish(self) -> None:
         """Leave the zone as small and as well described as can be."""
         clean = self._file.fd >= 0 and not self._quorum.fenced_by and not self._abandoned
+        self._succession.finish(abandon=self._abandoned)
         if clean:
             self._file.seal()
             self._publish()

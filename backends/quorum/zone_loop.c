@@ -39,6 +39,8 @@ typedef struct {
     int eager;         /* writes at once; the others let several frames come together */
     double busy_since; /* monotonic seconds when the write under way began; 0: none */
     double wrote_at;
+    long long writes;  /* that were durable, for those who watch */
+    double write_s;    /* spent in them, syncing included */
     long long synced;  /* exclusive end of what it has counted */
     char *buffer;
     size_t room;
@@ -57,10 +59,11 @@ typedef struct {
 
 /* What one call of `serve` works on. */
 typedef struct {
-    int zone, fd, hint_fd, error;
+    int zone, fd, next_fd, hint_fd, error;
     const char *promise;
     unsigned long long inode;
     long long changed_ns, epoch, segment_first, full_at, dry_at;
+    long long next_base;                                /* byte of `fd` from which on `next_fd` holds the same; unless that is -1 */
     long long byte, position, mark_byte, mark_position; /* of the next write and of the latest */
     long long hint_end, hint_sum;                       /* what the hint states */
     double hint_at, hint_s, idle_s, linger_s;
@@ -143,6 +146,16 @@ static int hint_is_stale(const Lanes *self, const Job *job) {
     return job->hint_end != self->durable_end || job->hint_sum != sum_of_votes(self);
 }
 
+static int write_whole(int fd, const char *data, size_t size, long long at) {
+    while (size > 0) {
+        ssize_t done = pwrite(fd, data, size, at);
+        if (done < 0 && errno == EINTR) continue;
+        if (done <= 0) return done < 0 ? errno : EIO;
+        data += done, at += done, size -= (size_t)done;
+    }
+    return 0;
+}
+
 /* hint.encode, written without a sync. An error only leaves an old hint. The mutex is held, but for the write. */
 static void publish(Lanes *self, Job *job) {
     unsigned char raw[8 + 8 * (7 + ZONES_MAX)], *end = raw + 8;
@@ -158,18 +171,8 @@ static void publish(Lanes *self, Job *job) {
     memcpy(raw, "evDH", 4);
     put(raw + 4, crc ^ 0xFFFFFFFFu, 4);
     pthread_mutex_unlock(&self->mutex);
-    if (pwrite(job->hint_fd, raw, (size_t)(end - raw), 0) < 0) job->hint_at = now_s();
+    if (write_whole(job->hint_fd, (const char *)raw, (size_t)(end - raw), 0)) job->hint_at = now_s();
     pthread_mutex_lock(&self->mutex);
-}
-
-static int write_whole(int fd, const char *data, size_t size, long long at) {
-    while (size > 0) {
-        ssize_t done = pwrite(fd, data, size, at);
-        if (done < 0 && errno == EINTR) continue;
-        if (done <= 0) return done < 0 ? errno : EIO;
-        data += done, at += done, size -= (size_t)done;
-    }
-    return 0;
 }
 
 /* Promise.holds: 1 while the file is the one we made, 0 when it is gone or another, -1 with Job.error set. */
@@ -215,13 +218,18 @@ static int write_and_vote(Lanes *self, Lane *lane, Job *job) {
     lane->busy_since = now_s();
     pthread_mutex_unlock(&self->mutex);
     int holds = -1;
-    job->error = write_whole(job->fd, lane->buffer, size, job->byte); /* O_DSYNC: it is on stable storage now */
-    if (job->error == 0) holds = promise_holds(job);                  /* after the sync: see promise.py */
+    job->error = 0;
+    if (job->next_fd >= 0) /* first: the file to come never holds less (successor.py) */
+        job->error = write_whole(job->next_fd, lane->buffer, size, job->byte - job->next_base);
+    if (job->error == 0) job->error = write_whole(job->fd, lane->buffer, size, job->byte);
+    if (job->error == 0) holds = promise_holds(job); /* after O_DSYNC, so it is on stable storage: see promise.py */
     pthread_mutex_lock(&self->mutex);
+    double took = now_s() - lane->busy_since;
     lane->busy_since = 0;
     if (holds != 1) return holds == 0 ? LOST : FAILED;
     job->mark_byte = job->byte, job->mark_position = job->position;
     job->byte += (long long)size, job->position += (long long)taken;
+    lane->writes++, lane->write_s += took;
     int advanced = vote(self, job->zone, job->position);
     if (advanced) tell(self);
     if (job->byte >= job->full_at) return FULL;
@@ -264,9 +272,9 @@ static PyObject *lanes_serve(Lanes *self, PyObject *args) {
     Job job = {0};
     PyObject *promise;
     Py_ssize_t size_max;
-    if (!PyArg_ParseTuple(args, "i(SKL)(iLLLL)(LL)(LL)(iLLd)dddn", &job.zone, &promise, &job.inode, &job.changed_ns,
-                          &job.fd, &job.epoch, &job.segment_first, &job.full_at, &job.dry_at, &job.byte, &job.position,
-                          &job.mark_byte, &job.mark_position, &job.hint_fd, &job.hint_end, &job.hint_sum, &job.hint_at,
+    if (!PyArg_ParseTuple(args, "i(SKL)(iLLLL)(iL)(LL)(LL)(iLLd)dddn", &job.zone, &promise, &job.inode, &job.changed_ns,
+                          &job.fd, &job.epoch, &job.segment_first, &job.full_at, &job.dry_at, &job.next_fd,
+                          &job.next_base, &job.byte, &job.position, &job.mark_byte, &job.mark_position, &job.hint_fd, &job.hint_end, &job.hint_sum, &job.hint_at,
                           &job.hint_s, &job.idle_s, &job.linger_s, &size_max))
         return NULL;
     if (job.zone < 0 || job.zone >= self->zones) return PyErr_Format(PyExc_IndexError, "no zone %d", job.zone);
@@ -395,6 +403,22 @@ static PyObject *lanes_state(Lanes *self, PyObject *Py_UNUSED(nothing)) {
     return list == NULL ? NULL : Py_BuildValue("LLN", end, syncs, list);
 }
 
+/* (durable writes so far, seconds spent in them) of each zone. */
+static PyObject *lanes_times(Lanes *self, PyObject *Py_UNUSED(nothing)) {
+    long long writes[ZONES_MAX];
+    double seconds[ZONES_MAX];
+    pthread_mutex_lock(&self->mutex);
+    for (int i = 0; i < self->zones; i++) writes[i] = self->lane[i].writes, seconds[i] = self->lane[i].write_s;
+    pthread_mutex_unlock(&self->mutex);
+    PyObject *list = PyList_New(self->zones);
+    for (int i = 0; list != NULL && i < self->zones; i++) {
+        PyObject *item = Py_BuildValue("Ld", writes[i], seconds[i]);
+        if (item == NULL) Py_CLEAR(list);
+        else PyList_SET_ITEM(list, i, item);
+    }
+    return list;
+}
+
 static PyObject *lanes_hear(Lanes *self, PyObject *Py_UNUSED(nothing)) {
     uint64_t times;
     pthread_mutex_lock(&self->mutex);
@@ -454,6 +478,7 @@ static PyMethodDef methods[] = {
     {"fence", (PyCFunction)lanes_fence, METH_NOARGS, NULL},
     {"busy_since", (PyCFunction)lanes_busy_since, METH_VARARGS, NULL},
     {"state", (PyCFunction)lanes_state, METH_NOARGS, NULL},
+    {"times", (PyCFunction)lanes_times, METH_NOARGS, NULL},
     {"hear", (PyCFunction)lanes_hear, METH_NOARGS, NULL},
     {"fileno", (PyCFunction)lanes_fileno, METH_NOARGS, NULL},
     {"serve", (PyCFunction)lanes_serve, METH_VARARGS, NULL},

@@ -12,6 +12,7 @@ class Lanes:
     def fence(self) -> None: ...
     def busy_since(self, zone: int) -> float: ...
     def state(self) -> tuple[int, int, list[int]]: ...
+    def times(self) -> list[tuple[int, float]]: ...
     def hear(self) -> None: ...
     def fileno(self) -> int: ...
     def serve(
@@ -19,6 +20,7 @@ class Lanes:
         zone: int,
         promise: tuple[bytes, int, int],
         segment: tuple[int, int, int, int, int],
+        successor: tuple[int, int],
         at: tuple[int, int],
         mark: tuple[int, int],
         hint: tuple[int, int, int, float],
@@ -31,7 +33,8 @@ class Lanes:
         """Write and vote until there is a reason to return.
 
         promise: path, inode, change time in ns. segment: descriptor, epoch, first position, byte at which it is full,
-        byte at which its zeros run out. at, mark: byte and position of the next write, of the latest.
+        byte at which its zeros run out. successor: descriptor of the file that is written first (-1: none), and the
+        byte of the segment at which it begins. at, mark: byte and position of the next write, of the latest.
         hint: descriptor (-1: none), durable end and sum of votes that it states, when it was written (monotonic s).
         Returns (reason, errno, at, mark, what the hint states, when it was written).
         """

@@ -1,4 +1,4 @@
-"""The door to zone_loop.c: whether it is there, and the reasons with which a zone's thread comes back from it."""
+"""The door to zone_loop.c: whether it exists, and the reasons with which a zone's thread comes back from it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ZONES_MAX: Final = 16  # that zone_loop.c has room for
 FAILED: Final = 1  # with an errno
 LOST: Final = 2  # the promise
 BEHIND: Final = 3  # what comes next is no longer held in memory
-FULL: Final = 4  # the segment
+FULL: Final = 4  # the segment, or as full as was asked for
 DRY: Final = 5  # the zeros ahead run out, and nothing else is to be written
 IDLE: Final = 6  # nothing came for long
 

@@ -15,10 +15,11 @@ import google_crc32c
 import pytest
 
 from eventdb.backends import Corrupt, open_log
+from eventdb.backends.assembler import Assembler
 from eventdb.backends.quorum import FileOps
 from eventdb.backends.quorum.segment import Proof, durable_beyond
 from eventdb.backends.quorum.view import ZoneView
-from eventdb.backends.record import HEADER_BYTES, MAGIC, MASK_BYTES, Assembler, Encoder, Frame, decode
+from eventdb.backends.record import HEADER_BYTES, MAGIC, MASK_BYTES, Encoder, Frame, decode
 from tests.kit.faults import WRITING, Bench, append, crash, data_of, findings, read_all, until, until_up
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"

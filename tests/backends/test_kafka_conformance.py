@@ -9,14 +9,17 @@ from eventdb.backends import Log
 from eventdb.backends.conformance import LogConformance
 from eventdb.backends.kafka import KafkaLog
 from eventdb.backends.record import PAYLOAD_BYTES_MAX
+from eventdb.backends.seal import Keyring
 from eventdb.cli.dev.brokers import Brokers
 from tests.kit.kafka_brokers import topic_name
+from tests.kit.keyring import ring
 
 pytestmark = pytest.mark.kafka
 
 
 class TestKafka(LogConformance):
     payload_bytes_max = PAYLOAD_BYTES_MAX
+    keys: Keyring | None = None
 
     @pytest.fixture(autouse=True)
     async def _around(self, kafka: Brokers) -> AsyncIterator[None]:
@@ -31,8 +34,11 @@ class TestKafka(LogConformance):
         url = self.brokers.url(topic_name())
 
         def opened() -> Log:
-            self.logs.append(KafkaLog(url, payload_bytes_max=self.payload_bytes_max))
-            return self.logs[-1]
+            log = KafkaLog(url, payload_bytes_max=self.payload_bytes_max)
+            if self.keys is not None:
+                log.use_keys(self.keys)
+            self.logs.append(log)
+            return log
 
         return opened
 
@@ -41,3 +47,10 @@ class TestKafkaSmallFragments(TestKafka):
     """Most records in fragments, many of them in a batch."""
 
     payload_bytes_max = 1500
+
+
+class TestKafkaSealed(TestKafka):
+    """Every record sealed, many in fragments."""
+
+    payload_bytes_max = 20_000
+    keys = ring(1, 2)

@@ -16,6 +16,7 @@ from aiokafka.protocol.produce import ProduceRequest
 from eventdb.backends.kafka import claim, link, writer
 from eventdb.backends.kafka.claim import Claimed
 from eventdb.backends.kafka.link import Broker, Cluster, Link, NoAnswer
+from eventdb.backends.kafka.stand_in import StandIn
 from eventdb.backends.kafka.topic import WeakTopic, old_brokers, old_leader
 from eventdb.backends.kafka.writer import KafkaWriter
 from eventdb.backends.log import Indeterminate, RecordKind
@@ -23,7 +24,7 @@ from eventdb.backends.record import Encoder
 from eventdb.cli.dev.brokers import Brokers
 from tests.backends.test_kafka_history import read
 from tests.kit.kafka_brokers import OpenLog, topic_name
-from tests.kit.kafka_partition import TOPIC, Partition, SimulatedLink
+from tests.kit.kafka_partition import TOPIC, Partition, SimulatedLink, SimulatedStandIn
 
 NOT_ENOUGH, NOT_ENOUGH_AFTER = 19, 20
 TURNS = 50  # of the loop, in which all that can happen has happened
@@ -168,6 +169,26 @@ async def test_what_another_writer_has_put_in_the_place_of_what_was_lost_settles
     broker.partition.shown = broker.partition.end
     other = await claim.claim_epoch(cast(Link, SimulatedLink(broker.partition)), b"other", 0)
     assert other.position == 1, "so the next append of the first one comes to where it is expected"
+    broker.join()
+    with pytest.raises(Indeterminate, match="position 1 was shown and is gone"):
+        await future
+
+
+async def test_a_push_settles_nothing_that_was_read_back(broker: OldLink) -> None:
+    """What another writer has put there would pass for it, and the answer for the record after it."""
+    one = writer_of(broker, await claimed(broker))
+    beside = SimulatedStandIn(SimulatedLink(broker.partition))
+    one._stand_in = cast(StandIn, beside)
+    broker.leaving = True
+    future = append(one, b"one copy")
+    await turns()
+    broker.partition.stored.pop()
+    broker.partition.shown = broker.partition.end
+    await claim.claim_epoch(cast(Link, SimulatedLink(broker.partition)), b"other", 0)
+    for _ in range(TURNS):
+        one.push(0.0)
+        await asyncio.sleep(0)
+    assert not future.done() and not beside.sent
     broker.join()
     with pytest.raises(Indeterminate, match="position 1 was shown and is gone"):
         await future

@@ -13,12 +13,13 @@ from typing import Any, cast
 import pytest
 
 from eventdb.backends import Log, Record, RecordKind, Writer
+from eventdb.backends.assembler import Assembler
 from eventdb.backends.kafka.claim import claim_epoch
 from eventdb.backends.kafka.link import Link
 from eventdb.backends.kafka.reader import batches
 from eventdb.backends.kafka.writer import KafkaWriter
 from eventdb.backends.quorum import QuorumLog
-from eventdb.backends.record import BETWEEN, FIRST, LAST, MIDDLE, Assembler, BadFrame, Encoder, Frame, decode
+from eventdb.backends.record import BETWEEN, FIRST, LAST, MIDDLE, BadFrame, Encoder, Frame, decode
 from eventdb.replay.inspect import verify
 from tests.golden.make import writer_of
 from tests.kit.faults import Bench, append, crash, data_of, findings, read_all, until_up

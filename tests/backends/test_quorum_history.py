@@ -68,7 +68,7 @@ async def test_a_flipped_byte_in_one_zone_is_named_read_around_and_repaired(benc
         assert data_of(await read_all(writing)) == bench.acknowledged
         bench.ops[away].heal()
     assert len(await findings(writing)) <= 1  # reported to the writer of this process, or rebuilt already
-    await until(lambda: bench.segments(zone)[1].read_bytes() == good)
+    await until(lambda: good.startswith(bench.segments(zone)[1].read_bytes()))  # less what its successor holds, too
     assert await findings(log) == []
     await bench.append(writer, b"after")
     await bench.check()
@@ -81,14 +81,16 @@ async def test_damage_that_no_reader_meets_is_found_by_the_scrubber(bench: Bench
     good = [path.read_bytes() for path in bench.segments(2)]
     flip(bench.segments(2)[1], 900)
     await bench.open().claim("after")
-    await until(lambda: [path.read_bytes() for path in bench.segments(2)][: len(good) - 1] == good[:-1])
+    await until(lambda: all(map(bytes.startswith, good[:-1], (path.read_bytes() for path in bench.segments(2)))))
     assert await findings(bench.open()) == []
 
 
 async def test_every_byte_of_a_segment_may_be_flipped_and_history_is_still_read(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
-    writer = await bench.open().claim("node")
+    log = bench.open()
+    writer = await log.claim("node")
     await bench.append(writer, b"one", b"two", b"three")
+    await until_up(log, writer)
     await writer.close()
     (segment,) = bench.segments(0)
     for at in range(segment.stat().st_size):
@@ -174,7 +176,7 @@ async def test_a_deleted_segment_is_made_anew(bench: Bench) -> None:
     await writer.close()
     after = await log.claim("after")
     assert data_of(await read_all(log)) == bench.acknowledged
-    await until(lambda: not after.zones[0]._damaged and after.zones[0].waiting)
+    await until(lambda: not after.zones[0]._errands and after.zones[0].waiting)
     await bench.check()
 
 

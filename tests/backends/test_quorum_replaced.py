@@ -19,7 +19,7 @@ from eventdb.backends.quorum import window
 from eventdb.backends.quorum.files import FileOps
 from eventdb.backends.quorum.joining import write_again
 from eventdb.backends.quorum.view import ZoneView
-from tests.kit.faults import WRITING, Bench, append, crash, data_of, findings, read_all, until, until_up
+from tests.kit.faults import WRITING, Bench, FaultyOps, append, crash, data_of, findings, read_all, until, until_up
 
 PWRITE = frozenset({"pwrite"})
 
@@ -54,6 +54,39 @@ async def test_changed_change_times_in_every_zone_stop_nothing(tmp_path: Path, z
             change_times(zone)
         await asyncio.wait_for(bench.append(writer, b"after %d" % turn), 5)
     await until_up(log, writer)
+    await log.close()
+    assert data_of(await read_all(bench.open(faulty=False))) == bench.acknowledged
+
+
+class Unreadable(FaultyOps):
+    """Segments that cannot be read while `count` is above 0; everything else works."""
+
+    count = 0
+
+    def open(self, path: str, flags: int) -> int:
+        if self.count and path.endswith(".seg") and not flags & (os.O_WRONLY | os.O_RDWR):
+            self.count -= 1
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return super().open(path, flags)
+
+
+@pytest.mark.parametrize("zones", [1, 3])
+async def test_read_errors_while_a_zone_looks_at_what_it_holds_settle_nothing(tmp_path: Path, zones: int) -> None:
+    """Simulation, seed 616376: the only zone gave up its identity, and no node could read the log any more."""
+    bench = Bench(tmp_path, zones=zones)
+    failing = [Unreadable() for _ in range(zones)]
+    bench.ops = list(failing)
+    log = bench.open()
+    writer = await log.claim("node")
+    await bench.append(writer, b"before")
+    await until_up(log, writer)
+    for zone, ops in zip(bench.zones, failing, strict=True):
+        ops.count = 2
+        change_times(zone)
+    await asyncio.wait_for(bench.append(writer, b"after"), 10)
+    await until(lambda: not any(ops.count for ops in failing))
+    await until_up(log, writer)
+    assert all((zone / "zone.json").exists() for zone in bench.zones)
     await log.close()
     assert data_of(await read_all(bench.open(faulty=False))) == bench.acknowledged
 
@@ -107,6 +140,32 @@ async def test_a_vote_is_never_for_more_than_the_zone_holds(tmp_path: Path) -> N
     new = bench.open(faulty=False)
     await new.claim("two")
     assert b"precious" in data_of(await read_all(new))
+
+
+async def test_a_zone_that_forgot_its_promise_has_no_vote_until_it_counts_again(tmp_path: Path) -> None:
+    """It has all records, but a claim does not count it: what it voted for needs another copy."""
+    bench = Bench(tmp_path, zones=5)
+    log = bench.open()
+    writer = await log.claim("one")
+    await bench.append(writer, b"one", b"two")
+    await until(lambda: all(zone.reached() == writer.durable_end for zone in writer.zones))
+    for index in (2, 3, 4):
+        bench.ops[index].stall(PWRITE)
+    precious = append(writer, b"precious")
+    end = writer.durable_end + 1
+    await until(lambda: all(zone.reached() == end for zone in writer.zones[:2]))
+    for index in (2, 3, 4):
+        bench.ops[index].fail(errno.EIO, frozenset({"stat"}))  # so that nobody can vouch for the promises of zone a
+    shutil.rmtree(bench.zones[0] / "promises")
+    await until(lambda: "can vouch for its promises" in writer.zones[0].health()[1])
+    assert history_of(bench.zones[0])[-1] == b"precious"
+    bench.ops[2].heal()
+    await until(lambda: writer.zones[2].reached() == end)
+    assert not precious.done() and writer.durable_end < end, "two zones that count have it, and three are needed"
+    for index in (3, 4):
+        bench.ops[index].heal()
+    await asyncio.wait_for(precious, 10)
+    await log.close()
 
 
 @pytest.mark.parametrize("zones", [3, 5])
@@ -174,7 +233,7 @@ async def test_repair_takes_nothing_from_a_zone_whose_fenced_tail_is_not_hidden_
     raw[80] ^= 1
     path.write_bytes(raw)
     writer.zones[1].report_damage(path.name)
-    await until(lambda: not writer.zones[1]._damaged)
+    await until(lambda: not writer.zones[1]._errands and path.read_bytes() != bytes(raw))
     slow.set()
     await until_up(log, writer)
     assert await findings(bench.open(faulty=False)) == []

@@ -10,6 +10,11 @@ from pathlib import Path
 import pytest
 
 from eventdb.backends import Corrupt, Fenced, Unavailable
+from eventdb.backends.quorum import hint as hints
+from eventdb.backends.quorum.files import FileOps
+from eventdb.backends.quorum.hint_file import HintFile
+from eventdb.backends.quorum.segment_file import SegmentFile
+from eventdb.backends.quorum.window import Quorum
 from tests.kit.faults import (
     EVERYTHING,
     WRITING,
@@ -285,3 +290,26 @@ async def test_a_single_zone_that_lost_what_it_acknowledged_is_corrupt_and_named
     with pytest.raises(Corrupt, match=r"zone-a: segment 0+-0+1\.seg: position 2"):
         await read_all(bench.open())
     assert any("position 2" in line and "checksum" in line for line in await findings(bench.open()))
+
+
+@pytest.mark.parametrize("first", [1, 4, 40])
+def test_a_hint_that_is_cut_short_is_written_to_its_end(tmp_path: Path, first: int) -> None:
+    """The first bytes of two hints are the same, so that one which was cut short there would pass for the old one."""
+
+    class Short(FileOps):
+        left = 1
+
+        def pwrite(self, fd: int, data: bytes, at: int) -> int:
+            if self.left:
+                self.left = 0
+                data = data[:first]
+            return super().pwrite(fd, data, at)
+
+    quorum = Quorum(7, 1, 1, lambda: None)
+    hint = HintFile(Short(), str(tmp_path), "zone-a", lambda: 0.0)
+    hint.open()
+    quorum.mark(0, 12)
+    hint.publish(quorum, SegmentFile(FileOps(), str(tmp_path), 7, 0, 1))
+    found = hints.load(FileOps(), str(tmp_path))
+    assert found is not None and found.durable_end == 12
+    hint.close(sync=False)

@@ -6,6 +6,7 @@ import google_crc32c
 import pytest
 import zstandard
 
+from eventdb.backends.assembler import Assembler
 from eventdb.backends.record import (
     CODEC_ZSTD,
     FIRST,
@@ -13,7 +14,6 @@ from eventdb.backends.record import (
     LAST,
     MIDDLE,
     WHOLE,
-    Assembler,
     BadFrame,
     Encoder,
     Frame,

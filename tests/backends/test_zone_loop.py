@@ -38,11 +38,14 @@ class Bench:
         found = self.promise.stat()
         self.inode, self.changed_ns = found.st_ino, found.st_ctime_ns
 
-    def serve(self, made: object, zone: int = 0, *, full_at: int = 1 << 30, dry_at: int = 1 << 30) -> tuple[Any, ...]:
+    def serve(
+        self, made: object, zone: int = 0, *, full_at: int = 1 << 30, dry_at: int = 1 << 30,
+        successor: tuple[int, int] = (-1, 0), at: tuple[int, int] = (0, CLAIM_END - 1),
+    ) -> tuple[Any, ...]:  # fmt: skip
         promise = os.fsencode(self.promise)
         found: tuple[Any, ...] = made.serve(  # type: ignore[attr-defined]
             zone, (promise, self.inode, self.changed_ns), (self.fd, 7, CLAIM_END - 1, full_at, dry_at),
-            (0, CLAIM_END - 1), (0, 0), (self.hint_fd, 0, 0, time.monotonic()), 0.02, 0.05, 0.01, 1 << 20,
+            successor, at, (0, 0), (self.hint_fd, 0, 0, time.monotonic()), 0.02, 0.05, 0.01, 1 << 20,
         )  # fmt: skip
         return found
 
@@ -86,6 +89,23 @@ def test_frames_are_written_and_counted(bench: Bench) -> None:
     assert os.read(made.fileno(), 8) == (1).to_bytes(8, "little")  # the loop was told
     hint = hints.load(FileOps(), str(bench.path.parent))
     assert hint == hints.Hint(7, 12, 10, 7, 0, 10, (12,))
+
+
+def test_a_successor_gets_every_frame_before_the_segment_does(bench: Bench, tmp_path: Path) -> None:
+    made = lanes.Lanes(1, 1, CLAIM_END)
+    made.add(b"both")
+    os.pwrite(bench.fd, b"alone", 0)
+    path = tmp_path / "successor"
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_DSYNC)
+    assert bench.serve(made, successor=(fd, 5), at=(5, CLAIM_END - 1))[:3] == (IDLE, 0, (9, CLAIM_END))
+    assert (bench.path.read_bytes(), path.read_bytes()) == (b"aloneboth", b"both")
+    made.add(b"none")
+    os.close(fd)
+    fd = os.open(path, os.O_RDONLY)
+    assert bench.serve(made, successor=(fd, 5), at=(9, CLAIM_END))[:3] == (FAILED, errno.EBADF, (9, CLAIM_END))
+    assert bench.path.read_bytes() == b"aloneboth", "what the successor did not take is not here"
+    assert made.state() == (CLAIM_END, 1, [CLAIM_END])
+    os.close(fd)
 
 
 @pytest.mark.parametrize("replaced", [False, True])
@@ -175,7 +195,9 @@ def test_a_promise_that_goes_while_the_write_is_under_way_leaves_no_vote(bench: 
         promise = (os.fsencode(bench.promise), bench.inode, bench.changed_ns)
         segment = (bench.fd, 7, CLAIM_END - 1, 1 << 40, 1 << 40)
         hint = (bench.hint_fd, 0, 0, time.monotonic())
-        found.append(made.serve(0, promise, segment, (0, CLAIM_END - 1), (0, 0), hint, 0.02, 0.05, 0.01, 128 << 20))
+        found.append(
+            made.serve(0, promise, segment, (-1, 0), (0, CLAIM_END - 1), (0, 0), hint, 0.02, 0.05, 0.01, 128 << 20)
+        )
 
     thread = threading.Thread(target=serve)
     thread.start()
