@@ -54,7 +54,8 @@ class Completeness:
 async def check_complete(log: Log) -> None:
     """The same without reading the whole log: for a reader that stops at a cut. Raises Incomplete.
 
-    A restore takes only empty targets, so RESTORING can only be the first record; the next claim decides.
+    A restore takes only empty targets, so RESTORING is the first record; the next claim of another kind decides. There
+    are several RESTORING in a row where a migration was interrupted and went on.
     """
     info = await log.info()
     completeness = Completeness(log.url)
@@ -66,9 +67,13 @@ async def check_complete(log: Log) -> None:
                 if first.kind is not RecordKind.CLAIM or claimant(first) != RESTORING:
                     return
                 completeness.claimed(first)
+                newest = first
                 break
-    if completeness.restoring and info.epoch > first.epoch:
-        completeness.claimed(await _next_claim(log, info, first))
+        else:
+            return  # there is nothing in it
+    while completeness.restoring and info.epoch > newest.epoch:
+        newest = await _next_claim(log, info, newest)
+        completeness.claimed(newest)
     completeness.check()
 
 

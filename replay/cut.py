@@ -6,10 +6,12 @@ times never go back, so a log can be searched by halves: `seek` goes to an offse
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from eventdb.backends.log import Log, LogError, LogInfo, Record, RecordKind
 from eventdb.replay.follower import BeyondEnd
+from eventdb.replay.manifest import Manifest
 from eventdb.replay.reading import reading, search_start
 from eventdb.replay.times import format_ms
 
@@ -37,7 +39,15 @@ class ToLatest:
     """The last transaction that is durable when the cut is looked up."""
 
 
+@dataclass(frozen=True, slots=True)
+class ToMark:
+    """A named point. What it means only the machine's events say, so it is an offset before a cut is looked up."""
+
+    name: bytes
+
+
 To = ToOffset | ToTime | ToLatest
+Wanted = To | ToMark
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +60,10 @@ class Cut:
     last_time_ms: int
 
 
-async def find_cut(log: Log, to: To) -> Cut:
-    """Resolve `to` against a log that starts with transaction 1. Reads only.
+async def find_cut(log: Log, to: To, snapshots: Sequence[Manifest] = ()) -> Cut:
+    """Resolve `to` against a log that starts with transaction 1, or against what is left of it and `snapshots`.
+
+    Reads only.
 
     Raises: NothingThere, HistoryTrimmed, BeyondEnd, and what reading raises.
     """
@@ -59,10 +71,7 @@ async def find_cut(log: Log, to: To) -> Cut:
     if info.last_offset == 0:
         raise NothingThere(f"{log.url} holds no transaction")
     if info.first_offset > 1:
-        raise HistoryTrimmed(
-            f"{log.url} keeps the transactions from {info.first_offset} on; what came before was trimmed,"
-            " so a snapshot is needed to begin with"
-        )
+        return await _cut_trimmed(log, info, to, snapshots)
     if isinstance(to, ToOffset):
         if to.offset < 1:
             raise NothingThere(
@@ -77,6 +86,38 @@ async def find_cut(log: Log, to: To) -> Cut:
         return Cut(record.last_offset, record.time_ms, info.last_offset, info.last_time_ms)
     record = await record_at(log, info.last_offset)
     return Cut(info.last_offset, record.time_ms, info.last_offset, info.last_time_ms)
+
+
+async def _cut_trimmed(log: Log, info: LogInfo, to: To, snapshots: Sequence[Manifest]) -> Cut:
+    """The cut at a snapshot, or after one that the log goes on from. Raises as `find_cut`."""
+    based = min((each.offset for each in snapshots if each.offset >= info.first_offset - 1), default=None)
+    if isinstance(to, ToOffset):
+        if to.offset > info.last_offset:
+            raise BeyondEnd(to.offset, info.last_offset, log.url)
+        wanted = to.offset
+    elif isinstance(to, ToLatest):
+        wanted = info.last_offset
+    else:
+        try:
+            wanted = (await last_before(log, info, to.time_ms)).last_offset
+        except (NothingThere, BeyondEnd):
+            wanted = info.first_offset - 1  # the last one that was trimmed, if that is of a time before
+            if not any(each.offset == wanted and each.time_ms <= to.time_ms for each in snapshots):
+                wanted = 0
+    for each in snapshots:
+        if each.offset == wanted:
+            return Cut(wanted, each.time_ms, info.last_offset, info.last_time_ms)
+    if based is not None and wanted >= based:
+        record = await record_at(log, wanted)
+        return Cut(wanted, record.time_ms, info.last_offset, info.last_time_ms)
+    reach = "so a snapshot is needed to begin with (--store)"
+    if snapshots:
+        exact = ", ".join(str(each.offset) for each in snapshots[:8])
+        later = f" and to any offset from {based} on" if based is not None else ""
+        reach = f"and with the snapshots it can be restored to the offsets {exact}{later}"
+    raise HistoryTrimmed(
+        f"{log.url} keeps the transactions from {info.first_offset} on; what came before was trimmed, {reach}"
+    )
 
 
 async def record_at(log: Log, offset: int) -> Record:

@@ -1,6 +1,6 @@
 """A new log is filled from something else, and proven before it counts: what restores and imports have in common.
 
-    claim the target as RESTORING -> append -> read it back and compare digests -> claim it as RESTORED
+    claim the target as RESTORING -> append -> read it back and compare -> claim it as RESTORED
 
 Until the last claim the target is half a copy, which every rebuild refuses (completeness.py): killing this at any
 moment is safe. A target that holds anything is never added to.
@@ -9,16 +9,21 @@ moment is safe. A target that holds anything is never added to.
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from eventdb.backends.log import Fenced, Log, LogError, Writer
+from eventdb.backends.log import Fenced, Log, LogError, Record, RecordKind, Writer
 from eventdb.replay.completeness import RESTORED, RESTORING, check_complete
 from eventdb.replay.follower import Follower, Progress
 from eventdb.replay.machine import Machine, MachineFactory
 
+logger: Final = logging.getLogger("eventdb")
+
 IN_FLIGHT_BYTES_MAX: Final = 16 << 20  # appended and not yet durable in the target
+SLOW_S: Final = 5.0  # that an append takes without a word about it
 
 OnPhase = Callable[[str, Progress], None]  # "copy" or "verify", and how far
 
@@ -41,6 +46,10 @@ async def check_empty(target: Log) -> None:
     raise NotEmpty(f"{target.url} is not empty (it holds {what}): it takes a log that does not exist yet")
 
 
+class Stalled(LogError):  # noqa: N818 - named as the errors of log.py are
+    """It was to end while the target took nothing."""
+
+
 class Filling:
     """The appends of one fill. `close` in any case; `prove` when all of it was appended."""
 
@@ -49,6 +58,10 @@ class Filling:
         self.writer = writer
         self.source_url = source_url
         self.copied_bytes = 0
+        self.slow_s = SLOW_S
+        self.is_stopped: Callable[[], bool] = bool  # whether it is to end; asked while the target takes nothing
+        self._first_offset = writer.next_offset
+        self._sum = hashlib.blake2b()  # of all transactions that were appended
         self._pending: deque[tuple[asyncio.Future[int], int]] = deque()
         self._pending_bytes = 0
 
@@ -57,6 +70,7 @@ class Filling:
         future = self.writer.append(body, first_offset=first_offset, count=count, time_ms=time_ms)
         self._pending.append((future, len(body)))
         self._pending_bytes += len(body)
+        self._sum.update(body)
         self.copied_bytes += len(body)
 
     async def room(self, bytes_max: int = IN_FLIGHT_BYTES_MAX) -> None:
@@ -64,10 +78,25 @@ class Filling:
         while self._pending and (self._pending_bytes > bytes_max or self._pending[0][0].done() or bytes_max == 0):
             future, size = self._pending.popleft()
             try:
-                await future
+                if not future.done():
+                    await self._landed(future)
+                future.result()
             except Fenced as error:
                 raise taken_over(self.target.url) from error
             self._pending_bytes -= size
+
+    async def _landed(self, future: asyncio.Future[int]) -> None:
+        """Wait for an append; a target that is full or away is waited for, which is said. Raises Stalled."""
+        said = False
+        while not (await asyncio.wait({future}, timeout=self.slow_s))[0]:
+            if self.is_stopped():
+                raise Stalled(f"{self.target.url} takes nothing at the moment, so the last of it was not written")
+            if not said:
+                said = True
+                logger.warning(
+                    "%s has taken nothing for %g s: this goes on by itself when a majority of it can be written"
+                    " again, or can be ended now", self.target.url, self.slow_s,
+                )  # fmt: skip
 
     async def close(self) -> None:
         for future, _ in self._pending:  # after a failure: theirs is the same one
@@ -75,33 +104,66 @@ class Filling:
         await self.writer.close()
 
     async def prove(
-        self, make_machine: MachineFactory, offset: int, key_count: int, digest: str, on_progress: OnPhase | None = None
-    ) -> None:
-        """After `close`: read the target back as a server would, and make it count. Raises Mismatch."""
+        self,
+        make_machine: MachineFactory,
+        offset: int,
+        key_count: int,
+        digest: str = "",
+        on_progress: OnPhase | None = None,
+    ) -> str:
+        """After `close`: read the target back as a server would, and make it count; returns its digest.
+
+        digest: of what was copied. Needed only where that state came about by something else than applying the very
+        transactions that were appended: those are compared byte by byte in any case. Raises Mismatch.
+        """
         machine = make_machine()
-        follower = Follower(self.target, machine, allow_incomplete=True)
+        read = hashlib.blake2b()
+
+        def take(record: Record) -> None:
+            if record.kind is RecordKind.DATA and record.first_offset >= self._first_offset:
+                read.update(record.body)
+
+        follower = Follower(self.target, machine, on_record=take, allow_incomplete=True)
         report = None if on_progress is None else lambda progress: on_progress("verify", progress)
         await follower.rebuild(on_progress=report)
         found = (follower.offset, machine.key_count(), machine.digest())
-        if found != (offset, key_count, digest):
+        same = read.digest() == self._sum.digest()
+        if not same or found != (offset, key_count, digest or found[2]):
+            said = f", digest {digest}" if digest else "" if same else " of other bytes"
             raise Mismatch(
                 f"{self.target.url} read back gives offset {found[0]}, {found[1]} keys, digest {found[2]}; copied were"
-                f" offset {offset}, {key_count} keys, digest {digest}. The target is left marked as incomplete"
+                f" offset {offset}, {key_count} keys{said}. The target is left marked as incomplete"
             )
-        finished = await _claim(self.target, RESTORED, self.source_url, after=self.writer)
+        finished = await _claim(
+            self.target, RESTORED, self.source_url, (self.writer.epoch + 1, self.writer.next_offset)
+        )
         await finished.close()
+        return found[2]
 
 
 async def begin(target: Log, source_url: str) -> Filling:
     """Claim an empty log, to fill it from `source_url`. Raises NotEmpty, Incomplete, Fenced."""
     await check_empty(target)
-    return Filling(target, await _claim(target, RESTORING, source_url), source_url)
+    return Filling(target, await _claim(target, RESTORING, source_url, (1, 1)), source_url)
 
 
-async def _claim(target: Log, node: str, source_url: str, after: Writer | None = None) -> Writer:
-    """Claim the target and make sure that nobody came in between. The address tells where the copy comes from."""
+async def resume(target: Log, source_url: str) -> Filling:
+    """Claim a log again that an unfinished fill has left, to go on after what it holds. Raises Fenced.
+
+    Only for a source that says itself where it goes on; the caller has met Incomplete, and reads what is there.
+    """
+    info = await target.info()
+    return Filling(
+        target, await _claim(target, RESTORING, source_url, (info.epoch + 1, info.last_offset + 1)), source_url
+    )
+
+
+async def _claim(target: Log, node: str, source_url: str, expected: tuple[int, int]) -> Writer:
+    """Claim the target and make sure that nobody came in between. The address states where the copy comes from.
+
+    expected: the epoch and the first offset that the claim must be given.
+    """
     writer = await target.claim(node, source_url.replace(" ", "%20"))
-    expected = (1, 1) if after is None else (after.epoch + 1, after.next_offset)
     if (writer.epoch, writer.next_offset) != expected:
         await writer.close()
         raise taken_over(target.url)

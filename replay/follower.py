@@ -29,6 +29,7 @@ SLICE_MS: Final = 2.0  # of work in follow mode before the loop gets its turn
 SLICE_TRANSACTIONS: Final = 256  # between two looks at the clock
 READ_AHEAD_MAX: Final = 2  # stretches (of about 1 MiB) read and not yet applied
 PROGRESS_S: Final = 0.1  # between two progress reports
+FREEZE_OBJECTS_MIN: Final = 100_000  # which a full collection looks through in some ten milliseconds
 
 
 class NotApplied(Corrupt):
@@ -78,11 +79,15 @@ class Follower:
         *,
         next_position: int = 0,
         offset: int = 0,
+        after: int = -1,
         on_record: OnRecord | None = None,
         on_slice: Callable[[], None] | None = None,
         allow_incomplete: bool = False,
     ) -> None:
         """The machine holds the transactions up to `offset` (0: none); `next_position` is at or before the rest.
+
+        after: the checksum of the latest record before `next_position`, where it is known: reading proves then that the
+        log is the one that the machine's state was made from (else Corrupt).
 
         on_record: called after each record, claims and heartbeats too, when its transactions are applied.
         on_slice: called when others may look at the machine in the middle of a record: it then holds `offset`.
@@ -102,8 +107,13 @@ class Follower:
         self.transactions = 0
         self.body_bytes = 0
         self.records = 0
-        self._seen = (next_position, -1)  # a position, and the checksum of the latest record before it
+        self._seen = (next_position, after)  # a position, and the checksum of the latest record before it
         self._completeness = None if allow_incomplete else Completeness(log.url)
+
+    def begin_at(self, next_position: int, offset: int, after: int = -1) -> None:
+        """The machine holds another state now: that of transaction `offset`; see `__init__`."""
+        self.next_position, self.offset = next_position, offset
+        self._seen = (next_position, after)
 
     async def rebuild(
         self,
@@ -157,7 +167,7 @@ class Follower:
 
         Raises what `rebuild` raises. A replica calls `rebuild` first.
         """
-        async with reading(self.log, self.next_position, follow=True, after=self._after()) as stretches:
+        async with reading(self.log, self.next_position, follow=True, after=self.checksum()) as stretches:
             async for stretch in stretches:
                 for record in stretch.records:
                     await self._apply_sliced(record)
@@ -169,7 +179,7 @@ class Follower:
 
         async def read() -> None:
             try:
-                async with reading(self.log, self.next_position, after=self._after()) as stretches:
+                async with reading(self.log, self.next_position, after=self.checksum()) as stretches:
                     async for stretch in stretches:
                         await queue.put(stretch)
             finally:
@@ -210,7 +220,7 @@ class Follower:
         return transactions
 
     def _apply_stretch(self, stretch: Stretch, stop_offset: int | None) -> bool:
-        """Apply a stretch; True when the cut was reached."""
+        """Apply a stretch; True when the cut was reached: reading goes on after the last record applied whole."""
         for record in stretch.records:
             if stop_offset is not None and self.offset >= stop_offset:
                 return True
@@ -218,8 +228,11 @@ class Follower:
             if transactions:
                 self._run(record, transactions)
             self._passed(record)
-        if stop_offset is not None and stretch.records and stretch.records[-1].last_offset > stop_offset:
-            return True  # cut inside the last record: it will be read again
+            if record.kind is RecordKind.DATA:
+                if record.last_offset > self.offset:
+                    return True  # cut inside it: it will be read again
+                self.next_position = record.position + 1
+                self._seen = (record.position + 1, record.checksum)
         self._reached(stretch)
         return stop_offset is not None and self.offset >= stop_offset
 
@@ -228,7 +241,7 @@ class Follower:
         before = [record for record in stretch.records if record.position < stretch.next_position]
         self._seen = (stretch.next_position, before[-1].checksum if before else self._seen[1])
 
-    def _after(self) -> int:
+    def checksum(self) -> int:
         """What the record at `next_position` must follow: reading goes on in the history that was read."""
         position, checksum = self._seen
         return checksum if position == self.next_position else -1
@@ -280,9 +293,10 @@ class BeyondEnd(LogError):  # noqa: N818 - named as the errors of log.py are
 
 @contextlib.contextmanager
 def collector_paused() -> Iterator[None]:
-    """No cyclic garbage collection inside; what was made is then left out of every later one.
+    """No cyclic garbage collection inside; what was made is then left out of every later one, if it is much.
 
-    Freezing matters as much as pausing: one full collection over a million values stops a server for a second.
+    Freezing matters as much as pausing: one full collection over a million values stops a server for a second. What is
+    frozen is never collected, so a program that replays one small log after another would grow by each.
     """
     was_enabled = gc.isenabled()
     gc.disable()
@@ -291,4 +305,5 @@ def collector_paused() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
-        gc.freeze()
+        if gc.get_count()[0] > FREEZE_OBJECTS_MIN:
+            gc.freeze()

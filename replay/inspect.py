@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from eventdb.backends.log import Corrupt, Log, Record, RecordKind
+from eventdb.replay import state
 from eventdb.replay.completeness import Incomplete, check_complete
-from eventdb.replay.follower import Follower, OnProgress
+from eventdb.replay.filling import OnPhase
 from eventdb.replay.machine import MachineFactory, Transaction
 from eventdb.replay.reading import reading
+from eventdb.replay.store import SnapshotStore
 from eventdb.replay.times import format_ms
 from eventdb.replay.transaction import decode
 
@@ -203,10 +205,12 @@ class StateAt:
 
 
 async def state_at(
-    log: Log, make_machine: MachineFactory, offset: int | None = None, on_progress: OnProgress | None = None
+    log: Log,
+    make_machine: MachineFactory,
+    offset: int | None = None,
+    on_progress: OnPhase | None = None,
+    store: SnapshotStore | None = None,
 ) -> StateAt:
-    """Rebuild up to `offset` (None: all that is durable) and digest. Raises as `Follower.rebuild`."""
-    machine = make_machine()
-    follower = Follower(log, machine)
-    await follower.rebuild(stop_offset=offset, on_progress=on_progress)
+    """Rebuild up to `offset` (None: all that is durable) and digest. Raises as `state.state_at`."""
+    machine, follower = await state.state_at(log, store, make_machine, offset, on_progress=on_progress)
     return StateAt(follower.offset, follower.committed_ms, machine.key_count(), machine.digest())

@@ -33,7 +33,7 @@ async def first_data(log: Log, position: int) -> Record | None:
 
 
 async def search_start(log: Log, info: LogInfo, is_before: Callable[[Record], bool]) -> int:
-    """A position at or before the last record that `is_before`, as near as `seek` can tell; read on from there.
+    """A position at or before the last record that `is_before`, as near as `seek` finds; read on from there.
 
     `is_before` must hold up to some place in the log and not after it (as for a time or an epoch).
     """

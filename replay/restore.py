@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from eventdb.backends.log import Log, Record, RecordKind
 from eventdb.replay.cut import Cut, To, find_cut
-from eventdb.replay.filling import Filling, OnPhase, begin, state_of
+from eventdb.replay.filling import Filling, OnPhase, begin
 from eventdb.replay.follower import Follower
 from eventdb.replay.machine import MachineFactory
 from eventdb.replay.transaction import decode, encode
@@ -49,10 +49,10 @@ async def restore(
         await copy.run(on_progress)
     finally:
         await filling.close()
-    key_count, digest = state_of(copy.machine)
+    key_count = copy.machine.key_count()
     events, body_bytes = copy.follower.events, filling.copied_bytes
     del copy  # two states at once need not fit into memory
-    await filling.prove(make_machine, cut.offset, key_count, digest, on_progress)
+    digest = await filling.prove(make_machine, cut.offset, key_count, on_progress=on_progress)
     return Restored(cut.offset, cut.time_ms, key_count, digest, events, body_bytes, time.monotonic() - began)
 
 

@@ -16,7 +16,8 @@ MILLISECOND: Final = timedelta(milliseconds=1)
 # Unix seconds outside are surely something else: a year or YYYYMMDD below, milliseconds above.
 UNIX_S_MIN: Final = 100_000_000  # 1973
 UNIX_S_MAX: Final = 100_000_000_000  # year 5138
-FORMAT_MS_MAX: Final = 253_402_300_799_999  # the end of year 9999, datetime's own limit
+FORMAT_MS_MIN: Final = -62_135_596_800_000  # the beginning of year 1 and the end of year 9999: datetime's own limits
+FORMAT_MS_MAX: Final = 253_402_300_799_999
 
 UNIT_MS: Final[dict[str, int]] = {
     "ms": 1,
@@ -115,7 +116,7 @@ def format_ms(time_ms: int) -> str:
     """Unix ms as 2026-01-31T14:05:00.123Z, always UTC; "never" for 0, the time of a log without transactions."""
     if time_ms == 0:
         return "never"
-    if time_ms > FORMAT_MS_MAX:
+    if not FORMAT_MS_MIN <= time_ms <= FORMAT_MS_MAX:
         return f"{time_ms} ms"
     moment = EPOCH + timedelta(milliseconds=time_ms)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{time_ms % 1000:03d}Z"
+    return moment.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"

@@ -51,6 +51,12 @@ def encode(transactions: list[Transaction]) -> bytes:
         for item in transaction:
             if isinstance(item, bytes):
                 parts.append(b"$%d\r\n%b\r\n" % (len(item), item))
+            elif len(item) == 3:  # as most events have, SET above all
+                name, key, value = item
+                parts.append(
+                    b"*3\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
+                    % (len(name), name, len(key), key, len(value), value)
+                )
             else:
                 parts.append(b"*%d\r\n" % len(item))
                 for arg in item:

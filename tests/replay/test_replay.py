@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 from eventdb.backends import Corrupt, Log, Record, RecordKind, Trimmed, open_log
 from eventdb.protocol.requests import split_arguments
 from eventdb.replay.cut import HistoryTrimmed, NothingThere, ToLatest, ToOffset, ToTime, find_cut
-from eventdb.replay.follower import SLICE_TRANSACTIONS, BeyondEnd, Follower, NotApplied, Progress
+from eventdb.replay.follower import (
+    FREEZE_OBJECTS_MIN,
+    SLICE_TRANSACTIONS,
+    BeyondEnd,
+    Follower,
+    NotApplied,
+    Progress,
+    collector_paused,
+)
 from eventdb.replay.inspect import RecordRules, quote, verify
 from eventdb.replay.machine import Transaction
 from eventdb.replay.transaction import decode, encode
@@ -84,6 +92,21 @@ async def test_a_rebuild_applies_all_that_is_durable(log: Log) -> None:
     assert follower.committed_ms == START_MS + 19_000
     assert follower.time_ms == START_MS + 60_000
     assert (progress.offset, progress.events, progress.fraction()) == (140, 140, 1.0)
+
+
+def test_only_much_is_kept_from_the_collector() -> None:
+    """What is frozen is never collected: a program that replays many small logs must not grow by each."""
+    before = gc.get_freeze_count()
+    for _ in range(3):
+        with collector_paused():
+            few = [[n] for n in range(1000)]
+    assert gc.get_freeze_count() == before and len(few) == 1000
+    try:
+        with collector_paused():
+            many = [[n] for n in range(FREEZE_OBJECTS_MIN + 1000)]
+        assert gc.get_freeze_count() > before + FREEZE_OBJECTS_MIN and many
+    finally:
+        gc.unfreeze()
 
 
 async def test_every_stop_offset_is_exact_and_the_rest_can_follow(log: Log) -> None:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from eventdb.backends import Fenced, Log, Record, RecordKind, Stretch, open_log
 from eventdb.replay.completeness import RESTORED, RESTORING, Incomplete, check_complete, claimant
 from eventdb.replay.cut import NothingThere, ToLatest, ToOffset, ToTime, find_cut
-from eventdb.replay.filling import Mismatch, NotEmpty
+from eventdb.replay.filling import Mismatch, NotEmpty, Stalled, begin
 from eventdb.replay.follower import BeyondEnd, Follower, Progress
 from eventdb.replay.inspect import around
 from eventdb.replay.machine import Transaction
 from eventdb.replay.restore import restore
+from eventdb.replay.transaction import encode
+from tests.kit.faults import Bench
 from tests.kit.machines import START_MS, Notebook, Scribe, keys_up_to, set_transaction
 
 OpenLog = Callable[[str], Log]
@@ -264,7 +269,25 @@ async def test_a_restore_that_was_fenced_says_so_and_its_target_is_never_served(
         await Follower(opened("target"), Notebook()).rebuild()
 
 
-async def test_a_copy_that_reads_back_differently_does_not_count(opened: OpenLog) -> None:
+class Altered:
+    """A log that gives back other values than it was given, of the same keys and offsets."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._log, name)
+
+    async def read(self, start: int = 0, *, follow: bool = False, after: int = -1) -> AsyncIterator[Stretch]:
+        async for stretch in self._log.read(start, follow=follow, after=after):
+            records = [
+                replace(record, body=record.body.replace(b"\r\n6\r\n", b"\r\n7\r\n")) for record in stretch.records
+            ]
+            yield replace(stretch, records=tuple(records))
+
+
+@pytest.mark.parametrize("what", ["bytes", "state"])
+async def test_a_copy_that_reads_back_differently_does_not_count(opened: OpenLog, what: str) -> None:
     class Forgetful(Notebook):
         made = 0
 
@@ -273,14 +296,35 @@ async def test_a_copy_that_reads_back_differently_does_not_count(opened: OpenLog
             Forgetful.made += 1
             self.number = Forgetful.made
 
-        def digest(self) -> str:
-            return f"{self.number:032x}"
+        def key_count(self) -> int:
+            return super().key_count() - (self.number == 2)
 
     source, _ = await source_with(opened, 2, 3)
-    with pytest.raises(Mismatch, match=r"read back gives offset 6, 6 keys, digest 0+2; copied were offset 6, 6 keys"):
-        await restore(source, opened("target"), ToLatest(), Forgetful)
+    target = opened("target")
+    gives, bytes_too = ("5 keys", "") if what == "state" else ("6 keys", " of other bytes")
+    said = rf"read back gives offset 6, {gives}, digest \w+; copied were offset 6, 6 keys{bytes_too}\."
+    into: Any = Altered(target) if what == "bytes" else target
+    with pytest.raises(Mismatch, match=said):
+        await restore(source, into, ToLatest(), Forgetful if what == "state" else Notebook)
     with pytest.raises(Incomplete):
         await Follower(opened("target"), Notebook()).rebuild()
+
+
+async def test_a_copy_takes_the_digest_once(opened: OpenLog) -> None:
+    """It is as dear as reading all of it, and the same transactions make the same state."""
+
+    class Counting(Notebook):
+        digests = 0
+
+        def digest(self) -> str:
+            Counting.digests += 1
+            return super().digest()
+
+    source, _ = await source_with(opened, 2, 3)
+    done = await restore(source, opened("target"), ToLatest(), Counting)
+    machine = Notebook()
+    await Follower(opened("target"), machine).rebuild()
+    assert (Counting.digests, done.digest) == (1, machine.digest())
 
 
 async def test_a_replica_that_waits_on_an_empty_log_does_not_serve_a_restore_in_the_making(opened: OpenLog) -> None:
@@ -335,3 +379,32 @@ async def test_no_name_of_a_node_makes_a_log_half_a_restore(tmp_path: Path, name
 def test_a_restore_of_an_older_version_is_told_by_the_url_of_its_source(body: bytes, found: str) -> None:
     record = Record(0, 1, RecordKind.CLAIM, 1, 0, 1, body, -1)
     assert claimant(record) == found
+
+
+async def test_a_target_that_takes_nothing_is_waited_for_and_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A full disk ends nothing, as it ends no server; whoever is asked to end meanwhile does."""
+    bench = Bench(tmp_path)
+    target = bench.open()
+    filling = await begin(target, "memory:")
+    filling.slow_s = 0.02
+    for ops in bench.ops:
+        ops.fail(errno.ENOSPC, frozenset({"pwrite"}))
+    body = encode([[b"test", [b"SET", b"k", b"v"]]])
+    filling.append(body, first_offset=1, count=1, time_ms=1)
+    waiting = asyncio.ensure_future(filling.room(0))
+    while "has taken nothing for" not in caplog.text:
+        await asyncio.sleep(0.01)
+    for ops in bench.ops:
+        ops.heal()
+    await waiting
+    assert caplog.text.count("has taken nothing for") == 1
+    for ops in bench.ops:
+        ops.fail(errno.ENOSPC, frozenset({"pwrite"}))
+    filling.append(body, first_offset=2, count=1, time_ms=1)
+    filling.is_stopped = lambda: True
+    with pytest.raises(Stalled, match="takes nothing at the moment"):
+        await filling.room(0)
+    await filling.close()
+    await bench.close()

@@ -122,4 +122,6 @@ def test_iso_and_unix_seconds_agree(moment: datetime) -> None:
 def test_a_log_without_transactions_was_never_written() -> None:
     assert format_ms(0) == "never"
     assert format_ms(2**63) == f"{2**63} ms"
+    assert format_ms(-62_135_596_800_000) == "0001-01-01T00:00:00.000Z"
+    assert format_ms(-62_135_596_800_001) == "-62135596800001 ms"  # a recovery window of 999999d begins there
     assert format_ms(NOW_MS) == "2026-01-31T14:05:00.123Z"
