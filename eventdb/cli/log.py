@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eventdb.cli import terminal
+from eventdb.cli import rdb, terminal
 
 if TYPE_CHECKING:
     from eventdb.backends import Log, LogInfo
     from eventdb.replay.inspect import Entry, StateAt
+    from eventdb.replay.trimming import Plan, Window
 
 logs = typer.Typer(
     help="Look into a log: state, transactions, every checksum, the digest at an offset.",
@@ -24,7 +26,7 @@ LogURL = Annotated[
     str,
     typer.Option("--log", metavar="URL", envvar="EVENTDB_LOG", help="The log: quorum:DIR, quorum:DIR,DIR,DIR …"),
 ]
-AsJSON = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
+AsJSON = terminal.AsJSON
 
 TAIL_EXAMPLES = """
 [bold]Examples[/bold]
@@ -41,16 +43,52 @@ For programs, one JSON object a line:
 
 
 @logs.command()
-def info(log: LogURL, as_json: AsJSON = False) -> None:
-    """Show offsets, epoch, sizes, and how each zone is."""
+def info(
+    log: LogURL,
+    store: rdb.StoreURL = None,
+    recovery_window: Annotated[
+        str, typer.Option(metavar="WINDOW", help="With --store: as the snapshotter has it (7d, 20gb, or both).")
+    ] = "7d",
+    as_json: AsJSON = False,
+) -> None:
+    """Show offsets, epoch, sizes, and how each zone is; with --store also what of the log is kept, and why."""
+    from eventdb.replay.trimming import BadWindow, parse_window
+
     source = terminal.open_source(log)
-    found = terminal.run(terminal.existing(source))
+    try:
+        window = parse_window(recovery_window)
+    except BadWindow as error:
+        terminal.fail(f"--recovery-window {error}", code=2)
+    found, planned = terminal.run(_info(source, store, window))
     if as_json:
         from dataclasses import asdict
 
-        typer.echo(json.dumps(asdict(found), indent=2))
+        facts = asdict(found)
+        if planned is not None:
+            facts["kept"] = {"may_go_before": planned.before, "holders": [asdict(each) for each in planned.holders]}
+        typer.echo(json.dumps(facts, indent=2))
     else:
         _print_info(found)
+        if planned is not None:
+            _print_kept(found, planned)
+
+
+async def _info(source: Log, store_url: str | None, window: Window) -> tuple[LogInfo, Plan | None]:
+    from eventdb.replay.trimming import plan
+
+    found = await terminal.existing(source)
+    async with terminal.opened_store(store_url) as store:
+        return found, None if store is None else await plan(source, store, window, int(time.time() * 1000))
+
+
+def _print_kept(found: LogInfo, planned: Plan) -> None:
+    typer.echo("")
+    if planned.before > found.first_position:
+        typer.echo(f"a trim may drop what lies before position {planned.before:,}. Kept is, from")
+    else:
+        typer.echo("nothing may be trimmed now. Kept is, from")
+    for each in planned.holders:
+        typer.echo(f"  position {each.position:,} (after offset {each.offset:,}): {each.why}")
 
 
 def _print_info(found: LogInfo) -> None:
@@ -170,6 +208,7 @@ def digest(
             metavar="N", min=0, help="After transaction N. [dim]\\[default: the last][/dim]", show_default=False
         ),
     ] = None,
+    store: rdb.StoreURL = None,
     as_json: AsJSON = False,
 ) -> None:
     """Rebuild the state after one transaction, in memory, and print its digest: equal digests, equal states.
@@ -178,7 +217,7 @@ def digest(
     """
     from eventdb.replay.times import format_ms
 
-    found = terminal.run(_digest(terminal.open_source(log), at))
+    found = terminal.run(_digest(terminal.open_source(log), at, store))
     if as_json:
         from dataclasses import asdict
 
@@ -194,9 +233,10 @@ def digest(
     )
 
 
-async def _digest(source: Log, at: int | None) -> StateAt:
+async def _digest(source: Log, at: int | None, store_url: str | None) -> StateAt:
     from eventdb.replay.inspect import state_at
 
     await terminal.existing(source)
-    with terminal.Display() as display:
-        return await state_at(source, terminal.make_view, at, display.replayed)
+    async with terminal.opened_store(store_url) as store:
+        with terminal.Display() as display:
+            return await state_at(source, terminal.make_view, at, display.report, store)

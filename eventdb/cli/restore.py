@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
+from typing import BinaryIO, cast
 
 import typer
 
 from eventdb.backends import Log
 from eventdb.cli import terminal
+from eventdb.history.exporting import export
+from eventdb.history.founding import Founded, restore_from_snapshot
+from eventdb.history.importing import import_file
+from eventdb.keyspace.choice import Choice
 from eventdb.replay.cut import Cut, To, ToTime, find_cut
 from eventdb.replay.filling import check_empty
 from eventdb.replay.inspect import around, lines
 from eventdb.replay.restore import restore
+from eventdb.replay.snapshots import newest
 from eventdb.replay.times import format_ms
 
 SHOWN_BEFORE = 10
@@ -19,13 +26,15 @@ SHOWN_AFTER = 3
 AHEAD_MS = 60_000
 
 
-async def dry(source: Log, target: Log | None, to: To, *, full: bool) -> None:
+async def dry(source: Log, target: Log | None, to: To, *, full: bool, store_url: str | None = None) -> None:
     """Print what would be restored, long values cut unless `full`; writes nothing."""
-    await terminal.existing(source)
-    cut = await find_cut(source, to)
+    info = await terminal.existing(source)
+    async with terminal.opened_store(store_url) as store:
+        cut = await find_cut(source, to, [] if store is None else await newest(store, info.log_id))
     if target is not None:
         await check_empty(target)
-    entries = await around(source, cut.offset, SHOWN_BEFORE, SHOWN_AFTER)
+    before = min(SHOWN_BEFORE, cut.offset - info.first_offset + 1)
+    entries = await around(source, cut.offset, before, SHOWN_AFTER) if before > 0 else []
     typer.echo(f"would restore offsets 1 to {cut.offset} of {source.url}, committed up to {format_ms(cut.time_ms)}")
     if left_out := later(cut):
         typer.echo(f"would leave out {left_out}")
@@ -58,12 +67,22 @@ def doubt_times(cut: Cut, to: To) -> None:
         )
 
 
-async def real(source: Log, target: Log, to: To) -> None:
+async def real(source: Log, target: Log, to: To, *, store_url: str | None = None) -> None:
     """Restore, and print what the target holds now."""
-    await terminal.existing(source)
-    cut = await find_cut(source, to)
-    with terminal.Display() as display:
-        done = await restore(source, target, to, terminal.make_view, on_progress=display.report)
+    info = await terminal.existing(source)
+    founded: Founded | None = None
+    async with terminal.opened_store(store_url) as store:
+        with terminal.Display() as display:
+            known = [] if store is None else await newest(store, info.log_id)
+            cut = await find_cut(source, to, known)
+            based = info.first_offset > 1 or any(each.offset <= cut.offset for each in known)
+            if store is None or not based:
+                done = await restore(source, target, to, terminal.make_view, on_progress=display.report)
+            else:
+                founded = await restore_from_snapshot(
+                    source, store, target, to, terminal.make_view, on_progress=display.report
+                )
+                done = founded.restored
     typer.echo(f"restored {source.url} into {target.url}, read back and compared")
     terminal.facts(
         [
@@ -73,9 +92,43 @@ async def real(source: Log, target: Log, to: To) -> None:
             ("digest", done.digest),
         ]
     )
+    if founded is not None:
+        terminal.hint(
+            f"it begins with the state of snapshot {founded.snapshot.name} (offset {founded.snapshot.offset})"
+            f" and counts its offsets anew: what was offset {done.offset} is offset {founded.offset} in {target.url}"
+        )
     if left_out := later(cut):
         terminal.hint(f"left out: {left_out}")
     doubt_times(cut, to)
     rate = done.events / done.seconds if done.seconds else 0.0
     terminal.hint(f"{done.events:,} events, {done.body_bytes:,} bytes in {done.seconds:.1f} s ({rate:,.0f} events/s)")
+    terminal.hint(f"serve it: eventdb serve --log {target.url}")
+
+
+async def part(source: Log, target: Log, to: To, choice: Choice, *, store_url: str | None = None) -> None:
+    """Fill a new log with the chosen keys alone, as they were at `to`, and print what it holds."""
+    info = await terminal.existing(source)
+    await check_empty(target)
+    async with terminal.opened_store(store_url) as store:
+        known = [] if store is None else await newest(store, info.log_id)
+        cut = await find_cut(source, to, known)
+        with terminal.Display() as display, tempfile.NamedTemporaryFile(prefix="restore-") as file:
+            write = file.write
+            with terminal.naming(f"{file.name} (TMPDIR)"):
+                await export(
+                    source, cut, lambda data: (write(data), None)[1], display.report, digest=False, store=store,
+                    choice=choice,
+                )  # fmt: skip
+                file.flush()
+            done = await import_file(cast("BinaryIO", file), target, terminal.make_view, on_progress=display.report)
+    typer.echo(f"restored {choice.describe()} of {source.url} into {target.url}, read back and compared")
+    terminal.facts(
+        [("cut", cut.offset), ("time", format_ms(cut.time_ms)), ("keys", done.key_count), ("digest", done.digest)]
+    )
+    terminal.hint(
+        f"a part has no history: the new log ends at offset {done.offset} of its own, and has no users, functions,"
+        " marks and outcomes"
+    )
+    if left_out := later(cut):
+        terminal.hint(f"left out: {left_out}")
     terminal.hint(f"serve it: eventdb serve --log {target.url}")
