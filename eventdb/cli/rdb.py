@@ -1,9 +1,8 @@
-"""`eventdb export` and `eventdb import`: files of Redis and Valkey."""
+"""`eventdb export`: a file for Redis and Valkey."""
 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from eventdb.cli import terminal
 
 if TYPE_CHECKING:
     from eventdb.backends import Log
+    from eventdb.keyspace.choice import Choice
     from eventdb.replay.cut import To
 
 EXPORT_EXAMPLES = """
@@ -26,17 +26,18 @@ EXPORT_EXAMPLES = """
 
 [cyan]redis-server --dbfilename dump.rdb[/cyan]   (Redis 7.0 or later, or Valkey, has it all)
 """
-IMPORT_EXAMPLES = """
-[bold]Examples[/bold]
-
-[cyan]redis-cli -h old-server --rdb dump.rdb[/cyan]
-
-[cyan]eventdb import dump.rdb --log quorum:./data[/cyan]
-
-[cyan]eventdb serve --log quorum:./data[/cyan]
-"""
 LogURL = Annotated[
     str, typer.Option("--log", metavar="URL", envvar="EVENTDB_LOG", help="The log: quorum:DIR, quorum:DIR,DIR,DIR …")
+]
+StoreURL = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="URL",
+        envvar="EVENTDB_STORE",
+        help="Where the log's snapshots are: begin with the nearest.",
+        show_default=False,
+    ),
 ]
 
 
@@ -51,6 +52,7 @@ def export(
         str | None, typer.Option(metavar="T", help="The state at a time, as for restore.", show_default=False)
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Put it in place of a file that exists.")] = False,
+    store: StoreURL = None,
 ) -> None:
     """Write the state of a log, now or at any moment of its past, as an RDB file for Redis or Valkey.
 
@@ -68,22 +70,31 @@ def export(
     source = terminal.open_source(log)
     if rdb.exists() and not overwrite:
         terminal.fail(f"{rdb} exists: --overwrite puts the new file in its place")
-    terminal.run(_export(source, to, rdb, overwrite))
+    terminal.run(export_to(source, to, rdb, overwrite, store))
 
 
-async def _export(source: Log, to: To, path: Path, overwrite: bool) -> None:
+async def export_to(
+    source: Log, to: To, path: Path, overwrite: bool, store_url: str | None, choice: Choice | None = None
+) -> None:
+    """Write the state at `to`, or the chosen part of it."""
     from eventdb.history.exporting import export
+    from eventdb.keyspace.choice import ALL
     from eventdb.rdb.codes import Unkept
     from eventdb.replay.cut import find_cut
+    from eventdb.replay.snapshots import newest
     from eventdb.replay.times import format_ms
 
-    await terminal.existing(source)
-    cut = await find_cut(source, to)
-    try:
-        with terminal.Display() as display, _appearing(path, overwrite) as file:
-            done = await export(source, cut, lambda data: _write(file, data), display.report)
-    except Unkept as error:
-        terminal.fail(str(error))
+    info = await terminal.existing(source)
+    async with terminal.opened_store(store_url) as store:
+        known = [] if store is None else await newest(store, info.log_id)
+        cut = await find_cut(source, to, known)
+        try:
+            with terminal.Display() as display, appearing(path, overwrite) as file:
+                done = await export(
+                    source, cut, lambda data: _write(file, data), display.report, store=store, choice=choice or ALL
+                )
+        except Unkept as error:
+            terminal.fail(str(error))
     typer.echo(f"exported {source.url} to {path}")
     terminal.facts(
         [
@@ -102,11 +113,11 @@ def _write(file: BinaryIO, data: bytes) -> None:
 
 
 @contextmanager
-def _appearing(path: Path, overwrite: bool) -> Iterator[BinaryIO]:
+def appearing(path: Path, overwrite: bool) -> Iterator[BinaryIO]:
     """A file that has its name only when it is whole and on the disk; after an error there is none."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with part.open("xb") as file:
+        with terminal.naming(str(path)), part.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -121,52 +132,3 @@ def _appearing(path: Path, overwrite: bool) -> Iterator[BinaryIO]:
             os.close(folder)
     finally:
         part.unlink(missing_ok=True)
-
-
-def import_(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="An RDB file of Redis 2.8 to 8 or of Valkey.")],
-    log: LogURL,
-    skip_unsupported: Annotated[
-        bool,
-        typer.Option("--skip-unsupported", help="Leave out what eventdb cannot keep (data of modules …), and name it."),
-    ] = False,
-) -> None:
-    """Make a new log from an RDB file, and prove it.
-
-    The log must not exist yet. It is read back and compared before it counts: an import that was interrupted leaves
-    a log that every server refuses. Delete it and import again.
-    """
-    target = terminal.open_source(log)
-    terminal.run(_import(file, target, skip_unsupported))
-
-
-async def _import(path: Path, target: Log, skip: bool) -> None:
-    from eventdb import commands
-    from eventdb.engine.permissions import check_rules
-    from eventdb.history.importing import import_file
-    from eventdb.rdb.codes import BadRdb, Unkept
-
-    commands.load()  # which the rules of users name
-    try:
-        with path.open("rb") as file, terminal.Display() as display:
-            done = await import_file(
-                file, target, terminal.make_view, skip=skip, on_progress=display.report, check_user=check_rules
-            )
-    except Unkept as error:
-        hint = "" if skip else " (--skip-unsupported leaves out what can be left out)"
-        terminal.fail(f"{path}: {error}{hint}")
-    except BadRdb as error:
-        terminal.fail(f"{path}: {error}")
-    typer.echo(f"imported {path} into {target.url}, read back and compared")
-    found: list[tuple[str, object]] = [(name, text) for name, text in done.facts.items() if name.endswith("-ver")]
-    if done.facts.get("ctime", "").isdigit():
-        made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(int(done.facts["ctime"])))
-        found.append(("made", made))
-    found += [("offset", done.offset), ("keys", done.key_count)]
-    found += [(name, n) for name, n in (("users", done.user_count), ("outcomes", done.outcome_count)) if n]
-    terminal.facts([*found, ("digest", done.digest)])
-    for what, count in done.skipped.items():
-        terminal.hint(f"left out: {count} × {what}")
-    rate = done.file_bytes / done.seconds / 1e6 if done.seconds else 0.0
-    terminal.hint(f"{done.file_bytes:,} bytes in {done.seconds:.1f} s ({rate:,.1f} MB/s)")
-    terminal.hint(f"serve it: eventdb serve --log {target.url}")

@@ -19,11 +19,15 @@ from typing import Final
 from eventdb.backends import Log, LogError, open_log
 from eventdb.engine.settings import REDIS_VERSION
 from eventdb.history.view import View
+from eventdb.keyspace.choice import ALL, Choice
 from eventdb.rdb.codes import Unkept
 from eventdb.rdb.writer import write
 from eventdb.replay.cut import Cut
 from eventdb.replay.filling import OnPhase
-from eventdb.replay.follower import BeyondEnd, Follower
+from eventdb.replay.follower import BeyondEnd
+from eventdb.replay.state import state_at
+from eventdb.replay.store import SnapshotStore
+from eventdb.replay.stores import open_store
 
 APPEAR_S_MAX: Final = 5.0  # for an offset that is durable to be seen by a reader in another process
 APPEAR_STEP_S: Final = 0.05
@@ -43,14 +47,24 @@ class Exported:
 
 
 async def export(
-    source: Log, cut: Cut, take: Callable[[bytes], None], on_progress: OnPhase | None = None, *, digest: bool = True
+    source: Log,
+    cut: Cut,
+    take: Callable[[bytes], None],
+    on_progress: OnPhase | None = None,
+    *,
+    digest: bool = True,
+    store: SnapshotStore | None = None,
+    choice: Choice = ALL,
 ) -> Exported:
-    """Build the state at the cut and hand its file to `take` in pieces. Raises what replaying raises."""
+    """Build the state at the cut, or the chosen part of it, and hand its file to `take` in pieces.
+
+    Raises what `state_at` raises.
+    """
     began = time.monotonic()
     view = View()
     if cut.offset:
-        report = None if on_progress is None else lambda progress: on_progress("replay", progress)
-        await Follower(source, view).rebuild(stop_offset=cut.offset, on_progress=report)
+        view, _follower = await state_at(source, store, View, cut.offset, on_progress=on_progress)
+    choice.prune(view.keyspace)
     sizes: list[int] = []
 
     def counted(data: bytes) -> None:
@@ -75,15 +89,18 @@ async def export(
     )
 
 
-async def export_offset(url: str, offset: int, take: Callable[[bytes], None]) -> None:
+async def export_offset(url: str, offset: int, take: Callable[[bytes], None], store_url: str = "") -> None:
     """The state at an offset that is known to be durable: a reader in another process may see it a little later."""
     log = open_log(url)
+    store = open_store(store_url) if store_url else None
     try:
         deadline = time.monotonic() + APPEAR_S_MAX
         while offset and (await log.info()).last_offset < offset and time.monotonic() < deadline:
             await asyncio.sleep(APPEAR_STEP_S)
-        await export(log, Cut(offset, 0, offset, 0), take, digest=False)
+        await export(log, Cut(offset, 0, offset, 0), take, digest=False, store=store)
     finally:
+        if store is not None:
+            await store.close()
         await log.close()
 
 
@@ -93,7 +110,7 @@ def main() -> int:
     asked = json.loads(sys.stdin.buffer.read())
     try:
         with os.fdopen(int(sys.argv[1]), "wb", closefd=False) as file:
-            asyncio.run(export_offset(asked["url"], asked["offset"], file.write))  # type: ignore[arg-type]
+            asyncio.run(export_offset(asked["url"], asked["offset"], file.write, asked["store"]))  # type: ignore[arg-type]
     except (LogError, BeyondEnd, Unkept, OSError, MemoryError) as error:
         print(str(error) or type(error).__name__, file=sys.stderr)
         return 1

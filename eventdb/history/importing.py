@@ -7,6 +7,7 @@ comes in several transactions; no server serves the log before it is whole.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from eventdb.rdb.codes import BadRdb
 from eventdb.rdb.crc64 import crc64
 from eventdb.rdb.reader import CHECKSUM_SINCE, FileReader
 from eventdb.rdb.source import Source
-from eventdb.replay.filling import Filling, OnPhase, begin, check_empty, state_of
+from eventdb.replay.filling import Filling, OnPhase, begin, check_empty
 from eventdb.replay.follower import PROGRESS_S, Progress, collector_paused
 from eventdb.replay.machine import Machine, MachineFactory
 from eventdb.replay.transaction import encode
@@ -83,16 +84,16 @@ async def import_file(
     size = check_file(file)
     reader = FileReader(Source(b"", file.read), skip)
     filling = await begin(target, f"rdb:{os.path.basename(str(file.name))}")
-    copy = _Copy(reader, filling, make_machine(), FileProgress(size), check_user)
+    copy = FileCopy(reader, filling, make_machine(), FileProgress(size), check_user)
     try:
         with collector_paused():
             await copy.run(on_progress)
     finally:
         await filling.close()
     offset = copy.offset
-    key_count, digest = state_of(copy.machine)
+    key_count = copy.machine.key_count()
     del copy
-    await filling.prove(make_machine, offset, key_count, digest, on_progress)
+    digest = await filling.prove(make_machine, offset, key_count, on_progress=on_progress)
     return Imported(
         offset,
         key_count,
@@ -131,7 +132,7 @@ def check_file(file: BinaryIO) -> int:
     return size
 
 
-class _Copy:
+class FileCopy:
     """The pass over the file: every piece goes into the target and into a machine."""
 
     def __init__(
@@ -141,20 +142,26 @@ class _Copy:
         machine: Machine,
         progress: FileProgress,
         check_user: CheckUser | None,
+        *,
+        time_ms: int = 0,
     ) -> None:
+        """time_ms: what every transaction bears; 0: when it is made."""
         self.check_user = check_user
         self.reader = reader
         self.filling = filling
         self.machine = machine
         self.progress = progress
         self.offset = 0
-        self.time_ms = 0
+        self.time_ms = time_ms
+        self._now = time_ms == 0
+        self.mtime_ms = 0  # if set, transactions bear the time the file says it was made at, or this one
 
     async def run(self, on_progress: OnPhase | None) -> None:
         reported = 0.0
         while events := self.reader.piece():
             self._add(events)
             await self.filling.room()
+            await asyncio.sleep(0)  # for signals, and what else the loop has to do
             now = time.monotonic()
             if on_progress is not None and now - reported >= PROGRESS_S:
                 reported = now
@@ -197,6 +204,13 @@ class _Copy:
             except ValueError as error:
                 raise BadRdb(f"the user {event[1][:64]!r} has rules that make no sense: {error}") from None
 
+    def _now_ms(self) -> int:
+        now_ms = int(time.time() * 1000)
+        if not self.mtime_ms:
+            return now_ms
+        said = self.reader.facts.get("ctime", "")
+        return min(now_ms, 1000 * int(said) if said.isdecimal() else self.mtime_ms)
+
     def _append(self, events: list[list[bytes]]) -> None:
         transaction: list[bytes | list[bytes]] = [ORIGIN, *events]
         try:
@@ -207,5 +221,6 @@ class _Copy:
                 f" ({type(error).__name__}): a key may come twice"
             ) from error
         self.offset += 1
-        self.time_ms = max(self.time_ms, int(time.time() * 1000))
+        if self._now:
+            self.time_ms = max(self.time_ms, self._now_ms())
         self.filling.append(encode([transaction]), first_offset=self.offset, count=1, time_ms=self.time_ms)

@@ -36,12 +36,12 @@ HASH_METADATA_PRE_GA: Final = 22
 HASH_LISTPACK_EX_PRE_GA: Final = 23
 HASH_METADATA: Final = 24
 HASH_LISTPACK_EX: Final = 25
+STREAM_LISTPACKS_4: Final = 26
 HASH_2_OF_VALKEY: Final = 22
 
 # Types that are known by name only.
 UNREAD: Final[dict[int, str]] = {
     6: "module value of a release candidate of Redis 4.0",
-    26: "stream with message ids to tell repeats by (Redis 8.6)",
     27: "stream with refused messages (Redis 8.8)",
     28: "array (Redis 8.8)",
 }
@@ -66,6 +66,7 @@ ACTIVITY: Final = b"eventdb-activity"
 # Facts before the databases: state that is no key, as the arguments of the events that make it.
 USER: Final = b"eventdb-user"
 OUTCOME: Final = b"eventdb-outcome"
+MARKED: Final = b"eventdb-mark"
 FORGOTTEN: Final = b"eventdb-forgotten"  # when the newest command ran of those whose outcomes were dropped
 
 LENGTH_32: Final = 0x80

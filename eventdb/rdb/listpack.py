@@ -65,7 +65,7 @@ def _extent(data: bytes, at: int, first: int) -> tuple[int, int]:
 
 
 def back_bytes(size: int) -> int:
-    """How many bytes the length of so many takes, to be read backwards."""
+    """How many bytes a length takes when it is to be read backwards."""
     if size < 128:
         return 1
     if size < 16384:

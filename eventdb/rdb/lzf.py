@@ -15,7 +15,7 @@ def decompress(data: bytes, size: int) -> bytes:
     while at < end:
         control = data[at]
         at += 1
-        if control < 32:  # so many bytes as they are, and one more
+        if control < 32:  # `control` + 1 bytes as they are
             made += data[at : at + control + 1]
             at += control + 1
             continue

@@ -11,6 +11,7 @@ from typing import Final
 
 from eventdb.keyspace.databases import DATABASES
 from eventdb.keyspace.types.library import LIBRARY
+from eventdb.keyspace.types.mark import MARK
 from eventdb.keyspace.types.user import SET_USER
 from eventdb.rdb import codes, listpack
 from eventdb.rdb.codes import BadRdb, Unkept
@@ -24,7 +25,7 @@ CHECKSUM_SINCE: Final = 5  # version
 FACTS: Final = frozenset(("redis-ver", "valkey-ver", "eventdb-ver", "eventdb-offset", "eventdb-log", "ctime"))
 FACT_BYTES_MAX: Final = 256
 STATE: Final[dict[bytes, tuple[int, ...]]] = {  # how many arguments each has
-    codes.USER: (2,), codes.FORGOTTEN: (1,), codes.OUTCOME: (5, 6),
+    codes.USER: (2,), codes.FORGOTTEN: (1,), codes.OUTCOME: (5, 6), codes.MARKED: (3, 4),
 }  # fmt: skip
 LENGTH_OF_RESIZE: Final = 2
 LENGTHS_OF_SLOT: Final = 3
@@ -33,8 +34,9 @@ LENGTHS_OF_SLOT: Final = 3
 class FileReader:
     """One file from its header to its checksum. Raises BadRdb wherever it is damaged."""
 
-    def __init__(self, source: Source, skip: bool = False) -> None:
+    def __init__(self, source: Source, skip: bool = False, goes_on: bool = False) -> None:
         self.source = source
+        self.goes_on = goes_on  # after its end comes something else: commands
         self.skip = skip
         self.skipped: dict[str, int] = {}  # what was passed over, and how often
         self.facts: dict[str, str] = {}
@@ -45,6 +47,7 @@ class FileReader:
         self.state: list[list[bytes]] = []  # events that make what is no key
         self.user_count = 0
         self.outcome_count = 0
+        self.mark_count = 0
         self.library_count = 0
         self.version, self.valkey = _header(source)
 
@@ -75,12 +78,14 @@ class FileReader:
             key = source.string()
             if kind == codes.STRING and not timed:  # what most keys are
                 source.unpacked = 0
+                value = source.string()
                 if selected != self.db:
                     selected = self.db
                     found.append([b"SELECT", b"%d" % selected])
-                found.append([b"SET", key, source.string()])
+                found.append([b"SET", key, value])
                 self.key_count += 1
-                size += source.position() - began + source.unpacked
+                size += len(key) + len(value)
+                source.unpacked = 0
                 continue
             events = self._value(kind, key)
             size += source.position() - began + source.unpacked
@@ -171,7 +176,7 @@ class FileReader:
         raise BadRdb(f"it holds a library of functions without a name, at byte {self.source.position()}")
 
     def _state(self, name: bytes, data: bytes) -> None:
-        """A user or an outcome, which an export of eventdb carries."""
+        """A user, a mark or an outcome, which an export of eventdb carries."""
         parts = listpack.read(data)
         if len(parts) not in STATE[name]:
             raise BadRdb(f"a fact {name.decode()} of {len(parts)} parts")
@@ -181,6 +186,9 @@ class FileReader:
         elif name == codes.OUTCOME:
             self.outcome_count += 1
             self.state.append([b"EVENTDB.RAN", *parts])
+        elif name == codes.MARKED:
+            self.mark_count += 1
+            self.state.append([MARK, *parts])
         else:  # an outcome of that time, which is dropped
             self.state.append([b"EVENTDB.RAN", b"", parts[0], b"0", b"", b""])
             self.state.append([b"EVENTDB.FORGET", b"1"])
@@ -193,7 +201,7 @@ class FileReader:
             said = source.uint64()
             if said not in (0, found):
                 raise BadRdb(f"its checksum is {found:016x} and it says {said:016x}: it is damaged")
-        if not source.is_at_end():
+        if not self.goes_on and not source.is_at_end():
             raise BadRdb(f"it goes on after its end, at byte {source.position()}")
         self.ended = True
 

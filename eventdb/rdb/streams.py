@@ -15,9 +15,9 @@ from typing import Final
 import hiredis
 
 from eventdb.keyspace.types.pending import NEVER, UNKNOWN, Group
-from eventdb.keyspace.types.stream import SEQ_MAX, Block, StreamValue, id_text
+from eventdb.keyspace.types.stream import SEQ_MAX, Block, StreamValue, id_text, read_id
 from eventdb.rdb import codes, listpack
-from eventdb.rdb.codes import MASK64, BadRdb
+from eventdb.rdb.codes import MASK64, BadRdb, Unkept
 from eventdb.rdb.out import Out
 from eventdb.rdb.source import Source
 
@@ -58,14 +58,43 @@ def read_stream(source: Source, kind: int, key: bytes) -> list[list[bytes]]:
     events.append(
         [b"XSETID", key, id_text(last_id), b"ENTRIESADDED", b"%d" % added, b"MAXDELETEDID", id_text(max_deleted)]
     )
+    first_id = read_id(events[0][2]) if count else 0
     names: set[bytes] = set()
     for _ in range(source.length()):
         name = source.string()
         if name in names:
             raise BadRdb("a group that comes twice")
         names.add(name)
+        group_id = _read_id(source)
+        if kind >= codes.STREAM_LISTPACKS_2:
+            read = source.length()
+            read = UNKNOWN if read > MASK64 >> 1 else read
+        else:
+            read = _entries_read(group_id, first_id, last_id, count)
+        events.append([b"XGROUP", b"CREATE", key, name, id_text(group_id), b"ENTRIESREAD", b"%d" % read])
         _read_group(source, kind, key, name, events)
+    if kind == codes.STREAM_LISTPACKS_4:
+        _read_producers(source)
     return events
+
+
+def _entries_read(group_id: int, first_id: int, last_id: int, count: int) -> int:
+    """How far a group is whose form, of before Redis 7.0, does not say it; see StreamValue.distance."""
+    if count == 0 or group_id == last_id:
+        return count
+    if group_id > last_id or group_id > first_id:
+        return UNKNOWN
+    return int(group_id == first_id)
+
+
+def _read_producers(source: Source) -> None:
+    """How Redis 8.6 tells repeated messages by their ids: its settings and counts go, the ids must not be there."""
+    source.length()  # how long ids are kept
+    source.length()  # and how many
+    if source.length():
+        raise Unkept("a stream with message ids to tell repeats by (Redis 8.6), type 26 of the format")
+    source.length()  # ids added so far
+    source.length()  # and met again
 
 
 def _read_id(source: Source) -> int:
@@ -119,11 +148,7 @@ def _read_entries(base: int, data: bytes, key: bytes, newest: int, events: list[
 
 
 def _read_group(source: Source, kind: int, key: bytes, name: bytes, events: list[list[bytes]]) -> None:
-    last_id, read = _read_id(source), UNKNOWN
-    if kind >= codes.STREAM_LISTPACKS_2:
-        read = source.length()
-        read = UNKNOWN if read > MASK64 >> 1 else read
-    events.append([b"XGROUP", b"CREATE", key, name, id_text(last_id), b"ENTRIESREAD", b"%d" % read])
+    """What waits in a group, and for whom."""
     waiting: dict[bytes, tuple[int, int]] = {}
     for _ in range(source.length()):
         raw = source.take(16)

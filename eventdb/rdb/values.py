@@ -23,7 +23,9 @@ LISTS: Final = frozenset((codes.LIST, codes.LIST_ZIPLIST, codes.LIST_QUICKLIST, 
 SETS: Final = frozenset((codes.SET, codes.SET_INTSET, codes.SET_LISTPACK))
 ZSETS: Final = frozenset((codes.ZSET, codes.ZSET_2, codes.ZSET_ZIPLIST, codes.ZSET_LISTPACK))
 HASHES: Final = frozenset((codes.HASH, codes.HASH_ZIPMAP, codes.HASH_ZIPLIST, codes.HASH_LISTPACK))
-STREAMS: Final = frozenset((codes.STREAM_LISTPACKS, codes.STREAM_LISTPACKS_2, codes.STREAM_LISTPACKS_3))
+STREAMS: Final = frozenset(
+    (codes.STREAM_LISTPACKS, codes.STREAM_LISTPACKS_2, codes.STREAM_LISTPACKS_3, codes.STREAM_LISTPACKS_4)
+)
 TIMED: Final = frozenset(
     (codes.HASH_METADATA_PRE_GA, codes.HASH_LISTPACK_EX_PRE_GA, codes.HASH_METADATA, codes.HASH_LISTPACK_EX)
 )
@@ -45,7 +47,7 @@ def read_value(source: Source, kind: int, key: bytes, valkey: bool) -> list[list
         return _pieces(b"HSET", key, _distinct(_hash(source, kind), 2), 2)
     if kind in ZSETS:
         return _pieces(b"ZADD", key, _zset(source, kind), 2)
-    if kind in STREAMS:
+    if kind in STREAMS and not (valkey and kind > codes.STREAM_LISTPACKS_3):  # whose 26 is another type
         return read_stream(source, kind, key)
     if kind in TIMED:
         return _timed(source, kind, key, valkey)
@@ -55,7 +57,7 @@ def read_value(source: Source, kind: int, key: bytes, valkey: bool) -> list[list
 
 
 def _pieces(name: bytes, key: bytes, flat: list[bytes], step: int) -> list[list[bytes]]:
-    """Events of so many elements, of `step` arguments each."""
+    """Events of at most ELEMENTS_MAX elements, of `step` arguments each."""
     if not flat:
         raise BadRdb("a value without elements")
     size = ELEMENTS_MAX * step

@@ -112,9 +112,11 @@ class FileWriter:
             self.out.string(text.encode())
 
     def state(self, keyspace: Keyspace) -> None:
-        """What is no key: users, and the outcomes of commands with a token."""
+        """What is no key: users, marks, and the outcomes of commands with a token."""
         for name, rules in keyspace.users.items():
             self._fact(codes.USER, [name, rules])
+        for mark in keyspace.marks.values():
+            self._fact(codes.MARKED, mark.arguments())
         outcomes = keyspace.outcomes
         if outcomes.forgotten_ms:
             self._fact(codes.FORGOTTEN, [b"%d" % outcomes.forgotten_ms])
@@ -208,7 +210,7 @@ def has_timed(keyspace: Keyspace) -> bool:
     return False
 
 
-def write(target: Callable[[bytes], None], keyspace: Keyspace, facts: dict[str, str]) -> int:
+def write(target: Callable[[bytes], object], keyspace: Keyspace, facts: dict[str, str]) -> int:
     """Write the whole state as one file; returns how many keys that was."""
     file = FileWriter(target)
     file.begin(facts, codes.VERSION_TIMED if has_timed(keyspace) else codes.VERSION)

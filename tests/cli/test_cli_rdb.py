@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 
 from eventdb.backends import open_log
 from eventdb.cli.app import app
+from tests.cli.test_cli import finish, start
 from tests.conftest import StartServer, wait_until
 from tests.kit import old_encodings as old
 from tests.kit.machines import START_MS, Scribe, set_transaction
@@ -107,11 +109,40 @@ def test_failures_are_one_line_and_leave_nothing(url: str, tmp_path: Path) -> No
         (("export", "--log", f"quorum:{tmp_path}/none", "--rdb", str(file)), 1, "there is no log at"),
         (("export", "--log", url, "--rdb", str(tmp_path / "no" / "dump.rdb")), 1, "No such file"),
         (("import", str(tmp_path / "none.rdb"), "--log", f"quorum:{tmp_path}/new"), 1, "No such file"),
-        (("import", str(tmp_path / "log"), "--log", f"quorum:{tmp_path}/new"), 1, "directory"),
+        (("import", str(tmp_path / "log"), "--log", f"quorum:{tmp_path}/new"), 1, "a folder without a manifest"),
     ):
         found, _, err = run(*argv)
         assert (found, len(err.splitlines())) == (code, 1) and text in err, err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["log"]
+
+
+def limited() -> None:
+    """For a process: no file of it may grow beyond 64 KiB."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
+
+
+def test_without_room_the_file_is_named_and_nothing_is_left(tmp_path: Path) -> None:
+    """The disk of a file, or that of the temporary files on the way to another log."""
+    url, store, file = f"quorum:{tmp_path / 'log'}", str(tmp_path / "store"), tmp_path / "dump.rdb"
+
+    async def make() -> None:
+        log = open_log(url)
+        scribe = await Scribe.claim(log)
+        await scribe.write([set_transaction("key", bytes(range(256)).hex() * 200)])
+        await log.close()
+
+    asyncio.run(make())
+    assert run("snapshot", "create", "--log", url, "--store", store)[0] == 0
+    new = ("--to-latest", "--into", f"quorum:{tmp_path / 'new'}")
+    before = sorted(tmp_path.rglob("*"))
+    for argv, where in (
+        (("export", "--log", url, "--rdb", str(file)), str(file)),
+        (("restore", "--log", url, *new, "--keys", "k*"), "(TMPDIR)"),
+        (("restore", "--log", url, *new, "--store", store), "(TMPDIR)"),
+    ):
+        done = finish(start(*argv, preexec_fn=limited))
+        assert done.code == 1 and done.err.splitlines()[-1].startswith("eventdb: File too large: "), done.err
+        assert done.err.rstrip().endswith(where) and sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_file_is_replaced_only_when_told(url: str, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import tempfile
 from contextlib import closing
 from pathlib import Path
 from random import Random
@@ -61,7 +62,9 @@ def ours() -> None:
 def theirs() -> None:
     binary, port = shutil.which("redis-server"), free_port()
     assert binary is not None
-    process = subprocess.Popen([binary, "--port", str(port), "--save", ""], stdout=subprocess.DEVNULL)
+    folder = tempfile.mkdtemp(prefix="redis-")
+    start = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+    process = subprocess.Popen(start, stdout=subprocess.DEVNULL, cwd=folder)
     try:
         wait_until(lambda: answers_ping(port))
         found = []
@@ -76,6 +79,7 @@ def theirs() -> None:
     finally:
         process.kill()
         process.wait()
+        shutil.rmtree(folder)
 
 
 if __name__ == "__main__":

@@ -116,8 +116,8 @@ def started(tmp_path: Path) -> Iterator[Callable[[bytes], tuple[Wire, Path]]]:
         (tmp_path / "dump.rdb").write_bytes(data)
         port = free_port()
         options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
-        running.append(subprocess.Popen([binary, *options], stdout=subprocess.DEVNULL))
-        wait_until(lambda: answers_ping(port), what="redis-server answers")
+        running.append(subprocess.Popen([binary, *options], stdout=subprocess.DEVNULL, cwd=tmp_path))
+        wait_until(lambda: answers_ping(port), 30, "redis-server answers")
         return Wire(("127.0.0.1", port)), tmp_path / "dump.rdb"
 
     yield start
@@ -265,7 +265,7 @@ def test_what_cannot_be_kept_is_refused_or_left_out_when_told() -> None:
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        (b"\xfe\x10" + PAIR, "database 16, and eventdb has 16"), (b"\x1a\x01k", "type 26 of the format"),
+        (b"\xfe\x10" + PAIR, "database 16, and eventdb has 16"), (b"\x1b\x01k", "type 27 of the format"),
         (b"\xf3\x01", "opcode 243"), (b"\xf6\x01", "opcode 246"), (b"\x1c\x01k\x00", "array .*type 28"),
     ],
 )  # fmt: skip
