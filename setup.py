@@ -40,6 +40,7 @@ HOT_ROOMS = (
     "eventdb/commands/**/*.py",
     "eventdb/server/connection.py",
     "eventdb/replay/transaction.py",
+    "eventdb/backends/assembler.py",
     "eventdb/backends/record.py",
     "eventdb/backends/quorum/hint_file.py",
     "eventdb/backends/quorum/segment_file.py",
@@ -51,6 +52,11 @@ HOT_ROOMS = (
 C_FILES = (
     "eventdb/engine/plain_run.c",
     *(["eventdb/backends/quorum/zone_loop.c"] if sys.platform == "linux" else []),
+)
+C_HEADERS = (
+    "eventdb/engine/plain_values.h",
+    "eventdb/engine/plain_ranks.h",
+    "eventdb/engine/plain_parts.h",
 )
 STAMP = ROOT / "build" / "compiled.sha256"
 GENERATED = "build/mypyc"  # C files
@@ -66,7 +72,7 @@ def hot_files() -> list[str]:
 def source_hash() -> str:
     """One hash of what goes into the compiled files: the sources, this file and the interpreter's ABI."""
     digest = hashlib.sha256(str(sysconfig.get_config_var("SOABI")).encode())
-    for name in [*hot_files(), *C_FILES, "setup.py"]:
+    for name in [*hot_files(), *C_FILES, *C_HEADERS, "setup.py"]:
         digest.update(name.encode() + b"\0" + (ROOT / name).read_bytes() + b"\0")
     return digest.hexdigest()
 
@@ -140,7 +146,9 @@ def generate() -> list:
             *(flag for flag in module.extra_compile_args if flag != "-Werror"),
             "-fvisibility=hidden",
         ]
-    return modules + [Extension(name.removesuffix(".c").replace("/", "."), [name]) for name in C_FILES]
+    return modules + [
+        Extension(name.removesuffix(".c").replace("/", "."), [name], depends=[*C_HEADERS]) for name in C_FILES
+    ]
 
 
 def extension_modules(mode: str) -> list:

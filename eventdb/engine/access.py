@@ -11,6 +11,7 @@ import random
 from typing import TYPE_CHECKING, Final
 
 from eventdb.engine.command import WRITE, Command
+from eventdb.protocol.numbers import counted
 
 if TYPE_CHECKING:
     from eventdb.engine.settings import Config
@@ -67,8 +68,8 @@ class Accesses:
             self._note(db, command, argv, now_ms)
             return
         for queued, args in queue:
-            if queued.name == "select" and args[1].isdigit() and int(args[1]) < len(self.uses):
-                db = self.keyspace.dbs[int(args[1])]
+            if queued.name == "select" and 0 <= counted(args[1]) < len(self.uses):
+                db = self.keyspace.dbs[counted(args[1])]
             self._note(db, queued, args, now_ms)
 
     def _note(self, db: Db, command: Command, argv: list[bytes], now_ms: int) -> None:
@@ -81,8 +82,8 @@ class Accesses:
             self._use(db, key, command.bits & WRITE != 0, now_ms)
         if name == "move" or name == "copy":  # the key in the other database is new there
             number = argv[2] if name == "move" else argv[-1]
-            if number.isdigit() and int(number) < len(self.uses):
-                self._use(self.keyspace.dbs[int(number)], argv[1] if name == "move" else argv[2], True, now_ms)
+            if 0 <= counted(number) < len(self.uses):
+                self._use(self.keyspace.dbs[counted(number)], argv[1] if name == "move" else argv[2], True, now_ms)
 
     def _use(self, db: Db, key: bytes, writes: bool, now_ms: int) -> None:
         uses = self.uses[db.index]
@@ -100,10 +101,9 @@ class Accesses:
                 found.count += 1
 
     def _swap(self, argv: list[bytes]) -> None:
-        if argv[1].isdigit() and argv[2].isdigit():
-            a, b = int(argv[1]), int(argv[2])
-            if max(a, b) < len(self.uses):
-                self.uses[a], self.uses[b] = self.uses[b], self.uses[a]
+        a, b = counted(argv[1]), counted(argv[2])
+        if min(a, b) >= 0 and max(a, b) < len(self.uses):
+            self.uses[a], self.uses[b] = self.uses[b], self.uses[a]
 
     def restored(self, db: Db, key: bytes, idle_s: int, count: int, now_ms: int) -> None:
         """RESTORE has made the key, and says how long it was idle and how often it was used; -1: it does not say."""
@@ -120,10 +120,17 @@ class Accesses:
             if len(uses) > 2 * len(db.values) + SPARE:
                 self.uses[db.index] = {key: found for key, found in uses.items() if key in db.values}
 
+    def forget(self, db: Db, key: bytes) -> None:
+        """The key was evicted: what it took is to be free at once."""
+        self.uses[db.index].pop(key, None)
+
+    def idle_ms(self, db: Db, key: bytes, now_ms: int) -> int:
+        found = self.uses[db.index].get(key)
+        return max(0, now_ms - (self.began_ms if found is None else found.used_ms))
+
     def idle_seconds(self, db: Db, key: bytes, now_ms: int) -> int:
         """Since the key was used; one not used since the counting began is idle since then, at least."""
-        found = self.uses[db.index].get(key)
-        return max(0, now_ms - (self.began_ms if found is None else found.used_ms)) // 1000
+        return self.idle_ms(db, key, now_ms) // 1000
 
     def frequency(self, db: Db, key: bytes, now_ms: int) -> int:
         found = self.uses[db.index].get(key)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from eventdb.metrics.latency import Latencies
@@ -30,6 +31,8 @@ class Accounting:
         self.slowlog = SlowLog(slowlog_entries_max)
         self.slowlog_usec = math.inf
         self.latencies = Latencies()
+        self.traced_usec = math.inf
+        self.on_slow: Callable[[str, float], None] | None = None  # for traces: the name of a command that took so long
         self.limit_usec = math.inf  # from here on `took` is to be called
 
     def reconfigure(self, config: Config) -> None:
@@ -42,7 +45,9 @@ class Accounting:
         if not latencies.tracks:
             latencies.histograms = {}
         event_usec = config.latency_threshold_ms * 1000.0 if config.latency_threshold_ms else math.inf
-        self.limit_usec = 0.0 if latencies.tracks else min(self.slowlog_usec, event_usec)
+        traces = self.on_slow is not None and config.traces_slow_usec >= 0
+        self.traced_usec = float(config.traces_slow_usec) if traces else math.inf
+        self.limit_usec = 0.0 if latencies.tracks else min(self.slowlog_usec, event_usec, self.traced_usec)
 
     def took(self, client: Client, command: Command, argv: list[bytes], usec: float) -> None:
         """A command is done."""
@@ -52,6 +57,8 @@ class Accounting:
     def _keep(self, client: Client, command: Command, argv: list[bytes], usec: float) -> None:
         if usec >= self.slowlog_usec and command.name != "exec":  # whose commands are kept one by one
             self.slowlog.add(argv, int(usec), client.address, client.name)
+        if usec >= self.traced_usec and self.on_slow is not None:
+            self.on_slow(command.name, usec)
         self.latencies.command(command.name, usec)
 
     def unblocked(self, client: Client, blocked: Blocked, usec: float) -> None:

@@ -33,6 +33,7 @@ class Scope:
         self._expired_keys = store.expired_keys
         self._libraries, self._libraries_version = dict(store.keyspace.libraries.code), store.keyspace.libraries.version
         self._users, self._users_version = dict(store.keyspace.users), store.keyspace.users_version
+        self._marks = store.keyspace.marks
         self.undo = store.undo = Undo(store.keyspace, store.watching, store.commit.open)
 
     def changed(self) -> bool:
@@ -54,6 +55,7 @@ class Scope:
             self._engine.follow_users(self._client)
         if store.keyspace.libraries.version != self._libraries_version:
             store.keyspace.libraries.replace(self._libraries)
+        store.keyspace.marks = self._marks
         self._client.db = self._db
 
     def end(self) -> None:

@@ -1,4 +1,4 @@
-"""Blocked clients: who waits for a key (BLPOP …) or for an offset (EVENTDB.WAITFOR).
+"""Blocked clients: those that wait for a key (BLPOP …) or for an offset (EVENTDB.WAITFOR).
 
 As in Redis, a client is served by the key that became ready first, and the clients of one key in the order in which
 they blocked. Source: redis src/blocked.c (signalKeyAsReady).
@@ -24,7 +24,7 @@ class Blocking:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.waiters: dict[DbKey, dict[Client, None]] = {}  # in the order in which they blocked
-        self.offsets: dict[Client, int] = {}  # EVENTDB.WAITFOR: who waits for which offset
+        self.offsets: dict[Client, int] = {}  # EVENTDB.WAITFOR: the offset that each client waits for
 
     def add(self, client: Client, db: Db, keys: list[bytes], until_gone: bool) -> None:
         for key in keys:

@@ -40,7 +40,8 @@ OBSERVED: Final = 16384  # somebody asks to see commands as they begin (news.py)
 RESTRICTED: Final = 32768  # its user may not do everything
 LARGE: Final = 4096  # a command of megabytes is coming: it is asked how long it may take (effort.py)
 BUSY: Final = 65536  # a script runs, and others are answered meanwhile: few commands may run
-WATCHES: Final = OUT_OF_MEMORY | TRACKED | OBSERVED  # bits that keep a state from changing no more than usual
+EVICTS: Final = 131072  # keys are evicted above maxmemory (eviction.py)
+WATCHES: Final = OUT_OF_MEMORY | TRACKED | OBSERVED | EVICTS  # bits that keep a state from changing no more than usual
 
 
 class Blocked:
@@ -59,6 +60,9 @@ class Blocked:
         self.timer: Timer | None = None
         self.ready = b""  # the key that lets the command run again
         self.usec = 0.0  # spent before it blocked
+        self.again_ms = 0  # when it runs again by itself, for `again_key`; 0: never
+        self.again_key = b""
+        self.again: Timer | None = None
         self.until_gone = until_gone  # runs again too when a key is deleted (XREADGROUP, whose group goes with it)
 
 

@@ -1,4 +1,4 @@
-"""A client in one line: CLIENT LIST and INFO, and what ACL LOG keeps of who was refused."""
+"""A client in one line: CLIENT LIST and INFO, and what ACL LOG keeps of a refused client."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ LOADING_OK: Final = 1 << 8  # may run while the state is being rebuilt
 SERVER: Final = 1 << 9  # its handler takes the engine first
 NOSCRIPT: Final = 1 << 10  # refused inside a script
 DENY_OOM: Final = 1 << 11  # needs memory: refused above maxmemory
+PROTECTED: Final = 1 << 13  # runs only where a setting allows it, whatever the connection's state (DEBUG)
 ALLOW_BUSY: Final = 1 << 12  # runs while a script keeps everything else waiting
 
 

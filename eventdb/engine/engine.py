@@ -2,7 +2,8 @@
 
 One engine is one node's database. The server, the embedded API and the tests all drive it through
 `call(client, argv)`; the log is reached through `commit`. `store.now_ms` is set by the driver once per batch of input
-and frozen for a command, so that every event of a transaction sees one clock.
+(by a node's engine also when a millisecond has passed), and frozen for a command, so that every event of a transaction
+sees one clock.
 """
 
 from __future__ import annotations
@@ -18,11 +19,14 @@ from eventdb.engine.client import (
     BUSY,
     CACHES,
     CLUSTERED,
+    EVICTS,
     IN_MULTI,
     LOADING,
     NEEDS_AUTH,
     OBSERVED,
+    OUT_OF_MEMORY,
     PAUSED,
+    RESTRICTED,
     TRACKED,
     WATCHES,
     Blocked,
@@ -34,15 +38,18 @@ from eventdb.engine.gates import FRESHEN, PASS, QUEUE, REDIRECT, REFUSE, STALL
 from eventdb.engine.parts import Parts
 from eventdb.engine.registry import find_subcommand, unknown_command
 from eventdb.pipeline.outbox import Batch, Sink
-from eventdb.protocol.errors import DISCARDED, ReplyError, wrong_arity
+from eventdb.protocol.errors import DISCARDED, wrong_arity
 from eventdb.protocol.replies import QUEUED, error, integer
+from eventdb.rdb import state
 
 if TYPE_CHECKING:
     from eventdb.engine.settings import Config
     from eventdb.pipeline.commit import Commit
+    from eventdb.replay.machine import Read
 
 logger: Final = logging.getLogger("eventdb")
 
+AGAIN_MS: Final = 100  # after which it is looked again whether a blocked command may run
 HTTP: Final = (b"POST", b"HOST:")  # how its requests begin, or go on after a line that is no command
 
 
@@ -52,6 +59,7 @@ class Engine(Parts):
     def __init__(self, config: Config, commit: Commit, seed: int | None = None) -> None:
         super().__init__(config, commit, seed)
         self.expiry = Expiry(self.store, self.turn, self._expire_on, self.news)
+        self.eviction.again = self._evict_on
 
     # -- clients
 
@@ -103,6 +111,8 @@ class Engine(Parts):
         """What happens on a clock and not by a command: the driver calls it ten times a second, in any role."""
         if self.config.memory_bytes_max or self.store.accesses is not None:
             self.look_at_settings()
+            if self.gate & EVICTS:
+                self._evict(None)
         self.statistics.sample(self.commands_run, self.bytes_in, self.turn.bytes_out)
         idle_ms = self.config.idle_seconds_max * 1000
         if idle_ms:
@@ -113,11 +123,17 @@ class Engine(Parts):
     # -- running commands
 
     def read_clock(self) -> None:
-        """Take the time that every command sees until the next call; drivers call it once per batch of input."""
+        """Take the time that commands see until the next call, or `tick`; drivers call it once per batch of input."""
         self.store.now_ms = int(time.time() * 1000)
         self.clock = perf_counter()
+        self.tick_at = self.clock + self.tick_s
         if self.clock > self.lease_until and self.on_lapse is not None and not self.gate & BUSY:
             self.on_lapse()
+
+    def tick(self, clock: float) -> None:
+        """Time has passed within one input: commands after this one, and those that it wakes, see it."""
+        self.store.now_ms = int(time.time() * 1000)
+        self.tick_at = clock + self.tick_s
 
     def may_run(self, client: Client) -> bool:
         """False while the client's next command waits, for room too if it may write; `sink.resume()`: ask again."""
@@ -157,11 +173,13 @@ class Engine(Parts):
             found = find_subcommand(command, argv)
             if isinstance(found, str):
                 sub = command.subcommands.get(argv[1].upper())
-                if sub is not None:  # it is there, the number of arguments is wrong
+                if sub is not None:  # it exists, the number of arguments is wrong
                     sub.rejected_calls += 1
                 self.refuse(client, found)
                 return None
             command = found
+        if self.gate & EVICTS:
+            self._evict(argv)
         verdict = self.gates.judge(client, command, argv, self.gate, self.gate_error)
         if verdict == PASS:
             if self.on_long is None or effort.fits(client, command, argv, self.lease_until - self.clock):
@@ -209,6 +227,8 @@ class Engine(Parts):
         usec = (end - self.clock) * 1e6
         self.clock = end
         command.usec += usec
+        if end >= self.tick_at:
+            self.tick(end)
         if usec >= self.slow_usec and client.blocked is None:
             self.accounting.took(client, command, argv, usec)
         if len(reply) == 0 and client.blocked is not None:  # it may have changed something all the same
@@ -245,15 +265,8 @@ class Engine(Parts):
                 reply = command.handler(self, client, argv)  # type: ignore[misc]
             else:
                 reply = command.handler(client, argv)  # type: ignore[misc]
-        except ReplyError as failure:
-            command.failed_calls += 1
-            self.statistics.error(failure.text)
-            reply = error(failure.text)
-        except Exception:
-            command.failed_calls += 1
-            self.statistics.error("ERR")
-            logger.exception("internal error in '%s'", command.name)
-            reply = error(f"ERR internal error in '{command.name}'; please report it, the server's log has the details")
+        except Exception as failure:
+            reply = self.failed(command, failure)
         command.calls += 1  # afterwards: CONFIG RESETSTAT counts itself
         self.commands_run += 1
         return reply
@@ -272,7 +285,7 @@ class Engine(Parts):
             client.hold(batch, reply)
 
     def _reply_when_clean(self, client: Client, command: Command, argv: list[bytes], reply: bytes) -> None:
-        """Send a reply that changed nothing, after every pending batch it could tell of."""
+        """Send a reply that changed nothing, after every pending batch it could reveal."""
         batch: Batch | None = None
         if command.bits & WHOLE:
             batch = self.commit.pending[-1]
@@ -331,6 +344,29 @@ class Engine(Parts):
             return
         self.expiry.slice(self.commit, self.statistics, self.serve_blocked)
 
+    # -- eviction
+
+    def _evict(self, argv: list[bytes] | None) -> None:
+        """Make room above maxmemory, on a clock or before a command."""
+        if self.gate & ~WATCHES or self.commit.stopped:  # the state of a replica or a paused node stands still
+            return
+        if argv is None:
+            self.eviction.on_clock(self.commit)
+        else:
+            self.eviction.before(argv, self.commit)
+        if self.eviction.failing:
+            self.gate |= OUT_OF_MEMORY
+        else:
+            self.gate &= ~OUT_OF_MEMORY
+        if self.store.ready:
+            self.serve_blocked()
+
+    def _evict_on(self) -> None:
+        self.eviction.timer = None
+        self.read_clock()
+        if self.gate & EVICTS:
+            self._evict(None)
+
     # -- watching and blocking
 
     def unwatch(self, client: Client) -> None:
@@ -344,6 +380,7 @@ class Engine(Parts):
             blocked.timer = self.turn.later(
                 blocked.timeout_ms / 1000, lambda: self.block_ends(client, blocked.timeout_reply)
             )
+        self._run_again_later(client, blocked)
 
     def unblock(self, client: Client) -> None:
         blocked = client.blocked
@@ -352,6 +389,8 @@ class Engine(Parts):
         client.blocked = None
         if blocked.timer is not None:
             blocked.timer.cancel()
+        if blocked.again is not None:
+            blocked.again.cancel()
         self.blocking.remove(client, blocked.db, blocked.keys)
 
     def block_ends(self, client: Client, reply: bytes) -> None:
@@ -391,10 +430,15 @@ class Engine(Parts):
                 client = blocking.first(place)
                 while client is not None and self._serve(client, place[1]):
                     client = blocking.first(place)
-                if client is not None:  # the client that waited longest cannot use what is there; others may
+                if client is not None:  # the client that waited longest cannot use the value; others may
                     for other in list(blocking.waiters.get(place, ())):
                         if other is not client and blocking.first(place) is not None:
                             self._serve(other, place[1])
+
+    def run_blocked(self, client: Client) -> None:
+        """Run again the command of a client that waits for no key, and then what waits for what that changed."""
+        self._serve(client, b"")
+        self.serve_blocked()
 
     def _serve(self, client: Client, key: bytes) -> bool:
         """Run a blocked command again, for the key that is ready; False when it goes on waiting."""
@@ -403,6 +447,11 @@ class Engine(Parts):
             return False
         blocked.ready = key
         command = blocked.command
+        if client.gate & RESTRICTED and (denied := self.permissions.refusal(client, command, blocked.argv)):
+            command.rejected_calls += 1  # the rights that it had as it blocked were taken away (as Redis 7.2 judges it)
+            self.statistics.error(denied)
+            self.block_ends(client, error(denied))
+            return True
         if self.gate & OBSERVED:
             self.news.look(blocked.db, command, blocked.argv)
         start = perf_counter()
@@ -420,24 +469,58 @@ class Engine(Parts):
             else:
                 client.reply(reply)
         if len(reply) == 0:
+            self._run_again_later(client, blocked)
             return False
         self.turn.flush_later(client)
         client.sink.resume()
         return True
 
+    def _run_again_later(self, client: Client, blocked: Blocked) -> None:
+        """What it waits for may come with time alone."""
+        if blocked.again is not None:
+            blocked.again.cancel()
+            blocked.again = None
+        if blocked.again_ms:
+            wait_ms = max(1, blocked.again_ms - self.store.now_ms)
+            blocked.again = self.turn.later(wait_ms / 1000, lambda: self._run_again(client, blocked))
+
+    def _run_again(self, client: Client, blocked: Blocked) -> None:
+        if client.blocked is not blocked:
+            return
+        self.read_clock()
+        if self.gate & ~WATCHES or self.commit.stopped:
+            blocked.again_ms = self.store.now_ms + AGAIN_MS
+            self._run_again_later(client, blocked)
+            return
+        self._serve(client, blocked.again_key)
+        self.serve_blocked()
+
     # -- pauses
 
     def pause_for(self, ms: int, writes_only: bool) -> None:
-        """CLIENT PAUSE, and what a hand-over does: stall commands for so long, or longer if a pause lasts already."""
-        until_ms = self.store.now_ms + ms
-        self.pause.extend(until_ms, writes_only, self.gate & PAUSED != 0)
+        """CLIENT PAUSE: stall commands for so long, or longer if such a pause lasts already."""
+        seconds = self.pause.asked.extend(self.store.now_ms, ms, writes_only)
         self.gate |= PAUSED
-        self.pause.timer = self.turn.later((self.pause.until_ms - self.store.now_ms) / 1000, self.unpause)
+        self.pause.asked.timer = self.turn.later(seconds, self.unpause)
+
+    def pause_writes(self, ms: int) -> None:
+        """The same for a hand-over or a restore in place, until `resume_writes`, whatever clients ask for meanwhile."""
+        seconds = self.pause.own.extend(self.store.now_ms, ms, True)
+        self.gate |= PAUSED
+        self.pause.own.timer = self.turn.later(seconds, self.resume_writes)
 
     def unpause(self) -> None:
-        """Let clients go on (CLIENT UNPAUSE, or the time is up)."""
-        self.gate &= ~PAUSED
-        self.pause.stop_timer()
+        """Let clients go on (CLIENT UNPAUSE, or the time is up), unless the node has a pause of its own."""
+        self.pause.asked.end()
+        self._pause_ended()
+
+    def resume_writes(self) -> None:
+        self.pause.own.end()
+        self._pause_ended()
+
+    def _pause_ended(self) -> None:
+        if not (self.pause.asked.lasts or self.pause.own.lasts):
+            self.gate &= ~PAUSED
         self.run_stalled_later()
 
     def run_stalled_later(self) -> None:
@@ -471,7 +554,7 @@ class Engine(Parts):
         """Deliver to all subscribers, not before `after` is durable; return how many there are at this node.
 
         Inside EXEC the batch is not known before the end: delivery is then deferred, and `after` ignored. The EXEC may
-        subscribe and unsubscribe too: the message is for those who listen now.
+        subscribe and unsubscribe too: the message is for the clients that listen now.
         """
         if self.store.in_exec:
             return self.pubsub.defer(channel, message, sharded)
@@ -507,8 +590,5 @@ class Engine(Parts):
         self.serve_blocked()  # a replica's clients may wait too (XREAD)
         return count
 
-    def digest(self) -> str:
-        return self.store.keyspace.digest()
-
-    def key_count(self) -> int:
-        return self.store.keyspace.key_count()
+    def load(self, read: Read) -> None:
+        state.load(self, read)

@@ -24,6 +24,17 @@ SLICE_S: Final = 0.002  # that the cycle takes in one piece, and one transaction
 SHARE: Final = 0.25  # of the loop that the cycle takes at most, as Redis's (ACTIVE_EXPIRE_CYCLE_SLOW_TIME_PERC)
 SHARE_LATE: Final = 0.5  # while the oldest key is overdue by LATE_MS: more is written than SHARE keeps up with
 LATE_MS: Final = 1000
+ORIGIN: Final = b"$6\r\nexpiry\r\n"
+
+
+def commit_own(store: Store, commit: Commit, news: News, origin: bytes) -> None:
+    """Close the transaction in the making: no client asked for it."""
+    if store.heeded:
+        news.gather(None, [])
+    size = store.event_size
+    batch = commit.add(origin, store.taken(), size)
+    if store.heeded:
+        news.finish(None, NO_REPLY, batch)
 
 
 class Expiry:
@@ -89,13 +100,7 @@ class Expiry:
             self._commit(commit)
 
     def _commit(self, commit: Commit) -> None:
-        store = self._store
-        if store.heeded:
-            self._news.gather(None, [])
-        size = store.event_size
-        batch = commit.add(b"$6\r\nexpiry\r\n", store.taken(), size)
-        if store.heeded:
-            self._news.finish(None, NO_REPLY, batch)
+        commit_own(self._store, commit, self._news, ORIGIN)
 
     def _delete_elements(self, db: Db, count_max: int) -> int:
         """Delete up to `count_max` fields of hashes, an event for each hash; how much of the transaction that is."""

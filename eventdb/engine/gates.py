@@ -33,13 +33,14 @@ from eventdb.engine.command import (
     LOADING_OK,
     NO_AUTH,
     NO_MULTI,
+    PROTECTED,
     READONLY,
     WHOLE,
     WRITE,
     Command,
 )
 from eventdb.engine.pause import Pause, may_write
-from eventdb.engine.permissions import Permissions
+from eventdb.engine.permissions import NO_DEBUG, Permissions
 from eventdb.protocol.errors import ReplyError
 
 # Verdicts.
@@ -76,7 +77,9 @@ class Gates:
             return self._judge_inner(client, command, command.inner(argv), argv, node_gate, node_error)
         gate = client.gate
         text = ""
-        if gate & NEEDS_AUTH and not command.bits & NO_AUTH:
+        if command.bits & PROTECTED and not self.permissions.may_debug(client):
+            text = NO_DEBUG
+        elif gate & NEEDS_AUTH and not command.bits & NO_AUTH:
             text = "NOAUTH Authentication required."
         elif gate & IN_MULTI and command.bits & NO_MULTI and not command.bits & IMMEDIATE:
             text = "ERR Command not allowed inside a transaction"
@@ -101,7 +104,7 @@ class Gates:
         if text:
             self.text = text
             return REFUSE
-        if node_gate and self._waits(node_gate, client, command):
+        if node_gate and self._waits(node_gate, client, command, argv):
             return STALL
         if node_gate & FRESH and _must_be_fresh(client, command):
             return FRESHEN
@@ -139,11 +142,11 @@ class Gates:
         may_read = client.readonly_mode or command.name in SHARD_CHANNELS
         return self.slots.refusal(keys, writes != 0, may_read)
 
-    def _waits(self, node_gate: int, client: Client, command: Command) -> bool:
+    def _waits(self, node_gate: int, client: Client, command: Command, argv: list[bytes]) -> bool:
         """A pause or a lapsed lease keeps it; a client that is not authenticated may go on, it can change nothing."""
         if client.gate & NEEDS_AUTH:
             return False
-        if node_gate & PAUSED and self.pause.stops(client, command):
+        if node_gate & PAUSED and self.pause.stops(client, command, argv):
             return True
         if node_gate & HANDING:  # in cluster mode reads too: they are for the primary, and will be told where it is
             if may_write(client, command) or (

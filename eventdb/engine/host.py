@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
+from eventdb.metrics.saves import Saves
 from eventdb.protocol.errors import ReplyError
 
 if TYPE_CHECKING:
     from eventdb.cluster.topology import Member
     from eventdb.engine.client import Client
+    from eventdb.keyspace.choice import Choice
+    from eventdb.replay.cut import Wanted
 
 # Engine.failover_state, in Redis's words. While a hand-over waits for what was accepted to be durable it can be called
 # off: setting NO_FAILOVER ends it.
@@ -42,8 +45,20 @@ class Host(Protocol):
     def give_state(self, client: Client, greeting: str, functions_only: bool) -> None:
         """Send the whole state to a client that has just blocked, and close it. Raises ReplyError."""
 
+    def restore(self, client: Client, to: Wanted, choice: Choice, dry: bool) -> bytes:
+        """Block the client, work out what differs from the past, and call the client's command again: then change it.
+
+        Raises ReplyError when that cannot begin.
+        """
+
+    def save(self, done: Callable[[str], None]) -> None:
+        """Make a snapshot in the background, and call `done` with an error or "". Raises ReplyError."""
+
+    def saves(self) -> Saves:
+        """What is known of snapshots."""
+
     def announced(self, member: Member, said: dict[str, object]) -> bytes | None:
-        """A follower says that it is there; the reply to it, None when this node is not the primary."""
+        """A follower announces itself; the reply to it, None when this node is not the primary."""
 
 
 class NoHost:
@@ -66,6 +81,15 @@ class NoHost:
 
     def give_state(self, client: Client, greeting: str, functions_only: bool) -> None:
         raise ReplyError("ERR there is no log here to build the state from")
+
+    def restore(self, client: Client, to: Wanted, choice: Choice, dry: bool) -> bytes:
+        raise ReplyError("ERR there is no log here to restore from")
+
+    def save(self, done: Callable[[str], None]) -> None:
+        raise ReplyError("ERR there is no log here to make a snapshot of")
+
+    def saves(self) -> Saves:
+        return Saves()
 
     def announced(self, member: Member, said: dict[str, object]) -> bytes | None:
         raise ReplyError("ERR this node takes no announcements")

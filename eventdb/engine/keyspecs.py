@@ -18,6 +18,7 @@ from __future__ import annotations
 from typing import Final
 
 from eventdb.engine.command import WRITE, Command
+from eventdb.protocol.numbers import counted
 
 _FACTS: Final = (
     ("1:-1 RM delete", "del unlink"),
@@ -144,10 +145,11 @@ class KeySpec:
                 return []
         a, b, c = self.numbers
         if self.counted:
-            if begin + a >= len(argv) or not argv[begin + a].isdigit() or int(argv[begin + a]) < 1:
+            count = counted(argv[begin + a]) if begin + a < len(argv) else 0
+            if count < 1:
                 return None
             first = begin + b
-            stop = first + int(argv[begin + a]) * c
+            stop = first + count * c
             return argv[first:stop:c] if stop <= len(argv) else None
         last = begin + a if a >= 0 else len(argv) + a
         if c > 1:

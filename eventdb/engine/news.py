@@ -27,8 +27,9 @@ from eventdb.engine.notifications import (
     MISS,
     NEW,
     NO_MISS,
+    NO_NAMES,
     OF_EVENT,
-    OF_EXPIRY,
+    OF_ORIGIN,
     ONLY_CONSUMERS,
     READS_FROM,
     RESTORED,
@@ -55,7 +56,6 @@ if TYPE_CHECKING:
     from eventdb.pipeline.turn import Turn
 
 KIND_BYTES: Final = 20  # of an encoded event, in which its name begins
-EXPIRY: Final = b"expiry"  # the origin of what the expiry cycle deletes
 CREATE_CONSUMER: Final = b"xgroup-createconsumer"
 Consumer = tuple[int, bytes, bytes, bytes]  # database, key, group, name
 
@@ -411,10 +411,10 @@ class News:
     # -- transactions from the log, on a replica
 
     def apply(self, transactions: list[list[bytes | list[bytes]]]) -> int:
-        """Apply them one event after the other, so that each is seen with its own state, and tell at once."""
+        """Apply them one event after the other, so that each is seen with its own state, and report them at once."""
         count = 0
         for transaction in transactions:
-            expired = transaction[0] == EXPIRY
+            names = OF_ORIGIN.get(cast("bytes", transaction[0]), NO_NAMES)
             for part in transaction[1:]:
                 event = cast("list[bytes]", part)
                 count += 1
@@ -425,7 +425,7 @@ class News:
                 EVENTS[event[0]].apply(self._db, event)
                 self._change(event)
                 if self.classes:
-                    self._name(event, OF_EXPIRY.get(event[0]) if expired else None, len(self._found))
+                    self._name(event, names.get(event[0]), len(self._found))
             self._reset()
             self._deliver(None)
             self.tracking.tell(None, None)

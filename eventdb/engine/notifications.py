@@ -50,7 +50,11 @@ OF_EVENT: Final[dict[bytes, bytes]] = {
     b"PERSIST": b"persist", b"PEXPIREAT": b"expire", b"XADD": b"xadd", b"XDEL": b"xdel", b"XTRIM": b"xtrim",
     b"XSETID": b"xsetid", b"SET": b"set", b"HSETEX": b"hset", b"HPEXPIREAT": b"hexpire", b"HPERSIST": b"hpersist",
 }  # fmt: skip
-OF_EXPIRY: Final[dict[bytes, bytes]] = {b"DEL": b"expired", b"HDEL": b"hexpired"}  # by the expiry cycle
+OF_ORIGIN: Final[dict[bytes, dict[bytes, bytes]]] = {  # of transactions that no client asked for
+    b"expiry": {b"DEL": b"expired", b"HDEL": b"hexpired"},
+    b"eviction": {b"DEL": b"evicted"},
+}
+NO_NAMES: Final[dict[bytes, bytes]] = {}
 EMPTIES: Final = frozenset((b"SREM", b"ZREM", b"HDEL", b"LPOP", b"RPOP", b"LREM", b"LTRIM"))  # may leave no key
 
 # What a command calls the change of a value; the deletion that the change may come to is told after it.
@@ -76,7 +80,7 @@ SILENT: Final = frozenset(("pfcount", "pfdebug", "debug|populate"))  # what they
 ONLY_CONSUMERS: Final = frozenset(("xclaim", "xautoclaim", "xreadgroup"))
 
 # Commands that write and look for keys that they read before: from which of the keys they name; and those that read
-# and tell of no miss.
+# and report no miss.
 READS_FROM: Final[dict[str, int]] = {
     "getdel": 0, "getex": 0, "getset": 0, "pfmerge": 0, "copy": 0, "sort": 0, "bitop": 1, "georadius": 0,
     "georadiusbymember": 0, "geosearchstore": 1, "zrangestore": 1, "sinterstore": 1, "sunionstore": 1, "sdiffstore": 1,

@@ -8,14 +8,17 @@ Source: redis src/acl.c.
 from __future__ import annotations
 
 import os
+import re
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from eventdb.engine.client import IN_MULTI, NEEDS_AUTH, RESTRICTED, Client
 from eventdb.engine.client_line import describe
 from eventdb.engine.command import NO_AUTH, Command
+from eventdb.engine.command import WRITE as COMMAND_WRITES
 from eventdb.engine.keyspecs import keys_with_flags
 from eventdb.engine.registry import CATEGORIES, COMMANDS
+from eventdb.engine.tokens import Tokens
 from eventdb.security.acl import (
     ALLOWED,
     DENIED_AUTH,
@@ -51,11 +54,20 @@ _CHANGED: Final = (
     "NOPERM ACLs rules changed between the moment the transaction was accumulated and the EXEC call."
     " This command is no longer allowed for the following reason: "
 )
+NO_DEBUG: Final = (
+    'ERR DEBUG command not allowed. If the enable-debug-command option is set to "local", you can run it from a local'
+    " connection, otherwise you need to set this option in the configuration file, and then restart the server."
+)
+_PASSWORD: Final = re.compile(r"(modifier '[<>#!]).*(?=':)", re.DOTALL)  # in the text of an AclError
 _WHY: Final = {
     DENIED_COMMAND: "no permission to execute the command or subcommand",
     DENIED_KEY: "no permission to touch the specified keys",
     DENIED_CHANNEL: "no permission to access one of the channels used as arguments",
 }
+
+
+def is_local(address: str) -> bool:
+    return address == "" or address.startswith(("127.", "[::1]", "/"))
 
 
 class Refusal:
@@ -80,6 +92,7 @@ class Permissions:
         self.config = config
         self.keyspace = keyspace
         self.catalogue = catalogue()
+        self.tokens = Tokens(config)
         self.password = config.requirepass
         self.users: dict[bytes, User] = {b"default": default_user(self.catalogue, self.password)}
         self.version = keyspace.users_version
@@ -98,6 +111,7 @@ class Permissions:
     def welcome(self, client: Client) -> None:
         """A new connection is the default user, if that needs no password."""
         user = self.users[b"default"]
+        self.tokens.forget(client)
         self.become(client, user)
         if user.nopass and user.enabled:
             client.gate &= ~NEEDS_AUTH
@@ -112,11 +126,20 @@ class Permissions:
             client.gate |= RESTRICTED
 
     def admit(self, client: Client, name: bytes, password: bytes, how: bytes) -> bool:
-        """Let the client in as this user, if the password is right; else keep the attempt in the log."""
+        """Let the client in as this user, if the password or token is right; else keep the attempt in the log.
+
+        Raises Pending: the verdict on a token takes a while.
+        """
         user = self.users.get(name)
-        if user is None or not user.accepts(password):
+        by_token = user is not None and user.enabled and user.iam
+        accepted = user is not None and (
+            self.tokens.accepts(client, name, password) if by_token else user.accepts(password)
+        )
+        if user is None or not accepted:
             self._note(client, DENIED_AUTH, how, name)
             return False
+        if not by_token:
+            self.tokens.forget(client)
         self.become(client, user)
         client.gate &= ~NEEDS_AUTH
         return True
@@ -173,7 +196,7 @@ class Permissions:
         if command.bits & NO_AUTH:
             return ALLOWED, b""
         name = command.name
-        keys = _uses(command, argv) if command.has_keys else []
+        keys = uses(command, argv) if command.has_keys else []
         channels: list[bytes] = []
         if name in CHANNELS:
             channels = argv[1:]
@@ -205,6 +228,11 @@ class Permissions:
         self.next_refusal += 1
         self.trim_log()
 
+    def may_debug(self, client: Client) -> bool:
+        """The setting allows DEBUG for this connection."""
+        allowed = self.config.debug_command
+        return allowed == "yes" or (allowed == "local" and is_local(client.address))
+
     def reset_counts(self) -> None:
         self.refused = dict.fromkeys(self.refused, 0)
 
@@ -219,12 +247,15 @@ class Permissions:
         known = self.users.get(name)
         if known is None:
             made = User(name)
-            if self.config.acl_pubsub_default == "allchannels":
-                made.apply_all([b"allchannels"], self.catalogue)
+            made.selectors[0].all_channels = self._all_channels()
         else:
             made = known.copy()
-        made.apply_all(rules, self.catalogue)
+        made.apply_all(rules, self.catalogue, self._all_channels())
         return made
+
+    def _all_channels(self) -> bool:
+        """What selectors begin with that are made from now on. The log has what came of it."""
+        return self.config.acl_pubsub_default == "allchannels"
 
     def put(self, user: User, clients: dict[int, Client]) -> list[Client]:
         """Take a user's new rules, for its connections too; returns those that listen to what they may not."""
@@ -295,9 +326,11 @@ class Permissions:
                 if words[1] in found:
                     raise AclError(f"Duplicate user '{words[1].decode('utf-8', 'replace')}' found")
                 found[words[1]] = User(words[1])
-                found[words[1]].apply_all(words[2:], self.catalogue)
+                found[words[1]].selectors[0].all_channels = self._all_channels()
+                found[words[1]].apply_all(words[2:], self.catalogue, self._all_channels())
             except AclError as failure:
-                problems.append(f"{path}:{number}: {failure}. ")
+                shown = _PASSWORD.sub(r"\1***", str(failure))
+                problems.append(f"{path}:{number}: {shown}. ")
         if problems:
             raise AclError("".join(problems) + "WARNING: ACL errors detected, no change to the previously active ACL"
                            " rules was performed")  # fmt: skip
@@ -352,14 +385,26 @@ def catalogue() -> Catalogue:
     return Catalogue(categories, subcommands, CATEGORIES)
 
 
-def _uses(command: Command, argv: list[bytes]) -> list[tuple[bytes, int]]:
-    """The keys of a call, each with READ and WRITE as it is used; a key that is only looked for has neither."""
+def uses(command: Command, argv: list[bytes]) -> list[tuple[bytes, int]]:
+    """The keys of a call, each with READ and WRITE as it is used; a key that is only looked for has neither.
+
+    Specs look for words and can be led astray (a consumer that is called STREAMS, a second STORE): then the handler
+    uses a key that no spec finds, and Redis 7.0 lets it. So what the command itself names is judged too.
+    """
     found: list[tuple[bytes, int]] = []
     for key, flags in keys_with_flags(command, argv) or []:
         use = READ if "access" in flags else 0
         if "insert" in flags or "update" in flags or "delete" in flags:
             use |= WRITE
         found.append((key, use))
+    if command.find_keys is not None:
+        most = READ | WRITE if command.bits & COMMAND_WRITES else READ
+        unmatched = [key for key, _ in found]  # a key may stand twice, once to be read and once to be written
+        for key in command.keys(argv):
+            if key in unmatched:
+                unmatched.remove(key)
+            else:
+                found.append((key, most))
     return found
 
 

@@ -1,6 +1,6 @@
-"""Publish and subscribe: who listens to which channel, pattern and shard channel, and how a message gets there.
+"""Publish and subscribe: the listeners of each channel, pattern and shard channel, and how a message gets there.
 
-A message is not an event: it is in no log. But it may tell of one, so it never leaves before the batch that its
+A message is not an event: it is in no log. But it may reveal one, so it never leaves before the batch that its
 publisher's writes are in is durable. The primary passes every message on to the nodes that announced themselves, each
 with an offset: there it waits until the node has come so far, so that any subscriber that hears of a write also finds
 it. Sans-IO; the commands are in commands/session/pubsub.py, the connection of a follower in announce.py.
@@ -127,7 +127,7 @@ class PubSub:
     ) -> int:
         """Deliver to every listener at this node, not before `after` is durable; return how many messages that were.
 
-        With `later` they are put there, each with its listener, and sent by the caller: who listens is decided now.
+        With `later` they are put there, each with its listener, and sent by the caller: the listeners are decided now.
         """
         if sharded:
             return _send(self.shards.get(channel), [b"$8\r\nsmessage\r\n", bulk(channel), bulk(message)], after, later)
@@ -139,7 +139,7 @@ class PubSub:
         return count
 
     def defer(self, channel: bytes, message: bytes, sharded: bool) -> int:
-        """Inside EXEC: deliver later, to those who listen now; return how many there are at this node."""
+        """Inside EXEC: deliver later, to the clients that listen now; return how many there are at this node."""
         messages: Messages = []
         self.deferred.append((channel, message, sharded, messages))
         return self.deliver(channel, message, sharded, None, messages)
@@ -154,7 +154,7 @@ class PubSub:
         self.deferred.clear()
 
     def tell_changes(self, before: View, topology: Topology, config: Config) -> None:
-        """The nodes have changed: say so to those who listen here as they do to a Sentinel. Each node says its own."""
+        """The nodes have changed: say so to clients that listen here as to a Sentinel. Each node says its own."""
         if self.channels or self.patterns:
             for channel, message in sentinel_events(before, topology, config.sentinel_service_name.split()):
                 self.deliver(channel.encode(), message.encode(), False, None)

@@ -27,6 +27,7 @@ from eventdb.engine.command import (
     NO_AUTH,
     NO_MULTI,
     NOSCRIPT,
+    PROTECTED,
     READONLY,
     SERVER,
     WHOLE,
@@ -46,9 +47,12 @@ ServerHandler = TypeVar("ServerHandler", bound=Callable[..., bytes])  # of the e
 
 # A flag of the registry only: a write here, which Redis does not call one, because here it goes into the log.
 UNSHOWN: Final = "logged"
+# The same: Redis knows it, and does not show it.
+GUARDED: Final = "protected"
 _BITS: Final[dict[str, int]] = {
     "write": WRITE,
     UNSHOWN: WRITE,
+    GUARDED: PROTECTED,
     "readonly": READONLY,
     "no_auth": NO_AUTH,
     "no_multi": NO_MULTI,
@@ -172,7 +176,7 @@ def add(
     made = Command("|".join(words).lower(), handler, arity)
     for word in flags.split():
         made.bits |= _BITS.get(word, 0)
-        if word != UNSHOWN:
+        if word not in (UNSHOWN, GUARDED):
             made.flags.append(word)
     if whole:
         made.bits |= WHOLE

@@ -143,6 +143,6 @@ def save_points(text: str) -> str:
     if len(words) % 2:
         raise SettingError("Invalid save parameters")
     for i, word in enumerate(words):
-        if not (word.isascii() and word.isdigit()) or (i % 2 == 0 and int(word) < 1):
+        if not (word.isascii() and word.isdigit() and len(word) < 20) or (i % 2 == 0 and int(word) < 1):
             raise SettingError("Invalid save parameters")
     return " ".join(words)

@@ -9,11 +9,13 @@ from __future__ import annotations
 import resource
 from typing import Final
 
+from eventdb.backends import discreet
 from eventdb.engine.setting import (
     CONSTANT,
     FIXED,
     LONG_MAX,
     OUTPUT_LIMITS,
+    TEXT,
     Setting,
     SettingError,
     memory,
@@ -28,7 +30,6 @@ from eventdb.security.tls import Tls
 REDIS_VERSION: Final = "7.0.15"  # whose commands, replies and error texts eventdb has
 RESERVED_FILES: Final = 64  # descriptors that are not clients: segments, listeners, standard streams
 OUTPUT_LIMIT_MIN: Final = 1 << 20  # what a socket's buffer may hold without anybody being told
-NO_EVICTION: Final = "eventdb never evicts: with maxmemory, maxmemory-policy is noeviction"
 
 SETTINGS: Final[dict[str, Setting]] = {setting.name: setting for setting in (*OWN, *OF_REDIS)}
 
@@ -57,18 +58,22 @@ class Config:
         self.node_user = ""  # of this node at the primary
         self.node_password = ""
         self.acl_file = ""  # "": users are in the log
+        self.iam_cluster_name = ""  # in tokens; "": nobody logs in with one
+        self.iam_region = ""  # "": any
+        self.iam_key_file = ""
+        self.iam_key_command = ""
+        self.iam_session_seconds = 43200
         self.acl_pubsub_default = "resetchannels"
         self.acl_log_entries_max = 128
         self.maxclients = 10_000
         self.idle_seconds_max = 0  # 0: for ever
-        self.keepalive_seconds = 300  # of silence before TCP asks whether the peer is there; 0: never
+        self.keepalive_seconds = 300  # of silence before TCP asks whether the peer still exists; 0: never
         self.commit_timeout_ms = 5000
         self.atomic_errors = "no"
         self.busy_reply_ms = 5000  # that a script may keep everybody waiting; 0: for ever
         self.script_limit_ms = 30_000  # after which a script is stopped; 0: never
         self.query_buffer_bytes_max = 1 << 30  # of commands that one client has sent and that have not run
         self.query_buffers_bytes_max = 2 << 30  # … all clients; then the newest greedy one is closed
-        self.bulk_bytes_max = 512 << 20
         self.pubsub_bytes_hard_max = 32 << 20  # unread messages at which a subscriber is closed; 0: never
         self.pubsub_bytes_soft_max = 8 << 20  # … when it stays above for `pubsub_soft_seconds`; 0: never
         self.pubsub_soft_seconds = 60
@@ -77,6 +82,7 @@ class Config:
         self.debug_command = "no"
         self.cluster_enabled = "no"
         self.serve_stale_data = "no"
+        self.encryption_keys = ""
         self.sentinel_service_name = "mymaster"
         self.announce_host = ""  # where others reach this node; "" and 0: where it listens
         self.announce_port = 0
@@ -86,13 +92,18 @@ class Config:
         self.port = 6379
         self.memory_bytes_max = 0  # 0: no limit
         self.maxmemory_policy = "noeviction"
+        self.memory_samples = 5
+        self.eviction_tenacity = 10
         self.track_access = "no"
         self.lfu_log_factor = 10
         self.lfu_decay_minutes = 1
+        self.snapshot_store = ""
         self.log_level = "notice"
         self.metrics_port = 0  # 0: nothing listens
         self.metrics_bind = "127.0.0.1"
         self.metrics_ready_lag_ms = 10_000
+        self.traces_endpoint = ""  # "": no traces
+        self.traces_slow_usec = 10_000  # -1: no command is a span
         self.notify_classes = ""  # of keyspace notifications
         self.tracking_keys_max = 1_000_000  # 0: no limit
         self.latency_threshold_ms = 0  # 0: LATENCY keeps nothing
@@ -102,8 +113,14 @@ class Config:
             if setting.attribute:
                 self._put(setting, setting.default)
 
+    def shown(self, name: str) -> str:
+        """The value as CONFIG GET prints it: that of a URL without its password. KeyError: no such setting."""
+        setting = SETTINGS[name]
+        value = self.get(name)
+        return discreet.shown(value) if setting.kind == TEXT and setting.change == FIXED else value
+
     def get(self, name: str) -> str:
-        """The value as CONFIG GET prints it. KeyError: no such setting."""
+        """The value as a file of settings has it. KeyError: no such setting."""
         setting = SETTINGS[name]
         if setting.kind == OUTPUT_LIMITS:
             hard, soft, seconds = self.pubsub_bytes_hard_max, self.pubsub_bytes_soft_max, self.pubsub_soft_seconds
@@ -127,9 +144,7 @@ class Config:
         try:
             if setting.change == FIXED and not setting.attribute and value != str(setting.default):
                 raise SettingError(f"it is always {str(setting.default)!r}: {setting.note}")
-            wanted = [(setting, self.checked(setting, value))]
-            self.check_together(wanted)
-            self.change(wanted)
+            self.change([(setting, self.checked(setting, value))])
         except SettingError as failure:
             raise SettingError(f"{name}: {failure}") from None
 
@@ -160,13 +175,6 @@ class Config:
             return []
         user = self.node_user.encode("utf-8", "surrogateescape")
         return [b"AUTH", user, password] if user else [b"AUTH", password]
-
-    def check_together(self, values: list[tuple[Setting, int | str]]) -> None:
-        """Hold values that `checked` has accepted to each other and to what is set. Raises SettingError."""
-        new = {setting.name: value for setting, value in values}
-        limit, policy = new.get("maxmemory", self.memory_bytes_max), new.get("maxmemory-policy", self.maxmemory_policy)
-        if limit and policy != "noeviction":
-            raise SettingError(NO_EVICTION)
 
     def check_tls(self, values: list[tuple[Setting, int | str]]) -> Tls | None:
         """What TLS would be with these values, ready for use; None: they change nothing of it. Raises TlsError."""

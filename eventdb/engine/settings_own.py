@@ -84,7 +84,7 @@ TLS: Final = (
 )  # fmt: skip
 
 OWN: Final[tuple[Setting, ...]] = (
-    # who may connect, and how much they may send
+    # which clients may connect, and how much they may send
     Setting("requirepass", TEXT, "", "requirepass", note="password of the default user; empty: none is asked for"),
     Setting(
         "masteruser", TEXT, "", "node_user", note="the user as which this node speaks to the primary; empty: default"
@@ -97,6 +97,23 @@ OWN: Final[tuple[Setting, ...]] = (
     Setting(
         "acl-pubsub-default", ONE_OF, "resetchannels", "acl_pubsub_default", choices="allchannels resetchannels",
         note="the channels of a new user: all or none",
+    ),
+    Setting(
+        "iam-cluster-name", TEXT, "", "iam_cluster_name",
+        note="the cluster's name in the tokens of users with the rule `iam`; empty: no token counts",
+    ),
+    Setting("iam-region", TEXT, "", "iam_region", note="the region in their tokens; empty: any"),
+    Setting(
+        "iam-key-file", TEXT, "", "iam_key_file",
+        note="a JSON file of access keys and their policies; read again when it changes",
+    ),
+    Setting(
+        "iam-key-command", TEXT, "", "iam_key_command", change=FIXED,
+        note="a command that prints the entry of the access key that is its last argument; counts before iam-key-file",
+    ),
+    Setting(
+        "iam-session-seconds", NUMBER, 43200, "iam_session_seconds", 1, INT_MAX,
+        note="seconds after which a connection that came in with a token is closed, unless it authenticated again",
     ),
     Setting("acllog-max-len", NUMBER, 128, "acl_log_entries_max", note="entries of ACL LOG"),
     Setting("maxclients", NUMBER, 10_000, "maxclients", 1, UINT_MAX, note="connections; further ones are refused"),
@@ -140,7 +157,8 @@ OWN: Final[tuple[Setting, ...]] = (
     ),
     *TLS,
     Setting(
-        "proto-max-bulk-len", MEMORY, 512 << 20, "bulk_bytes_max", 1 << 20, note="bytes of one argument of a command"
+        "proto-max-bulk-len", MEMORY, 512 << 20, "limits.string_bytes", 1 << 20,
+        note="bytes of one argument of a command, and of a string that commands make longer (at most 4 GB)",
     ),
     Setting(
         "client-query-buffer-limit", MEMORY, 1 << 30, "query_buffer_bytes_max", 1 << 20,
@@ -169,6 +187,11 @@ OWN: Final[tuple[Setting, ...]] = (
         note="yes: the first error of an EXEC or a script undoes all of it and nothing is logged; EVENTDB.ATOMIC says"
         " so for one connection. Each key that changes is copied first",
     ),
+    Setting(
+        "encryption-keys", TEXT, "", "encryption_keys", change=FIXED,
+        note="where the keys are that seal the log's records (`--encryption-keys`): file:PATH, env:NAME, command:LINE;"
+        " empty: EVENTDB_ENCRYPTION_KEYS says it",
+    ),
     # commands with a token (EVENTDB.ONCE)
     Setting(
         "once-retention-ms", NUMBER, 600_000, "limits.once_retention_ms", 1,
@@ -196,7 +219,7 @@ OWN: Final[tuple[Setting, ...]] = (
         note="milliseconds after which a script or a function is stopped by an error; what it wrote stays; 0: never."
         " Redis has no such limit",
     ),
-    # who finds this node, and how
+    # how clients and nodes find this node
     Setting(
         "cluster-enabled", YES_NO, "no", "cluster_enabled", change=FIXED,
         note="speak the protocol of Redis Cluster: one database, redirects, CLUSTER",
@@ -236,13 +259,22 @@ OWN: Final[tuple[Setting, ...]] = (
     # memory
     Setting(
         "maxmemory", MEMORY, 0, "memory_bytes_max",
-        note="bytes above which commands that need memory are refused with -OOM on the primary; 0: no limit."
-        " used_memory of INFO is compared, ten times a second",
+        note="bytes above which commands that need memory are refused with -OOM on the primary, or keys evicted by it"
+        " (`maxmemory-policy`); 0: no limit. used_memory of INFO is compared, ten times a second or more often",
     ),
     Setting(
         "maxmemory-policy", ONE_OF, "noeviction", "maxmemory_policy", choices=POLICIES,
-        note="eventdb never evicts: any policy but noeviction needs maxmemory 0. An LRU policy keeps times of access"
-        " for OBJECT IDLETIME, an LFU policy keeps frequencies for OBJECT FREQ; both cost each command some time",
+        note="what the primary does above `maxmemory`: any policy but noeviction deletes data that nobody asked to"
+        " delete, by DEL events of the log. An LRU policy keeps times of access (OBJECT IDLETIME), an LFU policy"
+        " frequencies (OBJECT FREQ), of each node its own; both cost each command some time",
+    ),
+    Setting(
+        "maxmemory-samples", NUMBER, 5, "memory_samples", 1, INT_MAX,
+        note="keys that an LRU or LFU policy looks at to find the next one to evict",
+    ),
+    Setting(
+        "maxmemory-eviction-tenacity", NUMBER, 10, "eviction_tenacity", 0, 100,
+        note="how long one command may evict: 10 is half a millisecond, 100 until it is enough",
     ),
     Setting(
         "track-access", YES_NO, "no", "track_access",
@@ -268,6 +300,14 @@ OWN: Final[tuple[Setting, ...]] = (
         "hll-sparse-max-bytes", MEMORY, 3000, "limits.hll_sparse_bytes",
         note="bytes from which on a HyperLogLog is written in the dense encoding",
     ),
+    Setting(
+        "stream-node-max-entries", NUMBER, 100, "limits.stream_entries",
+        note="entries of a block of a stream; XADD and XTRIM with `~` take away whole blocks; 0: no limit",
+    ),
+    Setting(
+        "stream-node-max-bytes", MEMORY, 4096, "limits.stream_bytes",
+        note="about how long such a block may get; 0, or above 512 KB: 512 KB",
+    ),
     # telling clients of changes
     Setting(
         "notify-keyspace-events", EVENT_CLASSES, "", "notify_classes",
@@ -279,6 +319,13 @@ OWN: Final[tuple[Setting, ...]] = (
         note="keys that are noted for clients that cache (CLIENT TRACKING); above it those noted first are given up,"
         " and their clients told to forget them; 0: no limit",
     ),
+    # snapshots
+    Setting(
+        "snapshot-store", TEXT, "", "snapshot_store", change=FIXED,
+        note="where snapshots of the log are (`--snapshot-store`): a directory, or a URL such as s3://bucket/prefix; a"
+        " start, and a replica that a trim has outrun, begin with the newest that can be used, BGSAVE and SAVE put one"
+        " there, LASTSAVE and INFO look for them; empty: nowhere",
+    ),
     # watching the server
     Setting(
         "metrics-port", NUMBER, 0, "metrics_port", 0, 65535, change=FIXED,
@@ -288,6 +335,14 @@ OWN: Final[tuple[Setting, ...]] = (
     Setting(
         "metrics-ready-lag", NUMBER, 10_000, "metrics_ready_lag_ms", 0, INT_MAX,
         note="milliseconds that a replica may be behind and still be ready at /readyz",
+    ),
+    Setting(
+        "traces-endpoint", TEXT, "", "traces_endpoint", change=FIXED,
+        note="where OpenTelemetry traces go, by OTLP over HTTP: http://HOST:4318/v1/traces; empty: there are none",
+    ),
+    Setting(
+        "traces-slower-than", NUMBER, 10_000, "traces_slow_usec", -1,
+        note="microseconds from which on a command is a span of the traces; -1: none is",
     ),
     Setting("loglevel", ONE_OF, "notice", "log_level", choices=LOG_LEVELS, note="which lines the server's log has"),
     Setting(

@@ -11,6 +11,7 @@ import random
 from hashlib import blake2b
 from typing import Final
 
+from eventdb.keyspace.marks import Mark, digest_of_marks
 from eventdb.keyspace.order import Order
 from eventdb.keyspace.outcomes import Outcomes
 from eventdb.keyspace.value import DIGEST_BYTES, DIGEST_MODULUS, NEVER, Limits, Value, digest_of
@@ -179,7 +180,7 @@ class Libraries:
 
     def __init__(self) -> None:
         self.code: dict[bytes, bytes] = {}
-        self.version = 0  # another one after each change: who has compiled them compares it
+        self.version = 0  # another one after each change: whatever has compiled them compares it
 
     def set(self, name: bytes, code: bytes) -> None:
         self.code[name] = code
@@ -210,6 +211,7 @@ class Keyspace:
         self.outcomes = Outcomes()  # of commands with a token
         self.users: dict[bytes, bytes] = {}  # name -> the rules that make it (security/acl.py)
         self.users_version = 0  # counts their changes
+        self.marks: dict[bytes, Mark] = {}  # by name, oldest first; another dict after each change
 
     def swap(self, a: int, b: int) -> None:
         """Exchange the content of two databases (SWAPDB); clients keep their Db object, so contents move."""
@@ -239,6 +241,7 @@ class Keyspace:
         self.libraries.clear()
         self.users = {}
         self.users_version += 1
+        self.marks = {}
 
     def key_count(self) -> int:
         return sum(len(db.values) for db in self.dbs)
@@ -246,5 +249,6 @@ class Keyspace:
     def digest(self) -> str:
         """32 hexadecimal digits that depend on the whole state and on nothing else."""
         total = sum(db.digest() for db in self.dbs) + self.outcomes.digest() + self.libraries.digest()
+        total += digest_of_marks(self.marks)
         total += sum(digest_of([b"user", name, rules]) for name, rules in self.users.items())
         return f"{total % DIGEST_MODULUS:032x}"

@@ -153,6 +153,7 @@ def apply_pexpireat(db: Db, argv: list[bytes]) -> None:
 
 @event(b"PERSIST")
 def apply_persist(db: Db, argv: list[bytes]) -> None:
+    """PERSIST key; its deadline is gone."""
     db.clear_deadline(argv[1])
 
 
@@ -205,16 +206,19 @@ def apply_move(db: Db, argv: list[bytes]) -> None:
 
 @event(b"SWAPDB", KEY_WHOLE)
 def apply_swapdb(db: Db, argv: list[bytes]) -> None:
+    """SWAPDB index index; each has what the other had."""
     db.keyspace.swap(int(argv[1]), int(argv[2]))
 
 
 @event(b"FLUSHDB", KEY_WHOLE)
 def apply_flushdb(db: Db, argv: list[bytes]) -> None:
+    """FLUSHDB; of the database that the event is for."""
     db.clear()
 
 
 @event(b"FLUSHALL", KEY_WHOLE)
 def apply_flushall(db: Db, argv: list[bytes]) -> None:
+    """FLUSHALL; of every database."""
     for each in db.keyspace.dbs:
         each.clear()
 

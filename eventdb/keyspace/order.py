@@ -1,4 +1,4 @@
-"""The order behind SCAN and random picks: by a hash of the element, and made when somebody asks for it.
+"""The order of SCAN and random picks: by a hash of the element, and made when a command first needs it.
 
 **Scanning.** Each element has a *position*, 32 bits that depend on its bytes alone: not on the process, the node, the
 value it lies in or what happened before. A cursor is the lowest position still to visit. So a scan from 0 until the
@@ -34,7 +34,7 @@ from zlib import crc32
 POSITIONS: Final = 1 << 32  # as a cursor: nothing is visited yet, where 0 cannot say so because it ends a scan
 LOAD: Final = 8  # elements a bucket, on average; joined at a quarter of it
 STEP: Final = 131_072  # elements that one call puts into buckets: some ten milliseconds
-SWEEP: Final = 8  # places of `pending` looked at after a removal that leaves too much behind
+SWEEP: Final = 8  # places of `pending` looked at after a removal that leaves too much
 GUESSES_MAX: Final = 100
 
 
@@ -242,7 +242,7 @@ class Order:
             self._forget(place)
 
     def _pick_placed(self, rng: random.Random) -> bytes:
-        """One of the elements in buckets: a place in a bucket as wide as the widest, until something is there."""
+        """One of the elements in buckets: a place in a bucket as wide as the widest, until one holds something."""
         buckets = self.buckets
         for _ in range(GUESSES_MAX):
             guess = int(rng.random() * (len(buckets) * self.widest))

@@ -13,6 +13,12 @@ from eventdb.keyspace.order import Order
 WHOLE_MAX: Final = 128
 
 
+def one_of(rng: random.Random, few: Collection[bytes]) -> bytes:
+    """One of a few elements: an Order of them would be made for this alone."""
+    elements = list(few)
+    return elements[int(rng.random() * len(elements))]
+
+
 def distinct(rng: random.Random, order: Order, alive: Collection[bytes], count: int) -> list[bytes]:
     """`count` different elements; all of them when there are no more."""
     if count >= len(alive):

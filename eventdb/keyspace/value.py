@@ -52,6 +52,9 @@ class Limits:
         self.set_intset_entries = 512
         self.zset_entries = 128
         self.zset_value = 64
+        self.string_bytes = 512 << 20  # of one argument, and of what APPEND, SETRANGE and SETBIT make
+        self.stream_entries = 100  # of a block, which `~` trims as a whole; 0: no limit
+        self.stream_bytes = 4096
         self.hll_sparse_bytes = 3000  # how a HyperLogLog is written
         self.once_retention_ms = 600_000  # outcomes of commands with a token are kept for so long
         self.once_tokens_max = 1_000_000

@@ -30,6 +30,9 @@ class Appending:
         self.commit: Commit | None = None  # a fenced node gets another one
         self.on_reached: Callable[[], None] | None = None  # the durable offset has moved
         self.times: CommitTimes | None = None  # while somebody asked for metrics
+        self.on_commit: Callable[[int, int, float, float], None] | None = None  # for traces: see node/traces.py
+        self.commits = 0  # records that became durable
+        self.commit_s = 0.0  # from sending each to that
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def schedule(self, action: Callable[[], None]) -> object:
@@ -60,8 +63,13 @@ class Appending:
         if cancelled or failure is not None:
             self.on_failure(failure)
             return
+        took = self.monotonic() - sent
+        self.commits += 1
+        self.commit_s += took
+        if self.on_commit is not None:
+            self.on_commit(batch.count, batch.first_offset, took, batch.opened)
         if self.times is not None:
-            self.times.record(batch.count, self.monotonic() - sent, batch.opened)
+            self.times.record(batch.count, took, batch.opened)
         if self.on_durable is not None:
             self.on_durable(sent)
         for client in commit.completed(batch):

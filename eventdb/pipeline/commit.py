@@ -5,7 +5,7 @@
 Group commit: one batch is on its way at a time. A large one is sealed as soon as the one before is durable, before its
 replies leave: so the zones write while the loop answers and reads. A small one waits a little first, while the clients
 that have just been answered come back: one sync for all of them costs less than two for a half each.
-Until a batch is durable, its keys are *dirty*: a reply that could tell of them waits with it (see Outbox.hold).
+Until a batch is durable, its keys are *dirty*: a reply that could reveal them waits with it (see Outbox.hold).
 Sans-IO: `sink` takes a sealed batch to the log, `schedule` runs a function at the end of the loop turn; both are
 injected.
 """
@@ -23,7 +23,7 @@ IN_FLIGHT_MAX: Final = 1
 BATCH_BYTES_MAX: Final = 256 << 10  # a batch this large is sealed at once: more only falls out of the cache
 GATHER_COUNT_MAX: Final = 64  # transactions; a batch this large does not wait for more
 GATHER_TURNS_MAX: Final = 64  # of the loop that a small batch waits at most
-GATHER_QUIET_TURNS: Final = 3  # it waits no longer when so many turns in a row brought nothing
+GATHER_QUIET_TURNS: Final = 3  # it waits no longer when N turns in a row brought nothing
 ONE_EVENT: Final = b"*2\r\n"  # the head of a transaction
 PENDING_BYTES_MAX: Final = 64 << 20  # not yet durable; above it clients are no longer read from
 
@@ -56,12 +56,16 @@ class Commit:
         self.open = Batch(last_offset + 1)
 
     def add(self, origin: bytes, events: list[bytes], size: int) -> Batch:
-        """Append one transaction; `origin` says who made it, as an encoded bulk string."""
+        """Append one transaction; `origin` names its maker, as an encoded bulk string."""
+        self.put(origin, events)
+        return self.add_run(1, size)
+
+    def put(self, origin: bytes, events: list[bytes]) -> None:
+        """Write one transaction into the open batch, for `add_run` to count."""
         chunks = self.open.chunks
         chunks.append(ONE_EVENT if len(events) == 1 else b"*%d\r\n" % (len(events) + 1))
         chunks.append(origin)
         chunks.extend(events)
-        return self.add_run(1, size)
 
     def add_run(self, count: int, size: int) -> Batch:
         """Count `count` transactions, with `size` bytes of events, which lie in the open batch's chunks already."""

@@ -1,4 +1,4 @@
-"""The outbox: what one client is still owed. A reply leaves now, or when the batch that it could tell of is durable.
+"""The outbox: what one client is still owed. A reply leaves now, or when the batch that it could reveal is durable.
 
 Sans-IO: bytes leave through `sink`, an object of the connection or of the embedded API.
 """
@@ -69,7 +69,7 @@ class Held:
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
         self.replies: list[bytes] = []
-        self.pushed: dict[int, Batch | None] | None = None  # which answer no command, and the batch each tells of
+        self.pushed: dict[int, Batch | None] | None = None  # which answer no command, and the batch each reveals
 
     def push(self, data: bytes, after: Batch | None) -> None:
         if self.pushed is None:
@@ -78,7 +78,7 @@ class Held:
         self.replies.append(data)
 
     def after(self, i: int) -> Batch | None:
-        """The batch, not yet durable, that pushed message i may tell of; None for any other message, or a reply."""
+        """The batch, not yet durable, that pushed message i may reveal; None for any other message, or a reply."""
         after = self.pushed.get(i) if self.pushed is not None else None
         return None if after is None or after.durable else after
 
@@ -170,7 +170,7 @@ class Outbox(Flushable):
     def fail_held(self, text: str, up_to: Batch | None = None) -> None:
         """Answer what is held, up to and with batch `up_to`, with an error: its outcome is unknown.
 
-        A pushed message is no answer. One that tells of such a batch goes on waiting for it while the batch goes on
+        A pushed message is no answer. One that reveals such a batch goes on waiting for it while the batch goes on
         (`up_to`), and is dropped when no batch will be durable any more.
         """
         answer = error(text)

@@ -5,7 +5,7 @@ day ahead would give every record of that day the same time, and `--to-time` wou
 readings the wall clock is held against the monotonic one: a step is reported at once and believed only when it has
 lasted for `SETTLE_S`; until then records go on with the time they had. That bounds what a log bears of wrong times.
 
-A clock that is behind the newest record of its log (after a wrong one was believed, or on another machine) cannot be
+A clock earlier than the newest record of its log (after a wrong one was believed, or on another machine) cannot be
 followed before it has caught up: the records bear the newest time again, and that is reported too.
 """
 

@@ -48,5 +48,5 @@ class Turn:
         self.waiting.pop(flushable, None)
 
     def later(self, seconds: float, action: Callable[[], None]) -> Timer | None:
-        """Run `action` after so many seconds; None without a clock."""
+        """Run `action` after that number of seconds; None without a clock."""
         return None if self.call_later is None else self.call_later(seconds, action)

@@ -1,4 +1,4 @@
-"""XXH3 of 64 bits, seed 0: the hash behind DIGEST and the conditions IFDEQ and IFDNE.
+"""XXH3 of 64 bits, seed 0: the hash that DIGEST returns and that IFDEQ and IFDNE compare.
 
 Specification: https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md. In Python it takes some 25 ms for a
 megabyte, which engine/effort.py knows; few strings whose digests are asked for are that long.
@@ -11,7 +11,6 @@ from struct import unpack
 from typing import Final
 
 MASK: Final = (1 << 64) - 1
-LOW: Final = (1 << 32) - 1
 P32: Final = (0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D)
 P64: Final = (0x9E3779B185EBCA87, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x85EBCA77C2B2AE63, 0x27D4EB2F165667C5)
 MIX1: Final = 0x165667919E3779F9

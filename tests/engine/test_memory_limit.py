@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -9,7 +11,7 @@ import pytest
 
 from eventdb import commands
 from eventdb.engine.client import FOLLOWING, OUT_OF_MEMORY
-from eventdb.metrics.memory import give_back, malloc_facts, resident_bytes, used_bytes
+from eventdb.metrics.memory import SmallBlocks, give_back, malloc_facts, resident_bytes, used_bytes
 from eventdb.protocol.replies import error
 from tests.kit.differential import Address, Pair, Wire
 from tests.kit.harness import Local
@@ -109,3 +111,31 @@ def test_used_memory_follows_large_values_that_come_and_go() -> None:
     kept.clear()
     assert used_bytes() - before < 10_000_000
     give_back()
+
+
+def test_what_lies_free_in_the_interpreters_memory_is_counted_by_blocks() -> None:
+    memory = SmallBlocks()
+    assert memory.free(10_000_000, 100_000) == 0
+    assert memory.free(110_000_000, 1_100_000) == 0  # 100 bytes a block
+    assert memory.free(110_000_000, 600_000) == 50_000_000
+    assert memory.free(100_000_000, 600_000) == 40_000_000, "what was given back does not show twice"
+    assert memory.free(110_000_000, 1_100_000) == 0
+    memory.free(110_000_000, 600_000)
+    left = memory.free(120_000_000, 600_000)
+    assert left == 30_000_000, "it grows although half is free: that half is of little use"
+    assert memory.free(140_000_000, 600_000) == 0
+
+
+def test_small_values_that_are_deleted_leave_used_memory() -> None:
+    """In a process of its own: what others have left free in this one would take the values."""
+    code = (
+        "from eventdb.metrics.memory import used_bytes\n"
+        "before = used_bytes()\n"
+        "kept = [b'%d' % n * 20 for n in range(200_000)]\n"
+        "full = used_bytes()\n"
+        "del kept[::2]\n"
+        "print(full - before, full - used_bytes())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    grown, fallen = map(int, done.stdout.split())
+    assert grown > 20_000_000 and fallen > 5_000_000

@@ -69,8 +69,8 @@ def normal(data: bytes) -> bytes:
 
 
 @pytest.fixture
-def both(redis_server: Address) -> Iterator[Listening]:
-    with Listening(redis_server, [False, False, True], normal) as made:
+def both(still_redis: Address) -> Iterator[Listening]:
+    with Listening(still_redis, [False, False, True], normal) as made:
         made.step(1, "MONITOR")
         made.step(2, "MONITOR")
         yield made
@@ -145,3 +145,10 @@ def test_a_session_inside_a_program_is_refused() -> None:
     local = Local()
     local.client.embedded = True
     assert local.raw("MONITOR").startswith(b"-ERR MONITOR needs a connection")
+
+
+@pytest.mark.redis
+def test_a_monitor_that_resets_itself_does_not_see_it(both: Listening) -> None:
+    both.compared = {1, 2}
+    both.step(1, "RESET")
+    both.step(0, "PING")

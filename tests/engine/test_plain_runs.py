@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,125 +20,24 @@ import pytest
 from hypothesis import given
 
 from eventdb.engine import plain_runs
-from eventdb.engine.engine import Engine
-from eventdb.engine.plain_runs import PlainRuns
-from eventdb.server.connection import Connection, Unread
-from eventdb.server.door import Door
+from eventdb.engine.client import Client
+from eventdb.engine.command import BLOCKING, IMMEDIATE, SERVER, WHOLE, WRITE
 from tests.kit import plain_run as kit
 from tests.kit.differential import examples
 from tests.kit.harness import Local
+from tests.kit.plain_pair import NOW, PATIENT, Pair, Run, Side, find_run
 from tests.kit.plain_run import encode, random_command, spoiled
 from tests.kit.transport import Ends
-
-PATIENT = 2  # connections
-COUNTED = (*plain_runs.NAMES, b"DEL", b"STRLEN")
-
-NOW = [1_700_000_000.0]  # both engines' clock; it moves when a test moves it
-
-Run = Callable[..., int]
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """What was built, or in a pure tree what a compiler makes now."""
-    found = plain_runs.find_runner()
-    if found is not None:
-        return found
-    assert os.environ.get("EVENTDB_BUILD") != "compiled", "plain_run.c is missing in the compiled build"
-    if kit.compiler() is None:
-        pytest.skip("no C compiler")
-    return kit.make(kit.build(tmp_path_factory.mktemp("plain_run")))
+    return find_run(tmp_path_factory)
 
 
 @pytest.fixture(autouse=True)
 def _one_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time", lambda: NOW[0])
-
-
-class Side:
-    """An engine with some connections."""
-
-    def __init__(self, run: Run | None) -> None:
-        self.local = Local()
-        self.plain = PlainRuns(self.local.engine, run)
-        self.ran = 0
-        self.connections: list[Connection] = []
-        for number in range(PATIENT):
-            connection = Connection(self.local.engine, {}, Unread(), self.plain, Door(self.local.engine))
-            connection.connection_made(Ends())
-            assert connection.client is not None
-            connection.client.address = f"127.0.0.1:{number}"
-            connection.client.set_origin()
-            self.connections.append(connection)
-
-    @property
-    def engine(self) -> Engine:
-        return self.local.engine
-
-    def feed(self, number: int, data: bytes) -> dict[str, object]:
-        """Let a connection receive a chunk; returns what anybody can see afterwards but the state."""
-        before = self._counts()
-        if data:
-            self.plain.ran = 0
-            self.connections[number].data_received(data)
-            self.ran += self.plain.ran
-        return {**self._seen(), "counts": [b - a for a, b in zip(before, self._counts(), strict=True)]}
-
-    def turn(self) -> dict[str, object]:
-        before = self._counts()
-        self.local.turn()
-        return {**self._seen(), "counts": [b - a for a, b in zip(before, self._counts(), strict=True)]}
-
-    def _counts(self) -> list[int]:
-        """Commands are shared by all engines of a process."""
-        found: list[int] = []
-        for name in COUNTED:
-            command = self.engine.commands[name]
-            found += [command.calls, command.failed_calls, command.rejected_calls]
-        store = self.engine.store
-        return [*found, store.hits, store.misses, store.expired_keys, self.engine.commands_run]
-
-    def _seen(self) -> dict[str, object]:
-        commit = self.engine.commit
-        found: dict[str, object] = {
-            "offset": commit.offset,
-            "errors": dict(self.engine.statistics.errors),
-            "open": (commit.open.count, commit.open.size, commit.open.dirty, commit.open.body()),
-            "pending": [(batch.first_offset, batch.count, batch.dirty) for batch in commit.pending],
-            "pending_size": commit.pending_size,
-            "log": list(self.local.log),
-        }
-        for number, connection in enumerate(self.connections):
-            client, transport = connection.client, connection.transport
-            assert client is not None and isinstance(transport, Ends)
-            last = client.last_command
-            found[f"client {number}"] = (
-                transport.data, client.owed, client.last_offset, "" if last is None else last.name, client.closing,
-                [(part.batch.first_offset, list(part.replies)) for part in client.held], connection._waits(),
-            )  # fmt: skip
-        return found
-
-    def state(self) -> tuple[str, list[object]]:
-        dbs = self.engine.store.keyspace.dbs
-        return self.engine.digest(), [(list(db.values), db.expires) for db in dbs[:2]]
-
-
-class Pair:
-    """The two sides, which have to look the same after every chunk."""
-
-    def __init__(self, run: Run) -> None:
-        self.quick, self.slow = Side(run), Side(None)
-
-    def feed(self, number: int, data: bytes) -> None:
-        assert self.quick.feed(number, data) == self.slow.feed(number, data), data
-
-    def turn(self) -> None:
-        assert self.quick.turn() == self.slow.turn()
-
-    def finish(self) -> None:
-        self.turn()
-        assert self.quick.state() == self.slow.state()
-        self.quick.local.check_replay()
 
 
 # What is not plain, or makes what follows not plain.
@@ -238,7 +137,7 @@ STREAM = b"".join(
         encode(b"SET", b"a", b"1"), encode(b"GET", b"b"), encode(b"INCR", b"a"), encode(b"set", b"k" * 40, b"v" * 40),
         encode(b"MGET", b"b", b"x", b"a"), encode(b"EXISTS", b"b", b"b"), encode(b"HGET", b"h", b"f"),
         encode(b"HGETALL", b"h"), encode(b"LRANGE", b"l", b"0", b"-1"), encode(b"ZRANGE", b"z", b"0", b"-1"),
-        encode(b"GET", b"a"), encode(b"STRLEN", b"a"), encode(b"GET", b"h"), encode(b"INCR", b"n") * 2,
+        encode(b"GET", b"a"), encode(b"TOUCH", b"a"), encode(b"GET", b"h"), encode(b"INCR", b"n") * 2,
     ]
 )  # fmt: skip
 
@@ -281,15 +180,22 @@ def test_plain_commands_do_run_there(run: Run) -> None:
     assert side.ran == 7
     side.feed(0, encode(b"HSET", b"h", b"f", b"v"))
     side.turn()
-    side.feed(1, encode(b"HGET", b"h", b"f") + encode(b"STRLEN", b"a") + encode(b"GET", b"a"))
-    assert side.ran == 8, "up to the first command that is not plain"
+    ran = side.ran
+    side.feed(1, encode(b"HGET", b"h", b"f") + encode(b"TOUCH", b"a") + encode(b"GET", b"a"))
+    assert side.ran == ran + 1, "up to the first command that is not plain"
+    ran = side.ran
+    side.feed(0, encode(b"SADD", b"s", b"m") * 2 + encode(b"RPUSH", b"l", b"1", b"2") + encode(b"LPUSH", b"l", b"0"))
+    side.feed(0, encode(b"LINDEX", b"l", b"0") + encode(b"SETBIT", b"a", b"9", b"1") + encode(b"SISMEMBER", b"s", b"m"))
+    assert side.ran == ran + 7, "reads of dirty keys, too, and what its handler runs"
 
 
 @pytest.mark.parametrize(
     "argv",
     [
-        (b"SET", b"a", b"1", b"NX"), (b"INCR", b"text"), (b"GET", b"h"), (b"HGET", b"s", b"f"), (b"SET", b"h", b"1"),
-        (b"GET", b"old"), (b"INCR", b"timed"), (b"GET", b"dirty"), (b"INCR", b"most"), (b"GET", b"large"),
+        (b"MSET", b"a", b"1"), (b"INCR", b"text"), (b"GET", b"h"), (b"HGET", b"s", b"f"), (b"SET", b"h", b"1"),
+        (b"GET", b"old"), (b"INCR", b"timed"), (b"INCR", b"most"), (b"GET", b"large"), (b"HSET", b"s", b"f", b"v"),
+        (b"HSET", b"h", b"f"), (b"SADD", b"h", b"m"), (b"LPUSH", b"h", b"m"), (b"RPUSH", b"timed", b"m"),
+        (b"HSET", b"fields", b"f", b"v"), (b"ZRANK", b"h"),
     ],
     ids=lambda argv: b" ".join(argv).decode(),
 )  # fmt: skip
@@ -298,7 +204,7 @@ def test_what_is_not_plain_is_left_untouched(run: Run, argv: tuple[bytes, ...]) 
     local = side.local
     local("SET", "text", "x"), local("HSET", "h", "f", "v"), local("SADD", "s", "m"), local("SET", "old", 1, "PX", 5)
     local("SET", "timed", 1, "PX", 500000), local("SET", "most", 2**63 - 1), local("SET", "large", "x" * 70000)
-    side.feed(1, encode(b"SET", b"dirty", b"1"))
+    local("HSET", "fields", "f", 1), local("HPEXPIRE", "fields", 500000, "FIELDS", 1, "f")
     NOW[0] += 1
     side.engine.read_clock()
     digest = side.engine.digest()
@@ -330,8 +236,9 @@ def test_a_plain_set_ends_the_deadline(run: Run) -> None:
     pair = Pair(run)
     pair.feed(0, encode(b"SET", b"a", b"1", b"PX", b"50000") + encode(b"SET", b"b", b"1", b"PX", b"50000"))
     pair.turn()
+    ran = pair.quick.ran
     pair.feed(0, encode(b"GET", b"a") + encode(b"SET", b"a", b"2"))
-    assert pair.quick.ran == 2
+    assert pair.quick.ran == ran + 2
     assert list(pair.quick.engine.store.keyspace.dbs[0].expires) == [b"b"]
     pair.feed(0, encode(b"PTTL", b"a") + encode(b"PTTL", b"b"))
     pair.finish()
@@ -362,6 +269,75 @@ def test_many_elements_are_those_of_the_handlers(run: Run) -> None:
     pair.feed(0, encode(b"ZRANGE", b"z", b"0", b"1000"))
     assert pair.quick.ran == before + 1, "so many elements are for the handler"
     pair.finish()
+
+
+def test_the_table_is_that_of_the_handlers() -> None:
+    """plain_run.c and plain_runs.py have one order, and what is called from there keeps what is said of it."""
+    rows = re.findall(r'\{"([A-Z]+)", (\d+), (\d+), ((?:run|read|write)_\w+)\}', kit.SOURCE.read_text())
+    assert [name.encode() for name, *_ in rows] == list(plain_runs.NAMES) and len(rows) == plain_runs.KINDS
+    commands = Local().engine.commands
+    for kind, (name, least, most, way) in enumerate(rows):
+        command = commands[name.encode()]
+        handled = way.startswith(("run_read", "run_write", "read_", "write_"))
+        assert handled == (kind >= plain_runs.OWN), name
+        assert not command.bits & (WHOLE | SERVER | BLOCKING | IMMEDIATE) and not command.subcommands, name
+        assert command.arity == int(least) == int(most) or (command.arity < 0 and -command.arity <= int(least)), name
+        if handled:
+            every = command.last_key == -1
+            assert every == way.endswith("_all") or int(most) == 2, name
+            assert command.first_key == 1 and (every or command.last_key == 1) and command.find_keys is None, name
+            assert bool(command.bits & WRITE) == way.startswith(("run_write", "write_")), name
+
+
+def test_a_handler_that_took_long_is_in_the_slow_log(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends the run, so that nothing else is counted with it."""
+
+    def stalls(client: Client, argv: list[bytes]) -> bytes:
+        began = time.perf_counter()
+        while time.perf_counter() - began < 0.03:
+            pass
+        return b":0\r\n"
+
+    side = Side(run)
+    side.plain.handling[0][plain_runs.NAMES.index(b"STRLEN")] = stalls
+    side.local("CONFIG", "SET", "slowlog-log-slower-than", 20000)
+    side.feed(0, encode(b"GET", b"a") * 3 + encode(b"STRLEN", b"slow") + encode(b"GET", b"b"))
+    assert side.ran == 5
+    slow: Any = side.local("SLOWLOG", "GET")
+    took = [entry[2] for entry in slow if entry[3] == [b"STRLEN", b"slow"]]
+    assert len(took) == 1 and took[0] >= 30_000, slow
+
+
+def test_a_handler_that_fails_answers_as_ever(run: Run) -> None:
+    """An error of its own, or a fault, which is one of this command only."""
+
+    def fails(client: Client, argv: list[bytes]) -> bytes:
+        raise ValueError("a fault")
+
+    side = Side(run)
+    side.plain.handling[0][plain_runs.NAMES.index(b"STRLEN")] = fails
+    side.feed(0, encode(b"SET", b"a", b"x") + encode(b"STRLEN", b"a") + encode(b"DECR", b"a") + encode(b"GET", b"a"))
+    assert side.ran == 4
+    side.turn()
+    transport = side.connections[0].transport
+    assert isinstance(transport, Ends)
+    ok, fault, refused, text = transport.data.split(b"\r\n", 3)
+    assert (ok, refused, text) == (b"+OK", b"-ERR value is not an integer or out of range", b"$1\r\nx\r\n")
+    assert fault.startswith(b"-ERR internal error in 'strlen'")
+    assert dict(side.engine.statistics.errors) == {"ERR": 2}
+
+
+def test_a_command_that_may_outlast_the_lease_is_asked_for_first(run: Run) -> None:
+    side = Side(run)
+    asked: list[float] = []
+    side.local("SADD", "s", "a")
+    side.engine.on_long = lambda seconds, waits: asked.append(seconds)
+    side.engine.lease_until = time.perf_counter() + 100
+    side.feed(0, encode(b"SMEMBERS", b"s"))
+    assert side.ran == 1 and not asked
+    side.engine.lease_until = time.perf_counter() - 1
+    side.feed(0, encode(b"SMEMBERS", b"s"))
+    assert side.ran == 1 and len(asked) == 1
 
 
 def test_settings_that_want_every_command_get_every_command(run: Run) -> None:
@@ -411,12 +387,13 @@ def test_every_command_of_a_failed_batch_gets_an_answer(run: Run) -> None:
     """Replies of a run are held one by one: an outcome that is unknown is unknown for each."""
     side = Side(run)
     side.feed(0, encode(b"SET", b"a", b"1") * 5 + encode(b"GET", b"b") * 4 + encode(b"INCR", b"n") * 2)
-    assert side.ran == 11
+    side.feed(0, encode(b"SADD", b"s", b"m") * 2 + encode(b"STRLEN", b"a") + encode(b"APPEND", b"a", b"1"))
+    assert side.ran == 15
     client, transport = side.connections[0].client, side.connections[0].transport
     assert client is not None and isinstance(transport, Ends)
     client.fail_held("UNKNOWN for now")
     client.flush()
-    assert transport.data == b"-UNKNOWN for now\r\n" * 11
+    assert transport.data == b"-UNKNOWN for now\r\n" * 15
     assert client.owed == 0
 
 
@@ -456,12 +433,20 @@ def test_memory_stays_where_it_was(run: Run) -> None:
 
 
 def test_wrong_arguments_are_refused(run: Run) -> None:
+    kinds = plain_runs.KINDS
+    handling = ([None] * kinds, bytes(kinds), None, None, None)
     good: list[Any] = [b"", 0, 1, {}, {}, 0, [], b"", False, [], [0] * plain_runs.TALLIES, None, set(), [], 1, False]
+    good += [None, None, (bytes(kinds), (b"",)), handling]
     assert run(*good) == 0
-    for place in (0, 3, 4, 6, 7, 9, 10, 11, 12, 13):
+    for place in (0, 3, 4, 6, 7, 9, 10, 11, 12, 13, 18, 19):
         with pytest.raises(TypeError):
             run(*[object() if i == place else value for i, value in enumerate(good)])
-    for place, value in ((1, 1), (1, -1), (1, "0"), (6, [0]), (10, []), (5, 1 << 70)):
+    wrong: list[Any] = [([], *handling[1:]), (handling[0], b"", *handling[2:]), handling[:-1]]
+    odd: list[tuple[int, Any]] = [(1, 1), (1, -1), (1, "0"), (6, [0]), (10, []), (5, 1 << 70)]
+    odd += [
+        (18, each) for each in ((), (bytes(kinds), [b""]), (bytes(kinds), (b"", 1)), (b"", ()), (bytes(kinds), (), 1))
+    ]
+    for place, value in odd + [(19, each) for each in wrong]:
         with pytest.raises((TypeError, ValueError, OverflowError)):
             run(*[value if i == place else each for i, each in enumerate(good)])
     with pytest.raises(TypeError):

@@ -68,9 +68,9 @@ def command(chance: random.Random) -> tuple[Arg, ...]:
 
 @pytest.mark.redis
 @pytest.mark.parametrize("seed", range(30))
-def test_what_two_tracking_clients_and_one_they_redirect_to_are_sent(redis_server: Address, seed: int) -> None:
+def test_what_two_tracking_clients_and_one_they_redirect_to_are_sent(still_redis: Address, seed: int) -> None:
     chance = random.Random(seed)
-    with Listening(redis_server, [True, True, False]) as both:
+    with Listening(still_redis, [True, True, False]) as both:
         both.step(2, "SUBSCRIBE", "__redis__:invalidate")
         for number in (0, 1):
             both.step(number, "CLIENT", "TRACKING", "ON", *chance.choice(OPTIONS))

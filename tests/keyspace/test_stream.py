@@ -5,8 +5,11 @@ from __future__ import annotations
 import random
 
 from eventdb.keyspace.types.pending import Consumer, Nack, Pending
-from eventdb.keyspace.types.stream import BLOCK_ENTRIES, ID_MAX, StreamValue, id_text
+from eventdb.keyspace.types.stream import ID_MAX, StreamValue, id_text
+from eventdb.keyspace.value import Limits
 from eventdb.protocol.replies import bulks
+
+LIMITS = Limits()
 
 
 def encoded(eid: int) -> bytes:
@@ -21,7 +24,7 @@ def test_blocks_are_a_list_of_entries() -> None:
         what = rng.random()
         if what < 0.75 or not model:
             last += rng.choice([1, 1, 1, 1 << 64, (1 << 64) + 3])
-            value.add(last, id_text(last), bulks([b"f", id_text(last)]))
+            value.add(last, id_text(last), bulks([b"f", id_text(last)]), LIMITS)
             model.append(last)
         elif what < 0.97:
             eid = rng.choice(model) + rng.choice([0, 0, 1])
@@ -49,18 +52,31 @@ def test_blocks_are_a_list_of_entries() -> None:
             assert value.beyond(len(model) // 2, False, 0) == len(model) - len(model) // 2
             assert value.below(a, False, 0) == sum(eid < a for eid in model)
             assert value.below(a, True, 0) <= value.below(a, False, 0)
-            assert value.below(ID_MAX, True, 2 * BLOCK_ENTRIES) <= 2 * BLOCK_ENTRIES
+            assert value.below(ID_MAX, True, 200) <= 200
+
+
+def test_blocks_end_where_the_limits_say() -> None:
+    limits = Limits()
+    for entries, size, blocks in ((3, 4096, 4), (0, 4096, 1), (100, 1, 10), (100, 80, 3), (0, 0, 1), (0, 1 << 40, 1)):
+        limits.stream_entries, limits.stream_bytes = entries, size
+        value = StreamValue()
+        for n in range(1, 11):
+            value.add(n, id_text(n), bulks([b"f", b"v" * 20]), limits)
+        assert len(value.blocks) == blocks, (entries, size)
+    for n in range(11, 31):
+        value.add(n, id_text(n), bulks([b"f", b"v" * 100_000]), limits)
+    assert len(value.blocks) == 2, "a block has a bound whatever the settings say"
 
 
 def test_a_copy_and_its_original_change_apart() -> None:
     value = StreamValue()
     for n in range(1, 250):
-        value.add(n, id_text(n), bulks([b"f", b"v"]))
+        value.add(n, id_text(n), bulks([b"f", b"v"]), LIMITS)
     copied = value.copy()
     digest = value.digest()
     copied.delete(7)
     copied.trim(100)
-    copied.add(300, id_text(300), bulks([b"f", b"v"]))
+    copied.add(300, id_text(300), bulks([b"f", b"v"]), LIMITS)
     assert value.digest() == digest != copied.digest()
 
 

@@ -48,6 +48,13 @@ def test_a_number_of_the_client_is_not_taken_for_the_end_of_a_chunk() -> None:
     assert parse([stream]) == ([[b"PING"], [b":5"], [b"GET", b"k"]], "")
 
 
+@pytest.mark.parametrize("key", [b"%1\r\n$1\r\na\r\n$1\r\nb\r\n", b"*1\r\n$1\r\na\r\n", b"%3\r\nGET0\r\n"])
+def test_a_map_whose_key_cannot_be_one_is_a_protocol_error(key: bytes) -> None:
+    """What hiredis makes of it cannot be hashed. The request before it is there."""
+    stream = encode([b"GET", b"k"]) + b"*2\r\n%1\r\n" + key + b"$1\r\nx\r\n" + encode([b"GET", b"k"])
+    assert parse([stream]) == ([[b"GET", b"k"]], "expected '$', got '%'")
+
+
 def test_every_split_in_two_and_byte_by_byte_gives_the_same_commands() -> None:
     assert parse([STREAM]) == (EXPECTED, "")
     assert parse([STREAM[i : i + 1] for i in range(len(STREAM))]) == (EXPECTED, "")

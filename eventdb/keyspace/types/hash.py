@@ -82,6 +82,8 @@ class HashValue(Value):
 
     def pick(self, rng: random.Random, count: int) -> list[bytes]:
         """`count` random fields: all different, or, when negative, -count of them with repetition."""
+        if count == 1 and len(self.fields) <= WHOLE_MAX:
+            return [sampling.one_of(rng, self.fields)]
         if count < 0:
             return sampling.repeated(rng, self.places(), -count)
         return sampling.distinct(rng, self.places(), self.fields, count)
@@ -112,7 +114,7 @@ class HashValue(Value):
             self.big = True
 
     def remove(self, argv: list[bytes]) -> None:
-        """Remove the fields from argv[2] on, all of which are there."""
+        """Remove the fields from argv[2] on, all of which exist."""
         fields = self.fields
         before = len(fields)
         order = self.order
@@ -140,7 +142,7 @@ def apply_hset(db: Db, argv: list[bytes]) -> None:
 
 @event(b"HDEL")
 def apply_hdel(db: Db, argv: list[bytes]) -> None:
-    """HDEL key field [field …], only fields that are there; the last one takes the key with it."""
+    """HDEL key field [field …], only fields that exist; the last one takes the key with it."""
     value = db.values[argv[1]]
     assert isinstance(value, HashValue)
     value.remove(argv)

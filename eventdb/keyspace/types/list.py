@@ -282,7 +282,7 @@ def apply_lset(db: Db, argv: list[bytes]) -> None:
 
 @event(b"LINSERT")
 def apply_linsert(db: Db, argv: list[bytes]) -> None:
-    """LINSERT key BEFORE|AFTER pivot element; the pivot is there."""
+    """LINSERT key BEFORE|AFTER pivot element; the pivot exists."""
     value = existing(db, argv[1])
     at = value.find(argv[3], 0, value.size())
     assert at >= 0
@@ -309,7 +309,7 @@ def apply_ltrim(db: Db, argv: list[bytes]) -> None:
 
 @event(b"LMOVE", KEY_FIRST_TWO)
 def apply_lmove(db: Db, argv: list[bytes]) -> None:
-    """LMOVE source destination LEFT|RIGHT LEFT|RIGHT; the source is there."""
+    """LMOVE source destination LEFT|RIGHT LEFT|RIGHT; the source exists."""
     source = existing(db, argv[1])
     element = source.pop_left() if argv[3] == b"LEFT" else source.pop_right()
     if not source.front and not source.back and argv[1] != argv[2]:

@@ -135,7 +135,7 @@ class Ranking:
             self.groups[(i - 1) // GROUP] += 1
 
     def remove(self, score: float, member: bytes) -> bytes:
-        """Take out a member that is there with this score; returns the object it was kept as."""
+        """Take out a member that has this score; returns the object it was kept as."""
         i = self._block_of(score, member)
         j = self._place_in(i, score, member)
         block = self.members[i]

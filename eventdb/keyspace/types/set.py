@@ -70,6 +70,8 @@ class SetValue(Value):
 
     def pick(self, rng: random.Random, count: int) -> list[bytes]:
         """`count` random members: all different, or, when negative, -count of them with repetition."""
+        if count == 1 and len(self.members) <= WHOLE_MAX:
+            return [sampling.one_of(rng, self.members)]
         if count < 0:
             return sampling.repeated(rng, self.places(), -count)
         return sampling.distinct(rng, self.places(), self.members, count)
@@ -97,7 +99,7 @@ class SetValue(Value):
             self.ints = len(self.members) <= limits.set_intset_entries and _all_integers(argv)
 
     def remove(self, argv: list[bytes]) -> None:
-        """Remove the members from argv[2] on, all of which are there."""
+        """Remove the members from argv[2] on, all of which exist."""
         members = self.members
         if isinstance(members, tuple):
             gone = argv[2:]
@@ -141,7 +143,7 @@ def apply_sadd(db: Db, argv: list[bytes]) -> None:
 
 @event(b"SREM")
 def apply_srem(db: Db, argv: list[bytes]) -> None:
-    """SREM key member [member …], only members that are there; the last one takes the key with it."""
+    """SREM key member [member …], only members that exist; the last one takes the key with it."""
     value = db.values[argv[1]]
     assert isinstance(value, SetValue)
     value.remove(argv)

@@ -22,8 +22,8 @@ from eventdb.protocol.replies import bulks
 
 ID_MAX: Final = (1 << 128) - 1
 SEQ_MAX: Final = (1 << 64) - 1
-BLOCK_ENTRIES: Final = 100  # as stream-node-max-entries
-BLOCK_BYTES: Final = 8192
+BYTES_FACTOR: Final = 2  # an entry as a reply is about twice as long as in Redis's nodes, for which the setting is
+BLOCK_BYTES_MAX: Final = 1 << 20  # whatever the settings say: a deletion moves what is after it in its block
 
 
 def id_text(eid: int) -> bytes:
@@ -136,7 +136,7 @@ class StreamValue(Value):
         return self.blocks[0].id_at(self.blocks[0].head) if self.blocks else 0
 
     def newest_id(self) -> int:
-        """The id of the newest entry that is there, 0 when there is none."""
+        """The id of the newest entry that exists, 0 when there is none."""
         return self.blocks[-1].id_at(len(self.blocks[-1].ms) - 1) if self.blocks else 0
 
     def nth_id(self, n: int) -> int:
@@ -147,10 +147,10 @@ class StreamValue(Value):
             n -= block.count()
         raise IndexError(n)
 
-    def add(self, eid: int, text: bytes, fields: bytes) -> None:
-        """Append an entry; `text` is its id, `fields` an encoded array."""
+    def add(self, eid: int, text: bytes, fields: bytes, limits: Limits) -> None:
+        """Append an entry: `text` is its id, `fields` an encoded array; the limits say when a block is full."""
         block = self.blocks[-1] if self.blocks else None
-        if block is None or block.born >= BLOCK_ENTRIES or len(block.data) >= BLOCK_BYTES:
+        if block is None or 0 < limits.stream_entries <= block.born or len(block.data) >= block_bytes(limits):
             block = Block()
             self.blocks.append(block)
             self.firsts.append(eid)
@@ -354,6 +354,12 @@ class StreamValue(Value):
             group.last_id = eid
 
 
+def block_bytes(limits: Limits) -> int:
+    """The length from which on a block is full."""
+    size = BYTES_FACTOR * limits.stream_bytes
+    return size if 0 < size < BLOCK_BYTES_MAX else BLOCK_BYTES_MAX
+
+
 def bisect_id(block: Block, eid: int) -> int:
     """The index after the last entry whose id is not above `id`."""
     return len(block.ms) if eid >= ID_MAX else block.place(eid + 1)
@@ -374,12 +380,12 @@ def apply_xadd(db: Db, argv: list[bytes]) -> None:
         db.put(argv[1], value)
     assert isinstance(value, StreamValue)
     text = argv[2]
-    value.add(read_id(text), text, bulks(argv[3:]))
+    value.add(read_id(text), text, bulks(argv[3:]), db.keyspace.limits)
 
 
 @event(b"XDEL")
 def apply_xdel(db: Db, argv: list[bytes]) -> None:
-    """XDEL key id [id …], entries that are there."""
+    """XDEL key id [id …], entries that exist."""
     value = stream_at(db, argv[1])
     for i in range(2, len(argv)):
         value.delete(read_id(argv[i]))

@@ -129,7 +129,7 @@ class TimedHash(HashValue):
                 deadlines.pop(argv[i], None)
 
     def set_deadline(self, field: bytes, at_ms: int) -> None:
-        """The field is there; `Db.track` is to be called afterwards."""
+        """The field exists; the caller calls `Db.track` afterwards."""
         if at_ms < self.soonest():
             self.first_ms = at_ms
         self.deadlines[field] = at_ms
@@ -158,7 +158,7 @@ def timed_at(db: Db, key: bytes) -> TimedHash:
 
 @event(b"HPEXPIREAT")
 def apply_hpexpireat(db: Db, argv: list[bytes]) -> None:
-    """HPEXPIREAT key ms FIELDS count field [field …], only fields that are there."""
+    """HPEXPIREAT key ms FIELDS count field [field …], only fields that exist."""
     at_ms = int(argv[2])
     value = timed_at(db, argv[1])
     for i in range(5, len(argv)):

@@ -94,6 +94,8 @@ class ZSetValue(Value):
 
     def pick(self, rng: random.Random, count: int) -> list[bytes]:
         """`count` random members: all different, or, when negative, -count of them with repetition."""
+        if count == 1 and len(self.scores) <= WHOLE_MAX:
+            return [sampling.one_of(rng, self.scores)]
         if count < 0:
             return sampling.repeated(rng, self.places(), -count)
         return sampling.distinct(rng, self.places(), self.scores, count)
@@ -112,7 +114,7 @@ class ZSetValue(Value):
             ranking.add(score, member)
 
     def remove(self, members: list[bytes]) -> None:
-        """Remove members, all of which are there."""
+        """Remove members, all of which exist."""
         scores = self.scores
         ranking = self.ranking
         before = len(scores)
@@ -173,7 +175,7 @@ def apply_zadd(db: Db, argv: list[bytes]) -> None:
 
 @event(b"ZREM")
 def apply_zrem(db: Db, argv: list[bytes]) -> None:
-    """ZREM key member [member …], only members that are there; the last one takes the key with it."""
+    """ZREM key member [member …], only members that exist; the last one takes the key with it."""
     value = db.values[argv[1]]
     assert isinstance(value, ZSetValue)
     value.remove(argv[2:])
