@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from typing import Final
 
 from eventdb.protocol.glob import glob_match
@@ -18,6 +19,8 @@ from eventdb.protocol.glob import glob_match
 READ: Final = 1
 WRITE: Final = 2
 READ_WRITE: Final = 3
+
+PLAIN: Final = re.compile(rb"[^*?[\\]*\*")  # a beginning of keys, and any end
 
 # Verdicts, the later ones nearer to being allowed.
 ALLOWED: Final = 0
@@ -59,10 +62,10 @@ class Catalogue:
 class Selector:
     """One set of permissions. Denied is what no rule allows."""
 
-    def __init__(self) -> None:
+    def __init__(self, all_channels: bool = False) -> None:
         self.all_commands = False  # those of later versions too
         self.all_keys = False
-        self.all_channels = False
+        self.all_channels = all_channels
         self.from_all = False  # the rules begin with +@all, else with -@all
         self.commands: set[str] = set()
         self.first_args: dict[str, list[bytes]] = {}  # of commands that are not allowed as a whole
@@ -91,6 +94,13 @@ class Selector:
         if self.all_keys:
             return True
         return any(use & allowed == use and glob_match(pattern, key) for pattern, allowed in self.keys)
+
+    def prefixes(self) -> tuple[bytes, ...]:
+        """What keys begin with that it may read and write, of patterns as plain as `app:*`; `may_use` knows all."""
+        if self.all_keys:
+            return (b"",)
+        free = [pattern for pattern, allowed in self.keys if allowed == READ_WRITE]
+        return tuple(pattern[:-1] for pattern in free if PLAIN.fullmatch(pattern))
 
     def reads_every_key(self) -> bool:
         """For SORT's BY and GET, which find their keys while they run."""
@@ -167,7 +177,10 @@ class Selector:
         _refuse_blanks(pattern)
         for i, (known, allowed) in enumerate(self.keys):
             if known == pattern:
-                self.keys[i] = (pattern, allowed | use)
+                if pattern == b"*" and allowed | use == READ_WRITE:  # it reads ~*, after which no pattern may stand
+                    self.all_keys, self.keys = True, []
+                else:
+                    self.keys[i] = (pattern, allowed | use)
                 return
         self.keys.append((pattern, use))
 
@@ -199,17 +212,19 @@ class Selector:
         self._note(name, allow)
 
     def _allow_first_argument(self, name: str, allow: bool, catalogue: Catalogue) -> None:
-        command, bar, argument = name.partition("|")
+        command, bar, argument = name.rpartition("|")
         if not bar or command not in catalogue.categories or not allow:
             raise AclError(_UNKNOWN)
-        if catalogue.subcommands.get(command):
-            known = "|".join(name.split("|")[:2]) in catalogue.categories
-            raise AclError("Allowing first-arg of a subcommand is not supported" if known else _UNKNOWN)
-        if not argument or "|" in argument:
+        if "|" in command:
+            raise AclError("Allowing first-arg of a subcommand is not supported")
+        first = argument.encode("latin-1")
+        if first.split() != [first]:  # with white space in it, a line of rules could not be read back
             raise AclError(_SYNTAX)
+        if catalogue.subcommands.get(command):
+            raise AclError(_UNKNOWN)
         arguments = self.first_args.setdefault(command, [])
-        if argument.encode("latin-1") not in arguments:
-            arguments.append(argument.encode("latin-1"))
+        if first not in arguments:
+            arguments.append(first)
         self._note(name, allow)
 
     def _note(self, name: str, allow: bool) -> None:
@@ -251,14 +266,18 @@ class User:
         self.name = name
         self.enabled = False
         self.nopass = False
+        self.iam = False  # it logs in with tokens (security/iam.py), and with nothing else
         self.sanitizes = 0  # 1: sanitize-payload, -1: skip-sanitize-payload; kept and shown, both mean the same here
         self.hashes: list[bytes] = []  # SHA-256 of each password, in hexadecimal digits
         self.selectors: list[Selector] = [Selector()]
+        # Of plain_run.c's commands those it may run on keys with these beginnings; made when it first runs one. A user
+        # whose rules change is another one.
+        self.plain: tuple[bytes, tuple[bytes, ...]] | None = None
 
     def copy(self) -> User:
         made = User(self.name)
         made.enabled, made.nopass, made.sanitizes = self.enabled, self.nopass, self.sanitizes
-        made.hashes = list(self.hashes)
+        made.iam, made.hashes = self.iam, list(self.hashes)
         made.selectors = [selector.copy() for selector in self.selectors]
         return made
 
@@ -267,9 +286,13 @@ class User:
         """It may run everything: nothing has to be looked at."""
         return any(selector.unrestricted for selector in self.selectors)
 
+    def reads_every_key(self) -> bool:
+        """For what is made of keys that nobody names."""
+        return any(selector.reads_every_key() for selector in self.selectors)
+
     def accepts(self, password: bytes) -> bool:
         """True when it may log in with this password. Takes the same time for every wrong one."""
-        if not self.enabled:
+        if not self.enabled or self.iam:
             return False
         if self.nopass:
             return True
@@ -281,37 +304,40 @@ class User:
 
     # -- rules
 
-    def apply_all(self, rules: list[bytes], catalogue: Catalogue) -> None:
-        """Change the user by each rule in turn. Raises AclError; then some rules have taken effect: use a copy."""
+    def apply_all(self, rules: list[bytes], catalogue: Catalogue, all_channels: bool = False) -> None:
+        """Change the user by each rule in turn; all_channels: what a new selector may hear (acl-pubsub-default).
+
+        Raises AclError; then some rules have taken effect: use a copy.
+        """
         for rule in merged(rules):
             if not rule:
                 continue
             try:
-                self._apply(rule, catalogue)
+                self._apply(rule, catalogue, all_channels)
             except AclError as failure:
                 shown = rule.split(b"\0")[0].decode("utf-8", "surrogateescape")
                 raise AclError(f"Error in ACL SETUSER modifier '{shown}': {failure}") from None
 
-    def _apply(self, rule: bytes, catalogue: Catalogue) -> None:
+    def _apply(self, rule: bytes, catalogue: Catalogue, all_channels: bool) -> None:
         word = rule.lower()
         if word in (b"on", b"off"):
             self.enabled = word == b"on"
-        elif word == b"nopass":
-            self.nopass, self.hashes = True, []
-        elif word == b"resetpass":
-            self.nopass, self.hashes = False, []
+        elif word in (b"nopass", b"resetpass", b"iam"):
+            self.nopass, self.iam, self.hashes = word == b"nopass", word == b"iam", []
         elif word in (b"sanitize-payload", b"skip-sanitize-payload"):
             self.sanitizes = 1 if word == b"sanitize-payload" else -1
         elif word == b"clearselectors":
             del self.selectors[1:]
         elif word == b"reset":
-            self.enabled = self.nopass = False
-            self.sanitizes, self.hashes, self.selectors = 1, [], [Selector()]
+            self.enabled = self.nopass = self.iam = False
+            self.sanitizes, self.hashes, self.selectors = 1, [], [Selector(all_channels)]
         elif rule[:1] in (b">", b"#", b"<", b"!"):
             self._change_passwords(rule)
         elif rule[:1] == b"(" and rule[-1:] == b")":
-            made = Selector()
+            made = Selector(all_channels)
             for part in rule[1:-1].split():
+                if part[-1:] == b")":  # written into a line of rules it would end the selector (Redis takes it)
+                    raise AclError(_SYNTAX)
                 made.apply(part, catalogue)
             self.selectors.append(made)
         else:
@@ -327,7 +353,7 @@ class User:
         if rule[:1] in (b">", b"#"):
             if digest not in self.hashes:
                 self.hashes.append(digest)
-            self.nopass = False
+            self.nopass = self.iam = False
         elif digest in self.hashes:
             self.hashes.remove(digest)
         else:
@@ -338,6 +364,8 @@ class User:
         found = [b"on" if self.enabled else b"off"]
         if self.nopass:
             found.append(b"nopass")
+        if self.iam:
+            found.append(b"iam")
         if self.sanitizes:
             found.append(b"sanitize-payload" if self.sanitizes > 0 else b"skip-sanitize-payload")
         return found

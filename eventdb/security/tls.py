@@ -159,7 +159,7 @@ class Tls:
         return context
 
     def _make_client(self) -> ssl.SSLContext:
-        """As in Redis, a node trusts who has a certificate of the authority, whatever name it is for."""
+        """As in Redis, a node trusts any peer with a certificate of the authority, whatever name it is for."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         self._restrict(context)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -61,7 +62,8 @@ def test_verdicts_are_those_of_redis(pair: Pair, rules: str) -> None:
 @pytest.mark.parametrize(
     "rules",
     ["+nope", "+@nope", "-config|nope", "%X~a", "%~a", "xyz", "<nopw", "#zz", "!abc", "~a allkeys ~b", "(+get", ")",
-     "allchannels &x", "+config|set|x", "-set|x", "~a\0b", "", "+", "+@", "> ", "+set|", "reset (+get ~a) (bad)"],
+     "allchannels &x", "+config|set|x", "-set|x", "~a\0b", "", "+", "+@", "> ", "+set|", "reset (+get ~a) (bad)",
+     "+get|a|b", "+get||", "+get|a|", "+config|", "+config|get|", "+config|nope|x"],
 )  # fmt: skip
 def test_bad_rules_are_refused_with_the_text_of_redis_and_change_nothing(pair: Pair, rules: str) -> None:
     pair("ACL", "SETUSER", "u", "on", "+get", "~a")
@@ -119,6 +121,20 @@ def test_getuser_and_users_are_those_of_redis(pair: Pair) -> None:
     pair("ACL", "SAVE")
 
 
+@pytest.mark.redis
+def test_what_new_selectors_may_hear_is_a_setting_for_all_of_them(pair: Pair) -> None:
+    for default in ("allchannels", "resetchannels"):
+        pair("CONFIG", "SET", "acl-pubsub-default", default)
+        for rules in ("on", "reset", "(+get ~a)", "resetchannels (+@all)", "reset &a", "clearselectors reset +@all"):
+            pair("ACL", "SETUSER", f"u-{default}", *merged_words(rules))
+            pair("ACL", "GETUSER", f"u-{default}")
+    pair("CONFIG", "SET", "acl-pubsub-default", "resetchannels")
+
+
+def merged_words(rules: str) -> list[str]:
+    return re.findall(r"\([^)]*\)|\S+", rules)
+
+
 def _replayed(local: Local) -> Engine:
     replica = Engine(Config(), Commit(lambda batch: None, lambda action: None), 2)
     replica.apply(local.transactions())  # type: ignore[arg-type]
@@ -150,6 +166,14 @@ def test_a_line_of_rules_makes_the_same_user_again() -> None:
         again = local.engine.permissions.from_line(name.encode(), user.describe())
         assert again.describe() == user.describe()
         assert [each.commands for each in again.selectors] == [each.commands for each in user.selectors]
+
+
+@pytest.mark.parametrize("rule", ["+select|0\t1", "+select|\n", "+select|0 ", "+select|"])
+def test_a_first_argument_has_no_white_space(rule: str) -> None:
+    """A line of rules with it could not be read back (Redis takes it)."""
+    local = Local()
+    assert "Error in ACL SETUSER modifier" in str(local("ACL", "SETUSER", "some", "+get", rule))
+    assert local.log == [] and b"some" not in local.engine.permissions.users
 
 
 def test_a_script_runs_in_the_name_of_its_caller() -> None:

@@ -18,7 +18,9 @@ from pathlib import Path
 
 import pytest
 import redis
+from typer.testing import CliRunner
 
+from eventdb.cli.app import app
 from eventdb.engine.settings import Config
 from eventdb.security.tls import Tls, TlsError, names_of
 from eventdb.server.server import Server
@@ -433,6 +435,19 @@ def test_a_hand_over_by_the_command_line(authority: Authority, eventdb_server: S
         if done.returncode == 0:
             break
     assert f"127.0.0.1:{ports[1]} is the primary now; 127.0.0.1:{ports[0]} follows it" in done.stdout, done.stderr
+
+
+def test_a_restore_in_place_by_the_command_line(nodes: Nodes, dial: Dial, authority: Authority) -> None:
+    place = authority.folder / "server"
+    server = nodes.start("one", authority.settings(free_port(), place, tls_auth_clients="yes"))
+    writer = dial(server, authority.client(authority.folder / "alice"))
+    assert writer.ask("SET k old") == writer.ask("SET k new") == b"+OK\r\n"
+    asked = ["restore", "--in-place", "--node", f"127.0.0.1:{server.config.tls.port}", "--to-offset", "1"]
+    certificate = ["--tls-cert-file", f"{place}.crt", "--tls-key-file", f"{place}.key"]
+    assert CliRunner().invoke(app, [*asked, *certificate]).exit_code == 2
+    done = CliRunner().invoke(app, [*asked, "--tls-ca-cert-file", authority.file, *certificate])
+    assert done.exit_code == 0 and "as at offset 1, by transaction 3" in done.stdout, done.output
+    assert writer.ask("GET k") == b"$3\r\nold\r\n"
 
 
 def test_nodes_that_speak_tls_need_a_port_for_it(nodes: Nodes) -> None:
