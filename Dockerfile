@@ -30,7 +30,7 @@ RUN apt-get -q update \
     && apt-get -q install -y --no-install-recommends tini \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin eventdb \
-    && install -d -o eventdb -g eventdb -m 0750 /zones /zones/a /zones/b /zones/c
+    && install -d -o eventdb -g eventdb -m 0750 /zones /zones/a /zones/b /zones/c /snapshots
 COPY --from=build /opt/eventdb /opt/eventdb
 ENV PATH=/opt/eventdb/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
     EVENTDB_LOG=quorum:/zones/a,/zones/b,/zones/c

@@ -26,6 +26,29 @@ class Rate:
         return sum(self.values) / len(self.values) if self.values else 0.0
 
 
+class Peak:
+    """How fast a counter grew in its fastest moment: of the minute that runs and the one before."""
+
+    def __init__(self) -> None:
+        self.count = -1.0  # at the last sample; -1: there was none, or the counter has begun anew
+        self.at = 0.0
+        self.minute = 0
+        self.fastest = [0.0, 0.0]  # of the minute before, of this one
+
+    def sample(self, count: float, now: float) -> None:
+        """now: monotonic seconds."""
+        minute = int(now // 60)
+        if minute != self.minute:
+            self.fastest = [self.fastest[1] if minute == self.minute + 1 else 0.0, 0.0]
+            self.minute = minute
+        if 0 <= self.count <= count and now > self.at:
+            self.fastest[1] = max(self.fastest[1], (count - self.count) / (now - self.at))
+        self.count, self.at = count, now
+
+    def value(self) -> float:
+        return max(self.fastest)
+
+
 class Statistics:
     """Since the start, or since CONFIG RESETSTAT, which makes a new one."""
 

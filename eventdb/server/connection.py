@@ -88,7 +88,6 @@ class Connection:
         self.connections = connections
         self.waiting = waiting
         self.parser = RequestParser(engine.shared_reader)
-        self.parser.bulk_bytes_max = engine.config.bulk_bytes_max
         self.backlog = NOTHING  # parsed commands; those from `position` on are not yet run
         self.position = 0
         self.unread: deque[bytes] = deque()  # chunks that came while the backlog waited
@@ -276,7 +275,12 @@ class Connection:
         self.position = 0
         plain = self.plain
         parser.authenticated = True
-        if plain.run is None or not self.writable or len(data) > parser.bulk_bytes_max or not plain.may_run(client):
+        if (
+            plain.run is None
+            or not self.writable
+            or len(data) > parser.shared.bulk_bytes_max
+            or not plain.may_run(client)
+        ):
             self.backlog = parser.feed(data)
         elif parser.idle():
             done = plain.take(client, data, left)

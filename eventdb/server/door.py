@@ -7,23 +7,21 @@ settings holds for the connections that come after it.
 from __future__ import annotations
 
 import ipaddress
-import logging
 import time
 from typing import TYPE_CHECKING, Final
 
 from eventdb.engine.client import NEEDS_AUTH, Client
+from eventdb.metrics.rare_line import RareLine
 from eventdb.security.networks import Network, networks
 
 if TYPE_CHECKING:
     from eventdb.engine.engine import Engine
 
-logger: Final = logging.getLogger("eventdb")
-
 PROTECTED: Final = (
     "DENIED protected-mode is on and the user default has no password, so only connections from this machine are"
     " accepted. Set requirepass, or give default a password by ACL SETUSER, or set protected-mode no"
 )
-SAY_S: Final = 10.0  # between two lines of the log about those who are turned away
+SAY_S: Final = 10.0  # between two lines of the log about those that are turned away
 
 
 class Door:
@@ -37,8 +35,7 @@ class Door:
         self._lists: tuple[str, str] = ("", "")
         self._allowed: list[Network] = []
         self._denied: list[Network] = []
-        self._said = 0.0
-        self._silent = 0
+        self._closed = RareLine(SAY_S)
 
     def refusal(self, host: str) -> str:
         """Why an address may not connect now, as an error reply; "" if it may."""
@@ -99,10 +96,13 @@ class Door:
 
     def left(self, client: Client) -> None:
         self.strangers.pop(client, None)
+        self.engine.permissions.tokens.forget(client)
 
     def sweep(self) -> None:
-        """Close who has not said who it is in time; called about once a second."""
+        """Close clients that have not authenticated in time, or not again; called about once a second."""
         self._forget_known()
+        for client in self.engine.permissions.tokens.ended():
+            self.engine.kill(client)
         limit = self.engine.config.unauthenticated_seconds_max
         if not limit:
             return
@@ -114,11 +114,5 @@ class Door:
             self.engine.kill(client)
 
     def turned_away(self, address: str, why: str) -> None:
-        """One line for the log, and no more than one in a while: whoever comes again and again fills no disk."""
-        now = time.monotonic()
-        if self._said and now - self._said < SAY_S:
-            self._silent += 1
-            return
-        more = f" (and {self._silent} others since the last such line)" if self._silent else ""
-        logger.warning("closed %s: %s%s", address, why, more)
-        self._said, self._silent = now, 0
+        """One line for the log, and no more than one in a while: a client that comes again and again fills no disk."""
+        self._closed.say(f"closed {address}: {why}")

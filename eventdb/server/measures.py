@@ -2,7 +2,7 @@
 
 Names follow Prometheus's conventions: base units, `_total` for what only grows. A counter may begin anew (CONFIG
 RESETSTAT, a new tenure); `rate()` expects that. No name, key, argument, address of a client or password is a label.
-docs/operations.md pairs these names with those of MemoryDB and ElastiCache.
+docs/monitoring.md pairs these names with those of MemoryDB and ElastiCache.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import platform
 import resource
 import sys
 import time
+from itertools import islice
 from typing import Final
 
-from eventdb.commands.shared.info_sections import is_compiled
+from eventdb.commands.shared.info_sections import TTL_SAMPLES, is_compiled
 from eventdb.engine.client import LEASELESS, LOADING
 from eventdb.engine.command import READONLY, WRITE, Command
 from eventdb.engine.engine import Engine
@@ -23,17 +24,19 @@ from eventdb.engine.registry import COMMANDS
 from eventdb.engine.settings import REDIS_VERSION
 from eventdb.metrics.exposition import Family
 from eventdb.metrics.latency import Latencies
-from eventdb.metrics.memory import PAGE_BYTES, peak_bytes, resident_bytes, used_bytes
+from eventdb.metrics.memory import PAGE_BYTES, machine_facts, peak_bytes, resident_bytes, used_bytes
+from eventdb.metrics.statistics import Peak
 from eventdb.node.node import Node
 from eventdb.node.role import Role
+from eventdb.node.saving import SELDOM_S
 from eventdb.security.acl import DENIED_AUTH, DENIED_CHANNEL, DENIED_COMMAND, DENIED_KEY
 
 ZONE_STATES: Final = ("up", "catching-up", "down")
 DENIED: Final = ((DENIED_COMMAND, "command"), (DENIED_KEY, "key"), (DENIED_CHANNEL, "channel"))
 
 
-def families(node: Node, zones: list[tuple[str, str, str]]) -> list[Family]:
-    """Everything; zones: (name, state, detail) of each, none while it is not known."""
+def families(node: Node, zones: list[tuple[str, str, str]], peak: Peak | None = None) -> list[Family]:
+    """Everything; zones: (name, state, detail) of each, none while it is not known. peak: of the log's bytes."""
     engine = node.engine
     return [
         *_about(node),
@@ -47,6 +50,9 @@ def families(node: Node, zones: list[tuple[str, str, str]]) -> list[Family]:
         *_followers(node),
         *_durability(node),
         *_log(node, zones),
+        *_zone_times(node),
+        *_throughput(peak),
+        *_snapshots(node),
     ]
 
 
@@ -92,6 +98,7 @@ def _process(engine: Engine) -> list[Family]:
         memory,
         gauge("memory_limit_bytes", "maxmemory; 0: no limit.").add(engine.config.memory_bytes_max),
         gauge("system_memory_bytes", "Memory of the machine.").add(_system_bytes()),
+        *_machine(),
         counter("network_receive_bytes", "Bytes that clients have sent.").add(engine.bytes_in),
         counter("network_transmit_bytes", "Bytes that clients were sent.").add(turn.bytes_out),
         counter("network_reads", "Reads from sockets of clients.").add(engine.reads),
@@ -101,6 +108,17 @@ def _process(engine: Engine) -> list[Family]:
 
 def _system_bytes() -> int:
     return os.sysconf("SC_PHYS_PAGES") * PAGE_BYTES
+
+
+def _machine() -> list[Family]:
+    """As CloudWatch has it of a host."""
+    facts = machine_facts()
+    free = gauge("system_memory_available_bytes", "Memory of the machine that programs can still have.")
+    swap = gauge("system_swap_used_bytes", "Memory of the machine that is swapped out.")
+    if "MemAvailable" in facts:
+        free.add(facts["MemAvailable"])
+        swap.add(facts.get("SwapTotal", 0) - facts.get("SwapFree", 0))
+    return [free, swap]
 
 
 def _clients(engine: Engine) -> list[Family]:
@@ -113,7 +131,13 @@ def _clients(engine: Engine) -> list[Family]:
         gauge("pubsub_channels", "Channels with subscribers.").add(len(engine.pubsub.channels)),
         gauge("pubsub_patterns", "Patterns with subscribers.").add(len(engine.pubsub.patterns)),
         gauge("tracked_keys", "Keys noted for clients that cache.").add(len(engine.news.tracking.holders)),
+        gauge("tracked_keys_limit", "tracking-table-max-keys; 0: no limit.").add(_tracked_max(engine)),
+        counter("slow_commands", "Commands that SLOWLOG wrote down.").add(engine.accounting.slowlog.next_id),
     ]
+
+
+def _tracked_max(engine: Engine) -> int:
+    return int(engine.config.get("tracking-table-max-keys"))
 
 
 def kind_of(command: Command) -> str:
@@ -141,10 +165,12 @@ def _commands() -> list[Family]:
 
 
 def _latencies(latencies: Latencies) -> list[Family]:
-    spread = histogram("command_duration_seconds", "Time in a command, while latency-tracking is yes.", "command")
+    about = "Time in a command, while latency-tracking is yes."
+    spread = histogram("command_duration_seconds", about, "command", "kind")
+    kinds = {one.name: kind_of(one) for each in COMMANDS.values() for one in [each, *each.subcommands.values()]}
     for name, found in latencies.histograms.items():
         buckets = [(f"{usec / 1e6:g}", float(count)) for usec, count in found.doubling()]
-        spread.spreads.append(([name], [*buckets, ("+Inf", float(found.count))], None))
+        spread.spreads.append(([name, kinds.get(name, "other")], [*buckets, ("+Inf", float(found.count))], None))
     return [spread]
 
 
@@ -152,19 +178,25 @@ def _keys(engine: Engine) -> list[Family]:
     store, statistics = engine.store, engine.statistics
     keys = gauge("keys", "Keys of a database.", "db")
     timed = gauge("keys_with_deadline", "Keys of a database that expire.", "db")
+    average = gauge(
+        "average_ttl_seconds", "Time that keys of a database have left, of a sample of those that expire.", "db"
+    )
     for db in store.keyspace.dbs:
         if db.values or db.index == 0:
+            left = [max(0, at_ms - store.now_ms) for at_ms in islice(db.expires.values(), TTL_SAMPLES)]
+            average.add(sum(left) / len(left) / 1000 if left else 0, str(db.index))
             keys.add(len(db.values), str(db.index))
             timed.add(len(db.expires), str(db.index))
     cycle = counter("expire_cycle_seconds", "Time spent on deleting what has expired.")
     return [
         keys,
         timed,
+        average,
         counter("keyspace_hits", "Look-ups that found their key.").add(store.hits),
         counter("keyspace_misses", "Look-ups that found none.").add(store.misses),
         counter("expired_keys", "Keys deleted because they expired.").add(store.expired_keys),
         counter("expired_fields", "Fields of hashes deleted because they expired.").add(store.expired_elements),
-        counter("evicted_keys", "Keys evicted: always 0, eventdb never evicts.").add(0),
+        counter("evicted_keys", "Keys evicted above maxmemory.").add(engine.eviction.evicted),
         cycle.add(statistics.expire_seconds),
     ]
 
@@ -280,3 +312,45 @@ def _log(node: Node, zones: list[tuple[str, str, str]]) -> list[Family]:
         counter("log_syncs", "Durable writes since the claim, over all zones.").add(stats.syncs),
         counter("log_zone_errors", "Errors of zones since the claim.").add(stats.zone_errors),
     ]
+
+
+def _zone_times(node: Node) -> list[Family]:
+    writes = counter("zone_writes", "Durable writes of a zone since the claim, synced.", "zone")
+    spent = counter(
+        "zone_write_seconds", "Time spent in them: what one takes is this over eventdb_zone_writes_total.", "zone"
+    )
+    if node.writer is not None:
+        for name, count, took in node.writer.zone_times():
+            writes.add(count, name)
+            spent.add(took, name)
+    return [writes, spent]
+
+
+def _throughput(peak: Peak | None) -> list[Family]:
+    about = "The fastest tenth of a second of writing to the log, of the last one to two minutes."
+    found = gauge("log_peak_bytes_per_second", about)
+    return [found.add(peak.value()) if peak is not None else found]
+
+
+def _snapshots(node: Node) -> list[Family]:
+    """Of the store of snapshots, as it was at most a minute ago; nothing where none is configured."""
+    saves = node.saving.saves(SELDOM_S)
+    verified = gauge("snapshot_verified_time_seconds", "When the newest snapshot was proven, in Unix seconds; 0: none.")
+    age = gauge("snapshot_age_seconds", "How long ago the newest snapshot was proven.")
+    behind = gauge("snapshot_lag_transactions", "Transactions that came after the newest snapshot.")
+    making = gauge("snapshot_in_progress", "1 while this node makes a snapshot.")
+    failed = gauge("snapshot_failed", "1 if the last snapshot that this node was asked for was not made.")
+    made = counter("snapshots_made", "Snapshots that this node was asked for and made.")
+    window = gauge("recovery_window_seconds", "How far back any moment can be restored; +Inf: to the beginning.")
+    if saves.configured:
+        now = time.time()
+        verified.add(saves.last_time)
+        if saves.last_time:
+            age.add(max(0.0, now - saves.last_time))
+        behind.add(max(0, node.engine.commit.durable_offset - saves.last_offset))
+        making.add(saves.in_progress)
+        failed.add(saves.last_failure != "")
+        made.add(saves.count)
+        if saves.restorable_from >= 0:
+            window.add(max(0.0, now - saves.restorable_from) if saves.restorable_from else math.inf)
+    return [verified, age, behind, making, failed, made, window]

@@ -1,7 +1,7 @@
 """`/metrics`, `/healthz` and `/readyz` of one node (`metrics-port`).
 
 Nothing is counted for it but the times of records, once a record. A scrape costs the loop about a millisecond; one is
-shown again for a while that is SHARE times what it took, so whoever asks in a tight loop gets a fixed small share of
+shown again for a while that is SHARE times what it took, so a scraper in a tight loop gets a fixed small share of
 the loop.
 """
 
@@ -16,6 +16,7 @@ from typing import Final
 from eventdb.backends import LogError
 from eventdb.metrics.distribution import CommitTimes
 from eventdb.metrics.exposition import CONTENT_TYPE, render, require
+from eventdb.metrics.statistics import Peak
 from eventdb.node.node import Node
 from eventdb.server.health import not_ready
 from eventdb.server.http import Answer, HttpServer
@@ -24,6 +25,7 @@ from eventdb.server.measures import families
 logger: Final = logging.getLogger("eventdb")
 
 SHARE: Final = 20
+PEAK_S: Final = 0.1  # over which the fastest writing to the log is looked for
 ZONES_LOOK_S: Final = 10.0  # between two looks at the zones of a log that this node does not write
 
 
@@ -37,6 +39,8 @@ class Monitoring:
         self.http = HttpServer({"/metrics": self.metrics, "/healthz": self.healthz, "/readyz": self.readyz})
         self._looked: list[tuple[str, str, str]] = []
         self._look: asyncio.Task[None] | None = None
+        self._peak = Peak()
+        self._sampling: asyncio.TimerHandle | None = None
         self._text = b""
         self._good_until = 0.0
 
@@ -49,6 +53,7 @@ class Monitoring:
             where = f"{config.metrics_bind}:{config.metrics_port}"
             raise ValueError(f"metrics-port: cannot listen on {where}: {error.strerror or error}") from None
         self.node.appending.times = CommitTimes()
+        self._sample()
         logger.info("metrics on http://%s:%d/metrics", config.metrics_bind, self.http.port)
 
     def watch_zones(self) -> None:
@@ -57,18 +62,25 @@ class Monitoring:
 
     async def close(self) -> None:
         self.node.appending.times = None
+        if self._sampling is not None:
+            self._sampling.cancel()
         if self._look is not None:
             self._look.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._look
         await self.http.close()
 
+    def _sample(self) -> None:
+        writer = self.node.writer
+        self._peak.sample(writer.stats.stored_bytes if writer is not None else -1, time.monotonic())
+        self._sampling = asyncio.get_running_loop().call_later(PEAK_S, self._sample)
+
     # -- pages
 
     def metrics(self) -> Answer:
         began = time.perf_counter()
         if began >= self._good_until:
-            self._text = render(families(self.node, self.zones()))
+            self._text = render(families(self.node, self.zones(), self._peak))
             now = time.perf_counter()
             self._good_until = now + SHARE * (now - began)
         return Answer(200, self._text, CONTENT_TYPE)

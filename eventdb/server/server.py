@@ -20,6 +20,7 @@ from typing import Final
 import uvloop
 
 from eventdb import commands
+from eventdb.backends.seal import ENVIRONMENT
 from eventdb.cluster.lease import AskedRole
 from eventdb.cluster.timing import LEASE_MS
 from eventdb.cluster.topology import Member, member_of
@@ -30,6 +31,7 @@ from eventdb.engine.settings import Config
 from eventdb.node.announcing import announce
 from eventdb.node.freshness import keep_asking
 from eventdb.node.node import Node
+from eventdb.node.traces import Traces
 from eventdb.replay.follower import Progress
 from eventdb.security.tls import TlsError
 from eventdb.server.connection import Connection, Unread
@@ -45,10 +47,14 @@ DRAIN_S: Final = 5.0
 GOODBYE_S: Final = 1.0  # of a stop, for TLS clients that have everything to answer the end of TLS
 EVERYWHERE: Final = ("", "*", "0.0.0.0", "::")
 LOAD_REPORT_S: Final = 2.0
-LOOK_S: Final = 1.0  # between two looks at files of certificates, and at who has not authenticated
+LOOK_S: Final = 1.0  # between two looks at files of certificates, and at clients that have not authenticated
 # How long a zone's thread waits before it asks a busy loop for the interpreter. Compiled code gives it up only
 # between two callbacks, and then only if asked.
 SWITCH_INTERVAL_S: Final = 0.00005
+
+
+class CannotListen(OSError):  # noqa: N818 - named as the errors of the log are
+    """An address or a port cannot be had; strerror is for a person."""
 
 
 class Server:
@@ -86,6 +92,7 @@ class Server:
         self.monitoring: Monitoring | None = None
         self.tls_port: TlsPort | None = None
         self.stopping = asyncio.Event()
+        self.traces: Traces | None = None
         self.node.on_shutdown = self.stopping.set
         self.plain = PlainRuns(self.node.engine, find_runner())
         self.meanwhile = Meanwhile(self.node.engine, self.connections, self._connection)
@@ -118,6 +125,8 @@ class Server:
             raise ValueError(f"--node-name and --advertise say who this node is to others: {error}") from None
         self.config.port = self.port
         self.config.bind = self.bind
+        if self.config.traces_endpoint:
+            self._trace()
         if self.config.metrics_port:
             self.monitoring = Monitoring(self.node)
             await self.monitoring.start()
@@ -130,19 +139,41 @@ class Server:
             self.node.freshness.backlog = _backlog
             self.tasks.append(loop.create_task(keep_asking(engine, self.node.freshness)))
 
+    def _trace(self) -> None:
+        """From here on what the node does is traced. Raises ValueError."""
+        node, accounting = self.node, self.node.engine.accounting
+        self.traces = traces = Traces(self.config.traces_endpoint, node.name, str(sys.modules["eventdb"].__version__))
+        node.traces = node.saving.traces = node.restoring.traces = traces
+        node.appending.on_commit = traces.commit
+        accounting.on_slow = traces.command
+        node.engine.reconfigure()
+
     def _connection(self) -> Connection:
         return Connection(self.node.engine, self.connections, self.waiting, self.plain, self.door)
 
     async def _listen(self) -> None:
-        """Bind both ports, whichever there are."""
+        """Bind both ports, whichever there are. Raises CannotListen."""
+        try:
+            await self._bind()
+        except OSError as error:
+            code = error.errno or 0
+            reason = os.strerror(code) if code > 0 else error.strerror or str(error)  # below 0: of a name's look-up
+            ports = " and ".join(str(each) for each in (self.port, self.config.tls.port) if each) or "0"
+            raise CannotListen(code, f"cannot serve on {','.join(self.hosts)}:{ports}: {reason}") from None
+
+    async def _bind(self) -> None:
         tls = self.config.tls
         if self.port or not tls.port:
-            self.listener = await asyncio.get_running_loop().create_server(
-                self._connection,  # type: ignore[arg-type]
-                self.hosts if self.port else self.host,
-                self.port,
-                backlog=LISTEN_BACKLOG,
-            )
+            try:
+                self.listener = await asyncio.get_running_loop().create_server(
+                    self._connection,  # type: ignore[arg-type]
+                    self.hosts if self.port else self.host,
+                    self.port,
+                    backlog=LISTEN_BACKLOG,
+                )
+            except OSError as error:  # it names one of the addresses, or none
+                where = f"{' '.join(self.hosts)}:{self.port}"
+                raise OSError(error.errno, f"cannot serve on {where}: {error.strerror}") from None
             self.port = self.listener.sockets[0].getsockname()[1]
             self.meanwhile.listeners = [each.fileno() for each in self.listener.sockets]
         if tls.port:
@@ -195,6 +226,8 @@ class Server:
                         self._leave_mute()
         for connection in list(self.connections):
             connection.abort()
+        if self.traces is not None:
+            await asyncio.to_thread(self.traces.close)
         if self.monitoring is not None:  # last: until then it says what is being waited for
             await self.monitoring.close()
 
@@ -261,7 +294,8 @@ async def _run(server: Server) -> None:
         loop.add_signal_handler(name, server.stopping.set)
     try:
         await server.start()
-        print(f"ready on {server.described()}", flush=True)
+        sys.stdout.write(f"ready on {server.described()}\n")  # in one piece: print may let a log line into the middle
+        sys.stdout.flush()
         await server.stopping.wait()
         logger.info("stopping")
     finally:
@@ -294,6 +328,8 @@ def serve(
         settings.requirepass = requirepass.encode()
     for name, value in (config or {}).items():
         settings.set(name, value)
+    if settings.encryption_keys:  # also for what this program opens beside its log, and for programs that it starts
+        os.environ[ENVIRONMENT] = settings.encryption_keys
     _raise_file_limit(settings.maxclients)
     gc.set_threshold(50_000, 50, 1000)
     sys.setswitchinterval(SWITCH_INTERVAL_S)

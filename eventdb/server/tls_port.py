@@ -1,5 +1,5 @@
-"""The TLS port: it accepts sockets itself, so that who may not come costs no handshake, and each connection gets the
-context of the moment.
+"""The TLS port: it accepts sockets itself, so that a peer that may not connect costs no handshake, and each
+connection gets the context of the moment.
 
 A handshake that fails or never ends takes its own socket with it, and nothing else.
 """
@@ -55,7 +55,7 @@ class TlsPort:
             try:
                 opened.bind(address)
             except OSError as error:
-                raise OSError(error.errno, f"TLS port {port} on {host}: {error.strerror}") from None
+                raise OSError(error.errno, f"cannot serve on {host}:{port} (TLS): {error.strerror}") from None
             opened.listen(backlog)
             opened.setblocking(False)
             loop.add_reader(opened, self._accept, opened)
@@ -118,7 +118,7 @@ class TlsPort:
             door.release(host)
 
     def close(self) -> None:
-        """Accept no more; whoever is in a handshake has asked for nothing yet."""
+        """Accept no more; a client in its handshake has asked for nothing yet."""
         loop = asyncio.get_running_loop()
         for opened in self.sockets:
             with contextlib.suppress(OSError, ValueError):

@@ -14,8 +14,9 @@ from tests.compose.stack import Stack
 pytestmark = pytest.mark.timeout(1800)  # Compose may have to be built first
 
 SERVICES = {
-    "kafka": {"kafka-a", "kafka-b", "kafka-c", "primary", "replica"},
-    "files": {"files-primary", "files-replica"},
+    "kafka": {"kafka-a", "kafka-b", "kafka-c", "primary", "replica", "snapshotter"},
+    "files": {"files-primary", "files-replica", "files-snapshotter"},
+    "monitoring": {"prometheus", "grafana"},
 }
 
 
@@ -54,6 +55,18 @@ def test_replicas_scale_and_only_nodes_meet_clients(compose: list[str | Path]) -
         assert broker["environment"]["KAFKA_BROKER_RACK"] == letter
     for found in (kafka["replica"], services(compose, "files")["files-replica"]):
         assert "published" not in found["ports"][0], "a second replica could not have the same port"
+
+
+def test_prometheus_finds_every_node_by_one_name_and_nothing_else(compose: list[str | Path]) -> None:
+    found = services(compose, "kafka") | services(compose, "files") | services(compose, "monitoring")
+    named = set()
+    for name, each in found.items():
+        joined = each["networks"].get("clients") or {}
+        if "eventdb" in joined.get("aliases", ()):
+            named.add(name)
+    assert named == {"primary", "replica", "files-primary", "files-replica"}
+    for name in named:
+        assert "9121" in found[name]["command"] and all(port["target"] == 6379 for port in found[name]["ports"])
 
 
 def test_the_brokers_replace_a_dead_one_as_fast_as_those_of_eventdb_dev_kafka(compose: list[str | Path]) -> None:

@@ -171,6 +171,54 @@ def test_which_commands_a_pause_stops(mode: str, line: str, stalls: bool) -> Non
     assert (local.raw(*line.split(), client=other) == b"") is stalls
 
 
+FUNCTIONS = """#!lua name=lib
+redis.register_function{function_name = 'reads', callback = function() return 1 end, flags = {'no-writes'}}
+redis.register_function('writes', function() return 1 end)
+"""
+
+
+@pytest.mark.parametrize("queued", [False, True])
+@pytest.mark.parametrize(
+    ("script", "stalls"),
+    [
+        ("#!lua flags=no-writes\nreturn 1", False),
+        ("#!lua flags=allow-oom,no-writes,allow-stale\nreturn 1", False),
+        ("#!lua\nreturn 1", True),
+        ("#!lua flags=allow-oom\nreturn 'flags=no-writes'", True),
+        ("#!lua flags=no-writesx\nreturn 1", True),
+        ("return 1", True),
+        ("reads", False),
+        ("writes", True),
+    ],
+)
+def test_a_script_that_says_it_writes_nothing_runs_in_a_pause_of_writes(
+    script: str, stalls: bool, queued: bool
+) -> None:
+    local = Local()
+    calls = [("FCALL", script, "0")] if " " not in script else [("EVAL", script, "0")]
+    local.raw("FUNCTION", "LOAD", FUNCTIONS)
+    if calls[0][0] == "EVAL" and "writesx" not in script:
+        calls.append(("EVALSHA", local.raw("SCRIPT", "LOAD", script).split()[1].decode(), "0"))
+    clients = [local.connect() for _ in calls]
+    if queued:
+        for client, call in zip(clients, calls, strict=True):
+            local.raw("MULTI", client=client)
+            local.raw(*call, client=client)
+    local.raw("CLIENT", "PAUSE", "1000", "WRITE")
+    for client, call in zip(clients, calls, strict=True):
+        reply = local.raw("EXEC", client=client) if queued else local.raw(*call, client=client)
+        assert (reply == b"") is stalls, call
+
+
+def test_what_may_write_nothing_may_not_publish_either() -> None:
+    local = Local()
+    local.raw("CLIENT", "PAUSE", "1000", "WRITE")
+    for call in ("'PUBLISH', 'a', 'b'", "'PFCOUNT', 'h'", "'SET', 'a', 'b'"):
+        reply = local.raw("EVAL", f"#!lua flags=no-writes\nreturn redis.call({call})", "0")
+        assert reply.startswith(b"-ERR Write commands are not allowed from read-only scripts.")
+    assert not local.events()
+
+
 def test_a_pause_of_writes_stops_exec_with_a_write_and_no_other_exec() -> None:
     local = Local()
     reader, writer = local.connect(), local.connect()

@@ -13,15 +13,20 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import redis
 
+from eventdb.backends import LogInfo
 from eventdb.engine.client import LEASELESS
 from eventdb.engine.settings import Config
+from eventdb.metrics.statistics import Peak
 from eventdb.node.node import Node
 from eventdb.node.role import Role
+from eventdb.node.saving import _restorable_from
+from eventdb.replay.manifest import Manifest
 from eventdb.server.health import not_ready
 from eventdb.server.measures import families
 from eventdb.server.server import Server
@@ -64,7 +69,7 @@ def until(port: int, name: str, value: float) -> dict[str, float]:
         found.update(values(port))
         return found.get(name) == value
 
-    wait_until(reached, what=f"{name} is {value}")
+    wait_until(reached, 30, f"{name} is {value}")
     return found
 
 
@@ -204,7 +209,7 @@ def test_refusals_are_counted_and_no_secret_is_shown(eventdb_server: StartServer
         info = client.info("stats")
         assert (info["acl_access_denied_auth"], info["acl_access_denied_cmd"]) == (2, 1)
         assert (info["acl_access_denied_key"], info["acl_access_denied_channel"]) == (1, 1)
-        assert found['eventdb_command_duration_seconds_bucket{command="set",le="+Inf"}'] == 1
+        assert found['eventdb_command_duration_seconds_bucket{command="set",kind="write",le="+Inf"}'] == 1
         text = get(port, "/metrics")[1] + get(port, "/readyz")[1] + server.text
         for secret in (PASSWORD, "another-secret", "wrong-password", "secret-key", "secret-value", "reader"):
             assert secret not in text
@@ -299,3 +304,61 @@ def test_every_family_has_help_and_a_name_that_prometheus_likes(nodes: Nodes) ->
         assert family.name.endswith("_total") == (family.kind == "counter"), family.name
         assert not re.search(r"_(ms|usec|msec|kb|mb)(_|$)", family.name), "base units"
     assert len(names) == len(set(names))
+
+
+def test_snapshots_show_when_they_were_proven_and_how_far_back_one_can_go(tmp_path: Path) -> None:
+    port = free_port()
+    with Nodes(tmp_path, metrics_port=str(port), snapshot_store=str(tmp_path / "store")) as nodes:
+        server = nodes.start("a")
+        with redis.Redis(port=server.port, socket_timeout=60) as client:  # SAVE is not to be asked for twice
+            client.set("k", "v")
+            found = until(port, "eventdb_snapshot_lag_transactions", 1)
+            assert found["eventdb_snapshot_verified_time_seconds"] == 0 and found["eventdb_snapshot_failed"] == 0
+            assert "eventdb_snapshot_age_seconds" not in found
+            client.execute_command("SAVE")
+            client.set("k", "w")
+            found = until(port, "eventdb_snapshots_made_total", 1)
+            assert 0 <= found["eventdb_snapshot_age_seconds"] < 60
+            assert found["eventdb_snapshot_lag_transactions"] == 1
+        server.node.saving._looked = -100.0
+        until(port, "eventdb_recovery_window_seconds", float("inf"))
+
+
+def test_the_recovery_window_begins_with_the_oldest_snapshot_that_the_log_goes_on_from() -> None:
+    def manifest(position: int, time_ms: int) -> Manifest:
+        return Manifest("s", "l", 5, position, 0, 1, time_ms, time_ms, 1, {}, 1, 1, "", "", 10, "0", verified=1)
+
+    log = LogInfo("quorum:d", 1, 100, 200, 50, 90, 9_000)
+    found = [manifest(150, 7_000), manifest(100, 5_000), manifest(99, 3_000)]
+    assert _restorable_from(log, found) == 5
+    assert _restorable_from(log, found[2:]) == -1
+    assert _restorable_from(replace(log, first_offset=1), []) == 0
+
+
+def test_the_fastest_moment_is_that_of_two_minutes() -> None:
+    peak = Peak()
+    for count, now in ((0, 60.0), (10, 60.1), (1000, 60.2), (1001, 119.9)):
+        peak.sample(count, now)
+    assert peak.value() == pytest.approx(9900)
+    peak.sample(0, 121.0)  # the counter began anew: no rate
+    peak.sample(50, 122.0)
+    assert peak.value() == pytest.approx(9900)
+    peak.sample(60, 181.0)
+    assert peak.value() == pytest.approx(50)
+    peak.sample(-1, 600.0)
+    peak.sample(10**9, 600.1)
+    assert peak.value() == 0
+
+
+def test_a_zone_shows_what_its_synced_writes_take(nodes: Nodes) -> None:
+    server = nodes.start("a")
+    with redis.Redis(port=server.port) as client:
+        for number in range(20):
+            client.set("k", number)
+        zones = [client.info("eventdb")[f"log_zone{index}"] for index in range(3)]
+    found = values(port_of(nodes))
+    for zone, shown in zip("abc", zones, strict=True):
+        writes = found[f'eventdb_zone_writes_total{{zone="zone-{zone}"}}']
+        took = found[f'eventdb_zone_write_seconds_total{{zone="zone-{zone}"}}']
+        assert writes >= 1 and 0 < took / writes < 10
+        assert shown["name"] == f"zone-{zone}" and shown["writes"] >= 1 and shown["write_usec"] > 0

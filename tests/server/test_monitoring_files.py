@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from eventdb.engine.registry import COMMANDS
 from eventdb.metrics.exposition import Family
 from eventdb.server.measures import families
 from tests.conftest import ROOT, free_port
@@ -86,12 +87,71 @@ def test_each_panel_has_a_place_of_its_own() -> None:
 
 
 def test_the_page_for_operators_names_only_metrics_that_exist(known: dict[str, Family]) -> None:
-    page = (ROOT / "docs" / "operations.md").read_text()
-    assert "monitoring/dashboard.json" in page and "monitoring/alerts.yaml" in page
+    page = (ROOT / "docs" / "monitoring.md").read_text()
+    for file in ("dashboard.json", "alerts.yaml", "prometheus.yaml"):
+        assert f"monitoring/{file}" in page
     stems = {family.name for family in known.values()} | known.keys()
     for name in NAME.findall(page):
         assert name in stems or name.startswith("eventdb_("), name
 
 
 def test_the_files_are_there() -> None:
-    assert {path.name for path in Path(FOLDER).iterdir()} == {"alerts.yaml", "dashboard.json"}
+    assert {path.name for path in Path(FOLDER).iterdir()} == {
+        "alerts.yaml",
+        "dashboard.json",
+        "prometheus.yaml",
+        "grafana",
+    }
+    assert {path.name for path in (FOLDER / "grafana").iterdir()} == {"dashboards.yaml", "datasource.yaml"}
+
+
+def test_the_compose_stack_mounts_each_file_where_it_is_looked_for() -> None:
+    """Grafana finds the folder that its provisioning names, and Prometheus the rules beside its configuration."""
+    stack = (ROOT / "compose.yaml").read_text()
+    mounts = dict(re.findall(r"- \./docs/(\S+):(/\S+):ro", stack))
+    assert mounts["monitoring/prometheus.yaml"] == "/etc/prometheus/prometheus.yaml"
+    assert mounts["monitoring/alerts.yaml"] == "/etc/prometheus/alerts.yaml"
+    assert "rule_files:\n  - alerts.yaml\n" in (FOLDER / "prometheus.yaml").read_text()
+    provider = (FOLDER / "grafana" / "dashboards.yaml").read_text()
+    folder = re.search(r"path: (\S+)", provider)
+    assert folder is not None and mounts["monitoring/dashboard.json"].startswith(f"{folder[1]}/")
+    assert mounts["monitoring/grafana/dashboards.yaml"].startswith("/etc/grafana/provisioning/dashboards/")
+    assert mounts["monitoring/grafana/datasource.yaml"].startswith("/etc/grafana/provisioning/datasources/")
+    assert f"DASHBOARD_PATH: {mounts['monitoring/dashboard.json']}\n" in stack
+    for path in mounts:
+        assert (ROOT / "docs" / path).is_file(), path
+    assert '--metrics-port, "9121"' in stack and "port: 9121\n" in (FOLDER / "prometheus.yaml").read_text()
+    assert stack.count("aliases: [eventdb]") == 2 and "names: [eventdb]" in (FOLDER / "prometheus.yaml").read_text()
+
+
+# The names that AWS documents for the namespace AWS/MemoryDB.
+CLOUDWATCH = re.findall(
+    r"\w+",
+    """
+ActiveDefragHits AuthenticationFailures BytesUsedForMemoryDB BytesReadFromDisk BytesWrittenToDisk
+CommandAuthorizationFailures CurrConnections CurrItems DatabaseMemoryUsagePercentage DatabaseCapacityUsagePercentage
+DB0AverageTTL EngineCPUUtilization Evictions IsPrimary KeyAuthorizationFailures KeyspaceHits KeyspaceMisses KeysTracked
+MaxReplicationThroughput MemoryFragmentationRatio MultiRegionClusterReplicationLag NewConnections NumItemsReadFromDisk
+NumItemsWrittenToDisk PrimaryLinkHealthStatus Reclaimed ReplicationBytes ReplicationDelayedWriteCommands ReplicationLag
+SuccessfulWriteRequestLatency SuccessfulReadRequestLatency ErrorCount EvalBasedCmds GeoSpatialBasedCmds GetTypeCmds
+HashBasedCmds HyperLogLogBasedCmds JsonBasedCmds KeyBasedCmds ListBasedCmds PubSubBasedCmds SearchBasedCmds
+SearchBasedGetCmds SearchBasedSetCmds SearchNumberOfIndexes SearchNumberOfIndexedKeys SearchTotalIndexSize SetBasedCmds
+SetTypeCmds SortedSetBasedCmds StringBasedCmds StreamBasedCmds
+CPUUtilization FreeableMemory SwapUsage NetworkBytesIn NetworkBytesOut NetworkPacketsIn NetworkPacketsOut
+""",
+)
+
+
+def test_every_metric_of_memorydb_has_one_of_ours_or_a_reason(known: dict[str, Family]) -> None:
+    rows: dict[str, str] = {}
+    for line in (ROOT / "docs" / "monitoring.md").read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 2:
+            rows.update(dict.fromkeys(re.findall(r"\b[A-Z]\w+", cells[0]), cells[1]))
+    for name in CLOUDWATCH:
+        assert name in rows, name
+        ours = NAME.findall(rows[name])
+        assert ours or rows[name].startswith("none: "), name
+    groups = {each.group for each in COMMANDS.values()}
+    row = rows["StringBasedCmds"].partition(":")[2]
+    assert set(re.findall(r"`([a-z-]+)`", row)) <= groups
