@@ -4,9 +4,9 @@
 local null, raise = ...
 local byte, char, concat, find, format, gsub, match, sub = string.byte, string.char, table.concat, string.find, string.format,
   string.gsub, string.match, string.sub
-local error, floor, next, pairs, pcall, rawget, tonumber, tostring, type = error, math.floor, next, pairs, pcall, rawget,
-  tonumber, tostring, type
-local HUGE = math.huge
+local error, floor, next, pairs, pcall, rawget, select = error, math.floor, next, pairs, pcall, rawget, select
+local tonumber, tostring, type = tonumber, tostring, type
+local HUGE, INT_MAX = math.huge, 2147483647
 
 local ESCAPES = {
   ['"'] = '\\"', ["\\"] = "\\\\", ["/"] = "\\/", ["\b"] = "\\b", ["\f"] = "\\f", ["\n"] = "\\n", ["\r"] = "\\r",
@@ -315,28 +315,74 @@ local function new()
     if type(source) ~= "string" then
       raise("bad argument #1 to 'decode' (string expected, got " .. (source == nil and "nil" or type(source)) .. ")")
     end
-    return guarded(pcall(decode_all, source))
+    local value = guarded(pcall(decode_all, source))  -- no tail call: it would hide the script's line
+    return value
   end
 
-  function cjson.encode_sparse_array(convert, ratio, safe)
-    if convert ~= nil then options.convert = convert end
-    options.ratio, options.safe = ratio or options.ratio, safe or options.safe
+  -- An option stays for every later script, so only what means something is taken. The checks are those of lua-cjson, the
+  -- place of a number that is out of range, always #1, with them.
+  local function refuse(at, name, why)
+    raise("bad argument #" .. at .. " to '" .. name .. "' (" .. why .. ")")
+  end
+
+  local function set_integer(value, option, name, at, low, high)
+    if value == nil then return end
+    local n = type(value) ~= "table" and tonumber(value)
+    if not n then refuse(at, name, "number expected, got " .. type(value)) end
+    n = n < 0 and -floor(-n) or floor(n)
+    if not (n >= low and n <= high) then refuse(1, name, "expected integer between " .. low .. " and " .. high) end
+    options[option] = n
+  end
+
+  local function set_word(value, option, name, words)
+    if value == nil then return end
+    if type(value) == "boolean" then
+      options[option] = value
+      return
+    end
+    if type(value) ~= "string" and type(value) ~= "number" then refuse(1, name, "string expected, got " .. type(value)) end
+    local meant = words[value]
+    if meant == nil then refuse(1, name, "invalid option '" .. value .. "'") end
+    options[option] = meant
+  end
+
+  local function few(most, name, ...)
+    if select("#", ...) > most then refuse(most + 1, name, "found too many arguments") end
+  end
+
+  local SWITCH = {on = true, off = false}
+
+  function cjson.encode_sparse_array(...)
+    few(3, "encode_sparse_array", ...)
+    local convert, ratio, safe = ...
+    set_word(convert, "convert", "encode_sparse_array", SWITCH)
+    set_integer(ratio, "ratio", "encode_sparse_array", 2, 0, INT_MAX)
+    set_integer(safe, "safe", "encode_sparse_array", 3, 0, INT_MAX)
     return options.convert, options.ratio, options.safe
   end
 
-  local function option(name)
-    return function(value)
-      if value ~= nil then options[name] = value end
-      return options[name]
+  local function integer(name, option, low, high)
+    cjson[name] = function(...)
+      few(1, name, ...)
+      set_integer((...), option, name, 1, low, high)
+      return options[option]
     end
   end
 
-  cjson.encode_max_depth = option("encode_depth")
-  cjson.decode_max_depth = option("decode_depth")
-  cjson.encode_number_precision = option("precision")
-  cjson.encode_keep_buffer = option("keep")
-  cjson.encode_invalid_numbers = option("encode_invalid")
-  cjson.decode_invalid_numbers = option("decode_invalid")
+  local function word(name, option, words)
+    cjson[name] = function(...)
+      few(1, name, ...)
+      set_word((...), option, name, words)
+      return options[option]
+    end
+  end
+
+  integer("encode_max_depth", "encode_depth", 1, INT_MAX)
+  integer("decode_max_depth", "decode_depth", 1, INT_MAX)
+  integer("encode_number_precision", "precision", 1, 14)
+  word("encode_keep_buffer", "keep", SWITCH)
+  word("encode_invalid_numbers", "encode_invalid", {on = true, off = false, null = "null"})
+  word("decode_invalid_numbers", "decode_invalid", SWITCH)
   cjson.new = new
   return cjson
 end

@@ -4,7 +4,7 @@
 
 local bytes_of, float_of, raise = ...
 local byte, char, concat, floor, sub = string.byte, string.char, table.concat, math.floor, string.sub
-local error, next, rawget, select, type = error, next, rawget, select, type
+local error, next, rawget, select, tonumber, type = error, next, rawget, select, tonumber, type
 local NESTED_MAX = 16
 
 local function big_endian(n, bytes)
@@ -236,20 +236,36 @@ function cmsgpack.unpack(text)
   return unpack(found, 1, count)
 end
 
+local function integer(name, at, absent, ...)
+  local value = (select(at, ...))
+  if value == nil and absent then return absent end
+  local n = type(value) ~= "table" and tonumber(value)
+  if not n then
+    local got = select("#", ...) < at and "no value" or type(value)
+    raise("bad argument #" .. at .. " to '" .. name .. "' (number expected, got " .. got .. ")")
+  end
+  return n < 0 and -floor(-n) or floor(n)
+end
+
 local function limited(text, limit, offset)
-  if offset < 0 or offset > #text then
+  if offset < 0 or limit < 0 then
+    raise("Invalid request to unpack with offset of " .. offset .. " and limit of " .. #text .. ".")
+  end
+  if not (offset <= #text) then
     raise("Start offset " .. offset .. " greater than input length " .. #text .. ".")
   end
   local found, count, at = guarded(pcall(unpack_some, text, offset + 1, limit))
   return at > #text and -1 or at - 1, unpack(found, 1, count)
 end
 
-function cmsgpack.unpack_one(text, offset)
-  return limited(input(text, "unpack_one"), 1, offset or 0)
+function cmsgpack.unpack_one(...)
+  local offset = integer("unpack_one", 2, 0, ...)
+  return limited(input((...), "unpack_one"), 1, offset)
 end
 
-function cmsgpack.unpack_limit(text, limit, offset)
-  return limited(input(text, "unpack_limit"), limit, offset or 0)
+function cmsgpack.unpack_limit(...)
+  local limit, offset = integer("unpack_limit", 2, nil, ...), integer("unpack_limit", 3, 0, ...)
+  return limited(input((...), "unpack_limit"), limit, offset)
 end
 
 return cmsgpack

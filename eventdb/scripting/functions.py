@@ -34,11 +34,14 @@ class Interpreter(Protocol):
 class Function:
     """One function of a library."""
 
-    def __init__(self, name: bytes, description: bytes | None, rules: Rules, call: Any, last_line: int) -> None:
+    def __init__(
+        self, name: bytes, description: bytes | None, rules: Rules, call: Any, source: bytes, last_line: int
+    ) -> None:
         self.name = name
         self.description = description
         self.rules = rules
         self.call = call
+        self.source = source  # of its library
         self.last_line = last_line
 
 
@@ -105,7 +108,7 @@ class Functions:
                 raise ReplyError("ERR Error registering functions: ERR Function already exists in the library")
             taken.add(function)
             rules = Rules(frozenset(flags.decode().split()))
-            functions.append(Function(function, description, rules, call, int(last_line)))
+            functions.append(Function(function, description, rules, call, source, int(last_line)))
         if not functions:
             raise ReplyError("ERR No functions registered")
         return Library(name, source, functions)

@@ -8,10 +8,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from functools import reduce
+from math import isfinite
 from operator import and_, or_, xor
 from typing import Final
 
 WORD: Final = 0xFFFFFFFF
+ANY: Final = 1 << 30
 SIZES: Final = {"b": 1, "h": 2, "i": 4, "l": 8, "T": 8, "f": 4, "d": 8}
 ALIGNMENT_MAX: Final = 8
 INTEGER_BYTES_MAX: Final = 32
@@ -24,14 +26,9 @@ class LuaError(Exception):
 # -- bit
 
 
-def word(value: object) -> int:
-    """A number as 32 bits. Raises LuaError."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, bytes)):
-        raise LuaError("bad argument #1 to 'bit' (number expected)")
-    try:
-        return round(float(value)) & WORD
-    except (ValueError, OverflowError):
-        raise LuaError("bad argument #1 to 'bit' (number expected)") from None
+def word(value: float) -> int:
+    """A number as 32 bits: of one that is none, or endless, they are all 0."""
+    return round(value) & WORD if isfinite(value) else 0
 
 
 def signed(value: int) -> int:
@@ -39,8 +36,8 @@ def signed(value: int) -> int:
     return value - (1 << 32) if value >> 31 else value
 
 
-def tohex(value: object, digits: object = 8) -> bytes:
-    n = int(digits) if isinstance(digits, (int, float)) else 8
+def tohex(value: float, digits: float = 8) -> bytes:
+    n = signed(word(digits))
     text = f"{word(value):08x}"[-min(abs(n), 8) :] if n else ""
     return (text.upper() if n < 0 else text).encode()
 
@@ -50,19 +47,20 @@ def _rotate(value: int, by: int) -> int:
     return value << by | value >> (32 - by)
 
 
-BIT: Final[dict[str, Callable[..., int | bytes]]] = {
-    "tobit": lambda a: signed(word(a)),
-    "bnot": lambda a: signed(~word(a)),
-    "band": lambda *a: signed(reduce(and_, map(word, a))),
-    "bor": lambda *a: signed(reduce(or_, map(word, a))),
-    "bxor": lambda *a: signed(reduce(xor, map(word, a))),
-    "lshift": lambda a, n: signed(word(a) << (word(n) & 31)),
-    "rshift": lambda a, n: signed(word(a) >> (word(n) & 31)),
-    "arshift": lambda a, n: signed(signed(word(a)) >> (word(n) & 31)),
-    "rol": lambda a, n: signed(_rotate(word(a), word(n))),
-    "ror": lambda a, n: signed(_rotate(word(a), -word(n))),
-    "bswap": lambda a: signed(int.from_bytes(word(a).to_bytes(4, "little"), "big")),
-    "tohex": tohex,
+# And how many numbers each takes, at least and at most.
+BIT: Final[dict[str, tuple[Callable[..., int | bytes], int, int]]] = {
+    "tobit": (lambda a: signed(word(a)), 1, 1),
+    "bnot": (lambda a: signed(~word(a)), 1, 1),
+    "band": (lambda *a: signed(reduce(and_, map(word, a))), 1, ANY),
+    "bor": (lambda *a: signed(reduce(or_, map(word, a))), 1, ANY),
+    "bxor": (lambda *a: signed(reduce(xor, map(word, a))), 1, ANY),
+    "lshift": (lambda a, n: signed(word(a) << (word(n) & 31)), 2, 2),
+    "rshift": (lambda a, n: signed(word(a) >> (word(n) & 31)), 2, 2),
+    "arshift": (lambda a, n: signed(signed(word(a)) >> (word(n) & 31)), 2, 2),
+    "rol": (lambda a, n: signed(_rotate(word(a), word(n))), 2, 2),
+    "ror": (lambda a, n: signed(_rotate(word(a), -word(n))), 2, 2),
+    "bswap": (lambda a: signed(int.from_bytes(word(a).to_bytes(4, "little"), "big")), 1, 1),
+    "tohex": (tohex, 1, 2),
 }
 
 

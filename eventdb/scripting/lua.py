@@ -20,12 +20,13 @@ from eventdb.cluster.slots import key_slot
 from eventdb.engine.client import CACHES, CLUSTERED, FOLLOWING, OBSERVED, OUT_OF_MEMORY, RESTRICTED, Client
 from eventdb.engine.command import DENY_OOM, NOSCRIPT, WRITE, Command
 from eventdb.engine.gates import NO_MEMORY
-from eventdb.engine.registry import find_subcommand
+from eventdb.engine.pause import MAY_WRITE
 from eventdb.keyspace.databases import Libraries
 from eventdb.protocol.errors import ReplyError
 from eventdb.scripting import libraries
 from eventdb.scripting.functions import Function, Functions
 from eventdb.scripting.headers import FLAGS, OLD, Rules, script_header
+from eventdb.scripting.places import tail_line
 from eventdb.scripting.replies import ERROR, STOPPED, lua_value
 from eventdb.scripting.watch import Watch
 from eventdb.security.acl import ALLOWED
@@ -88,6 +89,8 @@ class Lua:
         self._read_only = False
         self._slot = -1  # of the keys that what runs has named, in cluster mode
         self._registered: list[tuple[Any, ...]] = []  # by the library that is being loaded
+        self._running = b"", 1  # the source of what runs, and its last line
+        self._failed = b""  # the name of the last command that failed
         self._errors = (lua51.LuaError, lua51.LuaMemoryError)
         make: Any = lua51.LuaRuntime
         self._make_runtime: Callable[[], Any] = lambda: make(
@@ -96,6 +99,18 @@ class Lua:
         )  # fmt: skip
         self._start()
         self.functions = Functions(self)
+        engine.pause.reads_only = self.reads_only
+
+    def reads_only(self, command: str, name: bytes) -> bool:
+        """EVALSHA or FCALL of this name calls what may write nothing, by its flags."""
+        if command == "evalsha":
+            script = self.scripts.get(name.lower())
+            return script is not None and script.rules.no_writes
+        try:
+            function = self.functions.find(name)
+        except ReplyError:
+            return False
+        return function is not None and function.rules.no_writes
 
     def _start(self) -> None:
         """A new interpreter, without scripts."""
@@ -103,8 +118,10 @@ class Lua:
         table = self.runtime.table_from
         self._table = table
         host = table({
-            b"call": self._call, b"sha1hex": _sha1hex, b"setresp": self._setresp, b"resp3": lambda: self._client.resp3,
+            b"call": self._call, b"call_many": self._call_many, b"sha1hex": _sha1hex,
+            b"setresp": self._setresp, b"resp3": lambda: self._client.resp3,
             b"log": _log, b"allows": self._allows, b"look": self.watch.look, b"version": VERSION,
+            b"tail_line": lambda called: tail_line(*self._running, self._failed if called else None),
             b"version_number": VERSION_NUMBER, b"register": self._register, b"flags": " ".join(FLAGS).encode(),
         })  # fmt: skip
         made = dict(self._file("sandbox.lua", host).items())
@@ -113,10 +130,15 @@ class Lua:
         self._call_function, self._call_few = made[b"call_function"], made[b"call_few"]
         self._hook = made[b"sethook"], made[b"look"], made[b"instructions"]
         add_library, wrap, raise_ = made[b"add_library"], made[b"wrap"], made[b"raise"]
+        wrap_numbers = made[b"wrap_numbers"]
         add_library(b"cjson", self._file("cjson.lua", self.runtime.eval("newproxy(false)"), raise_))
         add_library(b"cmsgpack", self._file("cmsgpack.lua", _bytes_of, _float_of, raise_))
-        for name, functions in {b"bit": libraries.BIT, b"struct": STRUCT}.items():
-            add_library(name, table({key.encode(): wrap(guarded(f)) for key, f in functions.items()}))
+        bits = {
+            key.encode(): wrap_numbers(guarded(f), key.encode(), least, most)
+            for key, (f, least, most) in libraries.BIT.items()
+        }
+        add_library(b"bit", table(bits))
+        add_library(b"struct", table({key.encode(): wrap(guarded(f)) for key, f in STRUCT.items()}))
         made[b"complete"]()
         self._arm()
 
@@ -176,9 +198,10 @@ class Lua:
         if isinstance(chunk, bytes):
             raise ReplyError(f"ERR Error compiling function: {chunk.decode('utf-8', 'replace')}")
         self._registered = []
+        self._running = code, code.rstrip().count(b"\n") + 1
         self.watch.begin_loading(limit_s)
         try:
-            why = self._load_library(chunk, code.rstrip().count(b"\n") + 1)
+            why = self._load_library(chunk)
         except self._errors as failure:
             why = b"ERR " + _text_of(failure)
         finally:
@@ -218,7 +241,7 @@ class Lua:
         return int(self.runtime.get_memory_used(True) or 0)
 
     def _fits(self, size: int) -> bool:
-        """Lua can take so many bytes without an allocation that fails."""
+        """Lua can take N bytes without an allocation that fails."""
         return size <= SOFT_BYTES and self._used() + size < MEMORY_MAX // 2
 
     def run(self, client: Client, script: Script, argv: list[bytes], count: int, read_only: bool) -> bytes:
@@ -230,11 +253,11 @@ class Lua:
         if script.runtime is not self.runtime:  # it had too much memory, and is a new one
             script = self.load(script.source)
         self.watch.begin(script.sha, argv, False)
-        chunk, last_line = script.chunk, script.lines
+        self._running = script.source, script.lines
         if len(argv) <= FEW:
-            return self._finish(script.sha, self._run_few, (chunk, last_line, client.resp3, count, *argv[3:]))
+            return self._finish(script.sha, self._run_few, (script.chunk, client.resp3, count, *argv[3:]))
         keys, rest = self._table(argv[3 : 3 + count]), self._table(argv[3 + count :])
-        return self._finish(script.sha, self._run, (chunk, last_line, client.resp3, keys, rest))
+        return self._finish(script.sha, self._run, (script.chunk, client.resp3, keys, rest))
 
     def call(self, client: Client, function: Function, argv: list[bytes], count: int, read_only: bool) -> bytes:
         """Call a function for this client, with argv[3:] as its keys, `count` of them, and arguments.
@@ -244,11 +267,11 @@ class Lua:
         self._prepare(client, function.rules, argv, read_only)
         function = self.functions.current(function)
         self.watch.begin(function.name, argv, True)
-        call, last_line = function.call, function.last_line
+        self._running = function.source, function.last_line
         if len(argv) <= FEW:
-            return self._finish(function.name, self._call_few, (call, last_line, client.resp3, count, *argv[3:]))
+            return self._finish(function.name, self._call_few, (function.call, client.resp3, count, *argv[3:]))
         keys, rest = self._table(argv[3 : 3 + count]), self._table(argv[3 + count :])
-        return self._finish(function.name, self._call_function, (call, last_line, client.resp3, keys, rest))
+        return self._finish(function.name, self._call_function, (function.call, client.resp3, keys, rest))
 
     def _prepare(self, client: Client, rules: Rules, argv: list[bytes], read_only: bool) -> None:
         """Hold a script to its flags, and make ready to run it. Raises ReplyError."""
@@ -326,9 +349,13 @@ class Lua:
             logger.exception("internal error in a script's call")
             found = b"ERR internal error in a script's call; the server's log has the details", ERROR
         undo = self.engine.store.undo
-        if undo is not None:
-            failed = type(found) is tuple and found[1] == ERROR
-            undo.called(args[0] if args and type(args[0]) is bytes else b"", found[0] if failed else b"")
+        failed = type(found) is tuple and found[1] == ERROR
+        if failed or undo is not None:
+            name = args[0] if args and type(args[0]) is bytes else b""
+            if failed:
+                self._failed = name
+            if undo is not None:
+                undo.called(name, found[0] if failed else b"")
         return found
 
     def _run_command(self, argv: list[bytes]) -> Any:
@@ -338,13 +365,11 @@ class Lua:
         command = engine.commands.get(argv[0]) or engine.commands.get(argv[0].upper())
         if command is None:
             raise ReplyError("ERR Unknown Redis command called from script")
-        self._check(command, argv)
-        if command.handler is None:
-            found = find_subcommand(command, argv)
-            if isinstance(found, str):
+        if command.subcommands and len(argv) > 1:
+            command = command.subcommands.get(argv[1].upper())
+            if command is None:
                 raise ReplyError("ERR Unknown Redis command called from script")
-            command = found
-            self._check(command, argv)
+        self._check(command, argv)
         if command.name in WAITING and _waits(argv, WAITING[command.name]):
             name = argv[0].decode("utf-8", "surrogateescape")
             raise ReplyError(f"ERR {name} command is not allowed with BLOCK option from scripts")
@@ -361,12 +386,17 @@ class Lua:
             raise ReplyError("ERR not enough memory")
         return lua_value(reply, self._table, own.resp3)
 
+    def _call_many(self, arguments: Any, count: int) -> Any:
+        """The same with its arguments in a table; where one of them is nil, it holds fewer."""
+        found = list(arguments.values())
+        return self._call(*found) if len(found) == count else self._call(None)
+
     def _check(self, command: Command, argv: list[bytes]) -> None:
         """Raises ReplyError when a script may not run the command."""
         n, arity = len(argv), command.arity
         if n != arity if arity >= 0 else n < -arity:
             raise ReplyError("ERR Wrong number of args calling Redis command from script")
-        if not (command.bits & ASKED or self._client.gate):
+        if not (command.bits & ASKED or self._client.gate or self._read_only):
             return
         if command.bits & NOSCRIPT:
             raise ReplyError("ERR This Redis command is not allowed from script")
@@ -375,7 +405,7 @@ class Lua:
             if denied:
                 raise ReplyError(denied)
         writes = command.bits & WRITE
-        if writes and self._read_only:
+        if self._read_only and (writes or command.name in MAY_WRITE):
             raise ReplyError("ERR Write commands are not allowed from read-only scripts.")
         engine = self.engine
         if writes and engine.gate & FOLLOWING:

@@ -91,7 +91,7 @@ def lua_value(data: bytes, table: MakeTable, resp3: bool) -> Any:
         return data[1:-2], STATUS
     if mark == 45:
         return data[1:-2], ERROR
-    if mark == 42 and not resp3 and b"\r\n+" not in data and b"\r\n-" not in data:
+    if mark == 42 and not resp3 and data.find(b"\r\n+") < 0 and data.find(b"\r\n-") < 0:
         return _items_of(data, table)
     return Decoder(data, table).value()
 
@@ -107,7 +107,7 @@ def _items_of(data: bytes, table: MakeTable) -> Any:
         return Decoder(data, table).value()
     if found is None:
         return False
-    if b"-1\r\n" in data or b"\r\n*" in data:  # items that are nothing, or arrays
+    if data.find(b"-1\r\n") >= 0 or data.find(b"\r\n*") >= 0:  # items that are nothing, or arrays
         found = [_item(each, table) for each in found]
     return (None, ITEMS, *found) if len(found) <= FEW else table(found)
 

@@ -6,26 +6,50 @@ local host = ...
 local error, getinfo, getmetatable, ipairs, loadstring, next = error, debug.getinfo, getmetatable, ipairs, loadstring, next
 local pairs, pcall, rawget, rawset, select, setfenv, setmetatable = pairs, pcall, rawget, rawset, select, setfenv, setmetatable
 local tonumber, tostring, type, unpack, xpcall, collectgarbage = tonumber, tostring, type, unpack, xpcall, collectgarbage
-local byte, concat, format, gsub, sub, find = string.byte, table.concat, string.format, string.gsub, string.sub, string.find
+local load = load
+local byte, concat, format, gsub, sub = string.byte, table.concat, string.format, string.gsub, string.sub
+local find, match = string.find, string.match
 local ceil, floor = math.ceil, math.floor
 
--- Where in the script we are: the innermost function that is neither C nor ours. A tail call forgets who called: then it
--- is the last line of the script, where most of them stand.
-local last_line, last_source = 1, "@user_script"
+-- Where in the script we are: the innermost function that is neither C nor ours. A tail call forgets who called: then
+-- places.py looks for it in the source. `ours` is how many tail calls of our own lie between; `called`: redis.call failed.
+local running = "@user_script"
 
-local function place(level)
+local function place(level, ours, called)
   while true do
     local info = getinfo(level, "Sl")
-    if not info or info.what == "tail" then return last_source, last_line end
-    if info.what ~= "C" and info.source ~= "=eventdb" then return info.source, info.currentline end
+    if info and info.what == "tail" and ours > 0 then
+      ours = ours - 1
+    elseif not info or info.what == "tail" then
+      return running, host.tail_line(called or false)
+    elseif info.what ~= "C" and info.source ~= "=eventdb" then
+      return info.source, info.currentline
+    end
     level = level + 1
   end
 end
 
 -- Raise an error as Lua's own functions do, with the place in front.
-local function raise(text)
-  local source, line = place(3)
-  error(sub(source, 2) .. ":" .. line .. ": " .. text, 0)
+local raised, raised_source, raised_line  -- the last one, for `explain`: tail calls of ours hide its place
+
+local function raise(text, ours)
+  local source, line = place(3, ours or 0)
+  raised, raised_source, raised_line = sub(source, 2) .. ":" .. line .. ": " .. text, source, line
+  error(raised, 0)
+end
+
+-- One of Lua's own functions, called so that what it refuses has the script's place in front and the name that scripts
+-- know it by: called straight from here, it would name our line. Errors that are not its own pass as they are.
+local function outcome(name, valid, ...)
+  if valid then return ... end
+  local text = ...
+  if type(text) ~= "string" or text == "not enough memory" then error(text, 0) end
+  raise((gsub(text, "'%?'", "'" .. name .. "'")), 2)
+end
+
+-- To be returned as it is, and by nothing that is itself called in a `return` of ours: `outcome` counts on two tail calls.
+local function through(name, real, ...)
+  return outcome(name, pcall(real, ...))
 end
 
 -- What may be read and not written: an empty table whose metatable leads to the real one.
@@ -73,14 +97,14 @@ local function int(number)
   return ((number < 0 and ceil(number) or floor(number)) + 2 ^ 31) % 2 ^ 32 - 2 ^ 31
 end
 
-local function checked(real, name, ...)
+local function checked(name, real, ...)
   local valid, text = pcall(real, ...)
   if not valid then raise((gsub(text, "'%?'", "'" .. name .. "'"))) end
 end
 
 local replaced = {math = {}, table = {}}
 function replaced.math.random(...)
-  checked(random, "random", ...)
+  checked("random", random, ...)
   local first, last = ...
   if first == nil then return draw() end
   if last == nil then return floor(draw() * int(first)) + 1 end
@@ -89,7 +113,7 @@ function replaced.math.random(...)
 end
 
 function replaced.math.randomseed(...)
-  checked(randomseed, "randomseed", ...)
+  checked("randomseed", randomseed, ...)
   local seed = int((...)) % 2 ^ 32
   high, low = floor(seed / 256), seed % 256 * 65536 + 0x330E
 end
@@ -99,16 +123,35 @@ for name, own in pairs(replaced) do
   G[name] = lock(own)
 end
 
+-- What a function that gsub calls has raised has a place already.
+local function raised_inside(valid, ...)
+  if valid then return ... end
+  local text = ...
+  for _, own in ipairs {"bad argument ", "malformed pattern", "invalid ", "unfinished capture", "missing '['"} do
+    if type(text) == "string" and sub(text, 1, #own) == own then
+      raise((gsub(text, "'%?'", "'gsub'")))
+    end
+  end
+  local source, line = match(tostring(text), "^(user_%l+):(%d+): ")
+  if source then raised, raised_source, raised_line = text, "@" .. source, tonumber(line) end
+  error(text, 0)
+end
+
 -- Matching recurses once for each item of a pattern: a longer one could exhaust the stack of C.
 local PATTERN_MAX = 4096
 local strings = string
 for _, name in ipairs {"find", "match", "gmatch", "gfind", "gsub"} do
   local real = strings[name]
-  strings[name] = function(text, pattern, ...)
-    if type(pattern) == "string" and #pattern > PATTERN_MAX and not (name == "find" and select(2, ...)) then
+  strings[name] = function(...)
+    local _, pattern, with = ...
+    if type(pattern) == "string" and #pattern > PATTERN_MAX and not (name == "find" and select(4, ...)) then
       raise("pattern too complex")
     end
-    return real(text, pattern, ...)
+    if type(with) == "function" then
+      local made, count = raised_inside(pcall(real, ...))
+      return made, count
+    end
+    return through(name, real, ...)
   end
 end
 G.string = lock(strings)
@@ -135,27 +178,39 @@ local function look()
   end
 end
 
-local function thread_of(f)
-  local thread = create(f)
+local function thread_of(name, f)
+  local valid, thread = pcall(create, f)
+  if not valid then raise((gsub(thread, "'%?'", "'" .. name .. "'"))) end
   sethook(thread, look, "", INSTRUCTIONS)  -- hooks are not inherited
   return thread
 end
 
 local function resumed(ok, ...)
-  if not ok then error((...), 0) end
+  local why = ...
+  if not ok and type(why) == "string" then raise(why, 1) end
+  if not ok then
+    raised, raised_source, raised_line = why, place(2, 1)
+    error(why, 0)
+  end
   return ...
 end
 
 G.coroutine = lock {
-  create = thread_of, resume = resume, running = coroutine.running, status = coroutine.status, yield = coroutine.yield,
+  create = function(f)
+    local thread = thread_of("create", f)
+    return thread
+  end,
+  resume = resume, running = coroutine.running, status = coroutine.status, yield = coroutine.yield,
   wrap = function(f)
-    local thread = thread_of(f)
+    local thread = thread_of("wrap", f)
     return function(...) return resumed(resume(thread, ...)) end
   end,
 }
 G._G = E
 
-function G.pairs(t)
+function G.pairs(...)
+  local t = ...
+  if type(t) ~= "table" then return through("pairs", pairs, ...) end
   local real = locked[t]
   if real == nil then return pairs(t) end
   local copy = {}
@@ -163,37 +218,52 @@ function G.pairs(t)
   return next, copy, nil
 end
 
-function G.next(t, key)
+function G.next(...)
+  local t, key = ...
+  if type(t) ~= "table" then return through("next", next, ...) end
   return next(locked[t] or t, key)
 end
 
-function G.rawget(t, key)
+function G.rawget(...)
+  local t, key = ...
+  if type(t) ~= "table" or select("#", ...) < 2 then return through("rawget", rawget, ...) end
   return rawget(locked[t] or t, key)
 end
 
-function G.rawset(t, key, value)
+function G.rawset(...)
+  local t = ...
+  if type(t) ~= "table" or select("#", ...) < 3 then return through("rawset", rawset, ...) end
   if locked[t] then error("Attempt to modify a readonly table", 0) end
-  return rawset(t, key, value)
+  return rawset(...)
 end
 
-function G.setmetatable(t, metatable)
-  if locked[t] then error("Attempt to modify a readonly table", 0) end
-  return setmetatable(t, metatable)
+function G.setmetatable(...)
+  local t = ...
+  if t ~= nil and locked[t] then error("Attempt to modify a readonly table", 0) end
+  return through("setmetatable", setmetatable, ...)
 end
 
 local of_strings = lock({__index = G.string})
+local of_locked = lock({})
 
-function G.getmetatable(value)
-  if locked[value] then return {} end
+function G.getmetatable(...)
+  local value = ...
+  if select("#", ...) == 0 then return through("getmetatable", getmetatable) end
+  if value ~= nil and locked[value] then return of_locked end
   if type(value) == "string" then return of_strings end
   return getmetatable(value)
 end
 
-function G.unpack(t, i, j)
-  i = i or 1
-  j = j or #t
-  if j - i >= 8000 then raise("too many results to unpack") end
-  return unpack(t, i, j)
+-- Arguments and results of a function of C take 8000 places together. Lua's own check comes after a sum that overflows.
+local PLACES = 8000
+
+function G.unpack(...)
+  local t, i, j = ...
+  if type(t) ~= "table" then return through("unpack", unpack, ...) end
+  i, j = i == nil and 1 or tonumber(i), j == nil and #t or tonumber(j)
+  if not (i and j) then return through("unpack", unpack, ...) end
+  if not (j - i < PLACES - select("#", ...)) then raise("too many results to unpack") end
+  return unpack(...)
 end
 
 function G.collectgarbage(option, argument)
@@ -215,11 +285,14 @@ end
 
 -- `loadstring` and `load` of an environment.
 local function loaders(env)
-  return function(source, name)
+  return function(...)
+    local source, name = ...
     if type(source) == "number" then source = tostring(source) end
-    if type(source) ~= "string" then raise("bad argument #1 to 'loadstring' (string expected)") end
+    if type(source) ~= "string" then return through("loadstring", loadstring, ...) end
     return load_text(source, name or source, env)
-  end, function(reader, name)
+  end, function(...)
+    local reader, name = ...
+    if type(reader) ~= "function" then return through("load", load, ...) end
     local pieces = {}
     while true do
       local piece = reader()
@@ -245,8 +318,9 @@ function G.pcall(f, ...)
   return settled(pcall(f, ...))
 end
 
-function G.xpcall(f, handler)
-  return xpcall(f, handler)
+function G.xpcall(...)
+  if select("#", ...) < 2 then return through("xpcall", xpcall, ...) end
+  return xpcall(...)
 end
 
 -- redis.*
@@ -262,13 +336,31 @@ local function settle(value, kind, ...)
   return nil, {err = value}
 end
 
+-- More arguments than this do not fit beside each other into a call of the host's.
+local BESIDE = 7900
+
+local function call_many(count, ...)
+  return host.call_many({...}, count)
+end
+
 function redis.call(...)
+  local count = select("#", ...)
+  if count > BESIDE then
+    local value, why = settle(call_many(count, ...))
+    if why then error(why) end
+    return value
+  end
   local value, why = settle(host_call(...))
   if why then error(why) end
   return value
 end
 
 function redis.pcall(...)
+  local count = select("#", ...)
+  if count > BESIDE then
+    local value, why = settle(call_many(count, ...))
+    return why or value
+  end
   local value, why = settle(host_call(...))
   return why or value
 end
@@ -293,7 +385,8 @@ end
 
 function redis.sha1hex(...)
   if select("#", ...) ~= 1 then error({err = "ERR wrong number of arguments"}) end
-  return host.sha1hex(tostring((...)))
+  local kind = type((...))
+  return host.sha1hex((kind == "string" or kind == "number") and tostring((...)) or "")
 end
 
 function redis.setresp(...)
@@ -354,15 +447,17 @@ local function integer(n)
   return text == "-0" and "0" or text
 end
 
+-- Redis builds a reply on Lua's stack of C, where an array takes one place and a map or a set three.
+local DEPTH = 7995
 local encode
 
-local function encode_pairs(out, t, mark, resp3, script3, with_values)
+local function encode_pairs(out, t, mark, resp3, script3, with_values, room)
   local at, count = #out + 1, 0
   out[at] = ""
   for key, value in pairs(t) do
     count = count + 1
-    encode(out, key, resp3, script3)
-    if with_values then encode(out, value, resp3, script3) end
+    encode(out, key, resp3, script3, room - 3)
+    if with_values then encode(out, value, resp3, script3, room - 3) end
   end
   if resp3 then
     out[at] = mark .. count .. "\r\n"
@@ -371,7 +466,7 @@ local function encode_pairs(out, t, mark, resp3, script3, with_values)
   end
 end
 
-local function encode_table(out, t, resp3, script3)
+local function encode_table(out, t, resp3, script3, room)
   local value = rawget(t, "err")
   if type(value) == "string" then
     out[#out + 1] = "-" .. one_line(value) .. "\r\n"
@@ -389,9 +484,9 @@ local function encode_table(out, t, resp3, script3)
     return
   end
   value = rawget(t, "map")
-  if type(value) == "table" then return encode_pairs(out, value, "%", resp3, script3, true) end
+  if type(value) == "table" then return encode_pairs(out, value, "%", resp3, script3, true, room) end
   value = rawget(t, "set")
-  if type(value) == "table" then return encode_pairs(out, value, "~", resp3, script3, false) end
+  if type(value) == "table" then return encode_pairs(out, value, "~", resp3, script3, false, room) end
   value = rawget(t, "big_number")
   if type(value) == "string" then
     value = one_line(value)
@@ -415,19 +510,21 @@ local function encode_table(out, t, resp3, script3)
     local item = rawget(t, count + 1)
     if item == nil then break end
     count = count + 1
-    encode(out, item, resp3, script3)
+    encode(out, item, resp3, script3, room - 1)
   end
   out[at] = "*" .. count .. "\r\n"
 end
 
-function encode(out, value, resp3, script3)
+function encode(out, value, resp3, script3, room)
   local kind = type(value)
-  if kind == "string" then
+  if room <= 0 then
+    out[#out + 1] = "-ERR reached lua stack limit\r\n"
+  elseif kind == "string" then
     out[#out + 1] = "$" .. #value .. "\r\n" .. value .. "\r\n"
   elseif kind == "number" then
     out[#out + 1] = ":" .. integer(value) .. "\r\n"
   elseif kind == "table" then
-    encode_table(out, value, resp3, script3)
+    encode_table(out, value, resp3, script3, room)
   elseif kind == "boolean" and script3 then
     out[#out + 1] = resp3 and (value and "#t\r\n" or "#f\r\n") or (value and ":1\r\n" or ":0\r\n")
   elseif value == true then
@@ -438,12 +535,15 @@ function encode(out, value, resp3, script3)
 end
 
 local function explain(why)
+  local source, line = raised_source, raised_line
+  if raised == nil or why ~= raised then source, line = place(3, 0, type(why) == "table") end
+  raised = nil
   if type(why) ~= "table" then
     why = {err = "ERR " .. tostring(why)}
   elseif type(rawget(why, "err")) ~= "string" then
     why.err = "ERR unknown error"
   end
-  why.source, why.line = place(3)
+  why.source, why.line = source, line
   return why
 end
 
@@ -458,13 +558,13 @@ local function finish(resp3, ok, value)
   if kind == "string" then return value end
   if kind == "number" then return ":" .. integer(value) .. "\r\n", true end
   local out = {}
-  local encoded, why = pcall(encode, out, value, resp3, host.resp3())
+  local encoded, why = pcall(encode, out, value, resp3, host.resp3(), DEPTH)
   if not encoded then return nil, "ERR the reply is nested too deeply" end
   return concat(out), true
 end
 
-local function run(chunk, lines, resp3, keys, argv)
-  last_line, last_source = lines, "@user_script"
+local function run(chunk, resp3, keys, argv)
+  running = "@user_script"
   G.KEYS, G.ARGV = keys, argv
   return finish(resp3, xpcall(chunk, explain))
 end
@@ -477,8 +577,8 @@ local function split(count, ...)
   return keys, {select(count + 1, ...)}
 end
 
-local function run_few(chunk, lines, resp3, count, ...)
-  return run(chunk, lines, resp3, split(count, ...))
+local function run_few(chunk, resp3, count, ...)
+  return run(chunk, resp3, split(count, ...))
 end
 
 local unknown = {
@@ -578,8 +678,8 @@ local function loaded()
   registered, of_functions.__index = nil, F
 end
 
-local function load_library(chunk, lines)
-  last_line, last_source = lines, "@user_function"
+local function load_library(chunk)
+  running = "@user_function"
   registered, of_functions.__index = true, L
   local ok, why = xpcall(chunk, explain)
   loaded()
@@ -587,14 +687,14 @@ local function load_library(chunk, lines)
   return type(why) == "table" and why.err or "ERR " .. tostring(why)
 end
 
-local function call_function(f, lines, resp3, keys, argv)
+local function call_function(f, resp3, keys, argv)
   if registered then loaded() end  -- memory has ended in the middle of a library
-  last_line, last_source = lines, "@user_function"
+  running = "@user_function"
   return finish(resp3, xpcall(function() return f(keys, argv) end, explain))
 end
 
-local function call_few(f, lines, resp3, count, ...)
-  return call_function(f, lines, resp3, split(count, ...))
+local function call_few(f, resp3, count, ...)
+  return call_function(f, resp3, split(count, ...))
 end
 
 local function add_library(name, library)
@@ -616,16 +716,34 @@ local function load_script(source, name) return load_text(source, name, E) end
 local function load_functions(source, name) return load_text(source, name, FE) end
 
 -- Give a function of lua.py to scripts: its first result says whether the call went well; an error is raised for it.
+local function answered(ok, ...)
+  if not ok then raise((...), 1) end
+  return ...
+end
+
 local function wrap(f)
-  local function checked(ok, ...)
-    if not ok then raise((...)) end
-    return ...
+  return function(...) return answered(f(...)) end
+end
+
+-- As `wrap`, for a function of at least so many numbers, which looks at no more than `most`.
+local function wrap_numbers(f, name, least, most)
+  return function(...)
+    local n, given = select("#", ...), {...}
+    local count = n < least and least or n > most and most or n
+    for i = 1, count do
+      local number = tonumber(given[i])
+      if not number then
+        local got = i > n and "no value" or type(given[i])
+        raise("bad argument #" .. i .. " to '" .. name .. "' (number expected, got " .. got .. ")")
+      end
+      given[i] = number
+    end
+    return answered(f(unpack(given, 1, count)))
   end
-  return function(...) return checked(f(...)) end
 end
 
 return {
   load_script = load_script, load_functions = load_functions, run = run, run_few = run_few,
   load_library = load_library, call_function = call_function, call_few = call_few, add_library = add_library,
-  complete = complete, wrap = wrap, raise = raise, sethook = sethook, look = look, instructions = INSTRUCTIONS,
+  complete = complete, wrap = wrap, wrap_numbers = wrap_numbers, raise = raise, sethook = sethook, look = look, instructions = INSTRUCTIONS,
 }

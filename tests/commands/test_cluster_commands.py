@@ -63,11 +63,11 @@ def real() -> Iterator[RealCluster]:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="redis-"))
             command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
             command += ["--cluster-enabled", "yes", "--cluster-node-timeout", "500", "--repl-diskless-sync-delay", "0"]
-            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder)
             stack.callback(process.wait)
             stack.callback(process.kill)
         for port in ports:
-            wait_until(lambda: answers_ping(port), what="redis-server answers")  # noqa: B023
+            wait_until(lambda: answers_ping(port), 30, "redis-server answers")  # noqa: B023
         primary, replica = (stack.enter_context(Plain(port)) for port in ports)
         ids = [bytes(wire("CLUSTER", "MYID")).decode() for wire in (primary, replica)]  # type: ignore[call-overload]
         assert primary("CLUSTER", "ADDSLOTSRANGE", "0", "16383") == b"OK"
@@ -317,6 +317,11 @@ def test_redis_py_finds_slots_and_reads_from_replicas(tmp_path: Path) -> None:
     with Nodes(tmp_path, cluster_enabled="yes") as nodes:
         primary = nodes.start("p")
         replicas = [nodes.start("r1", follow_only=True), nodes.start("r2", follow_only=True)]
+        names = {server.node.name for server in nodes.servers}
+        wait_until(  # an older list of the primary's must not come afterwards
+            lambda: all(names <= set(server.node.engine.topology.members) for server in nodes.servers),
+            what="every node knows all others",
+        )
         nodes.agree(primary)
         with closing(redis.RedisCluster("127.0.0.1", replicas[0].port, read_from_replicas=True)) as client:
             assert {node.port for node in client.get_nodes()} == {server.port for server in nodes.servers}

@@ -116,7 +116,8 @@ def test_keys_are_found_where_redis_finds_them(redis_server: Address) -> None:
         "set a b", "set a b ex 10 get", "lmove a b left right", "config get a", "object encoding k", "object foo k",
         "memory usage k", "subscribe a", "ssubscribe a", "blpop a b 0", "rename a b", "sintercard 2 a b limit 1",
         "zadd z 1 m", "sdiffstore d a b", "bzmpop 0 1 a min", "watch a b c", "del a b", "copy a b", "spublish a b",
-        "object help x", "config nope x",
+        "object help x", "config nope x", "eval x 0", "evalsha x 0", "eval_ro x 0", "fcall x 0", "fcall_ro x 0",
+        "eval x -1", "eval x 5 a", "eval x abc", "xread count 1 x", "zunion 0 a",
     )  # fmt: skip
     for resp3 in (False, True):
         local = Local()

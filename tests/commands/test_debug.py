@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,29 +10,20 @@ import pytest
 
 from eventdb.engine.settings import Config
 from eventdb.protocol.replies import error
-from tests.conftest import Server, answers_ping, free_port, wait_until
-from tests.kit.differential import Address, Wire, split
+from tests.conftest import Server, wait_until
+from tests.kit.differential import Address, Pair, Wire, split
 from tests.kit.harness import Local
+from tests.kit.real_redis import RealRedis
 
 OK = b"+OK\r\n"
 
 
 @pytest.fixture(scope="module")
-def debug_server() -> Iterator[Address]:
+def debug_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
     """A redis-server whose DEBUG runs."""
-    binary = shutil.which("redis-server")
-    if binary is None:
-        pytest.skip("redis-server is not installed")
-    port = free_port()
-    with tempfile.TemporaryDirectory(prefix="redis-") as folder:
-        command = [binary, "--port", str(port), "--save", "", "--dir", folder, "--enable-debug-command", "yes"]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            wait_until(lambda: answers_ping(port), what="redis-server answers")
-            yield "127.0.0.1", port
-        finally:
-            process.kill()
-            process.wait()
+    server = RealRedis(tmp_path_factory.mktemp("redis"))
+    yield "127.0.0.1", server.port
+    server.stop()
 
 
 def debuggable(resp3: bool = False) -> Local:
@@ -253,3 +241,45 @@ def test_debug_says_why_a_part_is_not_here(call: str, why: str) -> None:
     config.set("enable-debug-command", "yes")
     name = call.split()[1].upper()
     assert Local(config=config).raw(*call.split()) == f"-ERR DEBUG {name} is not here: {why}\r\n".encode()
+
+
+def _after_a_long_command(address: Address) -> list[bytes]:
+    """What clients see of deadlines that pass while one command, or one EXEC, takes its time."""
+    with closing(Wire(address)) as wire, closing(Wire(address)) as waiting:
+        for line in ("FLUSHALL", "DEBUG SET-ACTIVE-EXPIRE 0"):
+            wire.call(*line.split())
+        waiting.send("BLPOP", "l", 0)
+        wait_until(lambda: b"blocked_clients:1" in wire.call("INFO", "clients"), 10, "a client waits")
+        wire.socket.sendall(
+            b"SET k v PX 20\r\nDEBUG SLEEP 0.05\r\nGET k\r\n"
+            b"MULTI\r\nRPUSH l old\r\nPEXPIRE l 20\r\nDEBUG SLEEP 0.05\r\nEXEC\r\nEXISTS l\r\n"
+        )
+        seen = [wire.reply() for _ in range(9)]
+        return [*seen, wire.call("RPUSH", "l", "new"), waiting.reply(), wire.call("DEBUG", "RELOAD")]
+
+
+@pytest.mark.redis
+def test_time_passes_with_a_long_command(debug_server: Address, eventdb_server: Callable[..., Server]) -> None:
+    """For what the same input has after it, and for a client that it wakes; and DEBUG RELOAD finds the log's state."""
+    server = eventdb_server(None, "--config", "enable-debug-command=local")
+    seen = _after_a_long_command(("127.0.0.1", server.port))
+    assert seen == _after_a_long_command(debug_server)
+    assert seen[2] == b"$-1\r\n" and seen[10] == b"*2\r\n$1\r\nl\r\n$3\r\nnew\r\n"
+
+
+def test_time_passes_within_one_input() -> None:
+    """However short its commands are; `tick_s` is a millisecond in a node, and for ever in an engine of its own."""
+    engine = (local := Local()).engine
+    for tick_s, moves in ((0.0, True), (1e9, False)):
+        engine.tick_s = tick_s
+        engine.read_clock()
+        engine.store.now_ms = 5
+        local.raw("PING")
+        assert (engine.store.now_ms > 5) == moves
+
+
+@pytest.mark.redis
+def test_debug_that_is_not_allowed_is_refused_before_anything_else(redis_server: Address) -> None:
+    with Pair(redis_server) as pair:
+        for line in ("DEBUG SLEEP 0", "MULTI", "DEBUG SLEEP 0", "EXEC", "SUBSCRIBE a", "DEBUG SLEEP 0", "GET k"):
+            pair(*line.split())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.commands.test_differential_zsets import call, maybe
-from tests.kit.differential import Address, Expire, Step, compare, examples, sequences
+from tests.kit.differential import Address, Expire, Pair, Step, compare, examples, sequences
 
 KEYS = st.sampled_from([b"x1", b"x2"])
 ANY_KEY = st.sampled_from([b"x1", b"x2", b"x1", b"x2", b"x1", b"x2", b"string", b"none"])
@@ -190,3 +192,15 @@ def test_groups(redis_server: Address, steps: list[Step], resp3: bool) -> None:
 @given(sequences(st.one_of(CLAIM_STEPS, CLAIM_STEPS, GROUP_READS)), st.booleans())
 def test_claims(redis_server: Address, steps: list[Step], resp3: bool) -> None:
     compare(redis_server, TWO + steps, resp3)
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize("command", [("XTRIM", "x1"), ("XADD", "x2")])
+def test_options_of_trimming_in_every_order(redis_server: Address, command: tuple[str, str]) -> None:
+    words = ("LIMIT", "MAXLEN", "MINID", "0", "5", "~", "=", "x", "-1", "NOMKSTREAM")
+    with Pair(redis_server) as pair:
+        pair("XADD", "x1", "1-1", "f", "v")
+        for length in (1, 2, 3):
+            for options in product(words, repeat=length):
+                pair(*command, *options, *(("7-*", "f") if command[0] == "XADD" else ()))
+                pair("DEL", "x2")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import closing
 
 import pytest
 
 from eventdb.commands.shared.info_counters import human
 from eventdb.protocol.replies import error
+from tests.kit.differential import Address, Wire
 from tests.kit.harness import Local, StandIn
 from tests.pipeline.test_commit import Stalled
 
@@ -99,6 +101,22 @@ def test_rates_follow_the_counters() -> None:
 @pytest.mark.parametrize(("size", "text"), [(0, "0B"), (1023, "1023B"), (1536, "1.50K"), (5 << 20, "5.00M")])
 def test_sizes_for_people(size: int, text: str) -> None:
     assert human(size) == text
+
+
+@pytest.mark.redis
+def test_only_the_value_of_a_password_is_hidden(redis_server: Address) -> None:
+    local = Local()
+    with closing(Wire(redis_server)) as wire:
+        for call in (local.raw, wire.call):
+            call("CONFIG", "SET", "slowlog-log-slower-than", "0")
+            call("SLOWLOG", "RESET")
+            call("CONFIG", "SET", "maxmemory", "0", "masterauth", "")
+            call("config", "set", "MasterAuth", "", "masteruser", "", "timeout", "0")
+            call("CONFIG", "SET", "slowlog-log-slower-than", "-1")
+        for number in (1, 2):
+            words = f"return redis.call('SLOWLOG', 'GET')[{number}][4]"
+            assert local.raw("EVAL", words, 0) == wire.call("EVAL", words, 0)
+    assert b"masterauth\r\n$10\r\n(redacted)" in local.raw("SLOWLOG", "GET")
 
 
 def test_slow_commands_are_kept_newest_first_and_shortened() -> None:

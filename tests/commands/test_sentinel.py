@@ -51,14 +51,16 @@ def real() -> Iterator[Watched]:
         pytest.skip("redis-server is not installed")
     ports = Watched()
     with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="redis-"))
 
         def start(port: int, *options: str) -> None:
-            process = subprocess.Popen([binary, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            process = subprocess.Popen(
+                [binary, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder
+            )
             stack.callback(process.wait)
             stack.callback(process.kill)
-            wait_until(lambda: answers_ping(port), what="redis-server answers")
+            wait_until(lambda: answers_ping(port), 30, "redis-server answers")
 
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="redis-"))
         usual = ("--bind", "127.0.0.1", "--save", "", "--dir", folder, "--repl-diskless-sync-delay", "0")
         start(ports.primary, "--port", str(ports.primary), *usual)
         follow = ("--replicaof", f"127.0.0.1 {ports.primary}", "--dbfilename", "replica.rdb")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.kit.differential import Address, Pair
 from tests.kit.harness import Local
 
 NOW = 1_700_000_000_000
@@ -109,3 +110,34 @@ def test_watch_and_scan_know_streams(local: Local) -> None:
     local("SET", "s", "v")
     assert local("SCAN", 0, "TYPE", "stream") == [b"0", [b"x"]]
     assert local("EXPIRE", "x", 10) == 1 and local("DEL", "x") == 1
+
+
+@pytest.mark.redis
+def test_blocks_of_a_stream_end_where_those_of_redis_end(redis_server: Address) -> None:
+    """`~` takes away whole blocks, so what it leaves shows how long they are; the log has the exact number."""
+    with Pair(redis_server) as pair:
+        for entries in (10, 3, 1, 0, 100):
+            pair("CONFIG", "SET", "stream-node-max-entries", entries)
+            pair("DEL", "s")
+            for i in range(1, 101):
+                pair("XADD", "s", f"{i}-0", "f", "v")
+            if entries == 10:
+                pair("XDEL", "s", "2-0", "15-0")
+            for i, limit in enumerate((("LIMIT", 30), ("LIMIT", 0), ()), 101):
+                pair("XADD", "s", "MAXLEN", "~", 55, *limit, f"{i}-0", "f", "v")
+                pair("XLEN", "s")
+            pair("XTRIM", "s", "MINID", "~", "70-0", "LIMIT", 20)
+            pair("XTRIM", "s", "MAXLEN", "~", 7)
+            pair("XRANGE", "s", "-", "+")
+        pair.local.check_replay()
+
+
+@pytest.mark.redis
+def test_trimming_about_has_a_bound_per_call(redis_server: Address) -> None:
+    """Of a hundred blocks."""
+    with Pair(redis_server) as pair:
+        pair("CONFIG", "SET", "stream-node-max-entries", 2)
+        for i in range(1, 301):
+            pair("XADD", "s", f"{i}-0", "f", "v")
+        assert pair("XTRIM", "s", "MAXLEN", "~", 10) == b":200\r\n"
+        pair("CONFIG", "SET", "stream-node-max-entries", 100)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from eventdb.keyspace.types.string import is_integer
 from eventdb.protocol.errors import ReplyError
 from eventdb.protocol.longdouble import add, format_long_double, parse_long_double
-from tests.kit.differential import examples
+from eventdb.protocol.requests import RequestParser
+from tests.kit.differential import Address, Pair, examples
 from tests.kit.harness import Local
 
 NOW = 1_700_000_000_000  # the harness's clock
@@ -176,3 +177,39 @@ def test_lcs_of_long_strings_takes_no_table(db: Local) -> None:
     for text in (a, b):
         rest = iter(text)
         assert all(c in rest for c in found), "not a subsequence"
+
+
+@pytest.mark.redis
+def test_how_long_a_string_may_get_follows_its_setting(redis_server: Address) -> None:
+    mb, text = 1 << 20, "ab" * 300
+    with Pair(redis_server) as pair:
+        try:
+            for size in (mb, 600 * mb):
+                pair("CONFIG", "SET", "proto-max-bulk-len", size)
+                for end in (size, size + 1):  # the highest that goes, and one byte more; no such string is made
+                    pair("SETRANGE", "none", end, "")
+                    pair("GETBIT", "none", 8 * end - 1)
+                    pair("BITFIELD", "none", "GET", "u8", 8 * end - 8)
+                    pair("BITFIELD", "none", "GET", "u8", f"#{end - 1}")
+                pair("SETRANGE", "none", size, "x")
+                pair("SETBIT", "none", 8 * size, 1)
+                pair("MSET", "a", text, "b", text[1:])
+                pair("LCS", "a", "b", "LEN")
+                pair("DEL", "a", "b")
+            pair("CONFIG", "SET", "proto-max-bulk-len", mb)
+            pair("SETBIT", "s", 8 * mb - 1, 1)
+            for _ in range(2):
+                pair("APPEND", "s", "x")
+                pair("SETRANGE", "s", mb - 1, "xx")
+            pair("SETRANGE", "s", mb - 1, "x")
+            pair.local.check_replay()
+        finally:
+            pair("CONFIG", "SET", "proto-max-bulk-len", 512 * mb)
+
+
+def test_how_long_an_argument_may_be_holds_for_open_connections_too(db: Local) -> None:
+    first, second = RequestParser(db.engine.shared_reader), RequestParser(db.engine.shared_reader)
+    request = b"*2\r\n$3\r\nGET\r\n$2000000\r\n"
+    assert first.feed(request) == [] and not first.failure
+    db.raw("CONFIG", "SET", "proto-max-bulk-len", "1mb")
+    assert second.feed(request) == [] and second.failure == "invalid bulk length"

@@ -152,8 +152,8 @@ def test_messages_and_watches_of_a_script_that_is_undone_meet_no_one_who_is_answ
 
 @pytest.mark.redis
 @pytest.mark.parametrize("resp3", [False, True], ids=["RESP2", "RESP3"])
-def test_what_a_function_does_is_seen_and_told_as_in_redis(redis_server: Address, resp3: bool) -> None:
-    with Listening(redis_server, [resp3, resp3]) as both:
+def test_what_a_function_does_is_seen_and_told_as_in_redis(still_redis: Address, resp3: bool) -> None:
+    with Listening(still_redis, [resp3, resp3]) as both:
         both.step(0, "FUNCTION", "FLUSH")
         both.step(0, "FUNCTION", "LOAD", ALL)
         both.step(0, "CONFIG", "SET", "notify-keyspace-events", "KEA")

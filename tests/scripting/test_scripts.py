@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from eventdb.scripting.lua import Lua
-from tests.kit.differential import Address, Pair
+from tests.kit.differential import Address, Pair, Wire
 from tests.kit.harness import Local
 
 
@@ -157,3 +158,86 @@ def test_what_scripts_leave_behind_is_cleared_when_it_is_too_much() -> None:
     )  # into the read-only proxy itself
     first = lua_of(local).memory_bytes()
     assert first < 64 << 20
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize("digest", ["x", "f" * 39, "f" * 40])
+def test_what_is_no_digest_is_told_before_the_number_of_keys(redis_server: Address, digest: str) -> None:
+    with Pair(redis_server) as pair:
+        for count in ("x", "-1", "2", "0"):
+            pair("EVALSHA", digest, count)
+            pair("EVALSHA_RO", digest, count)
+
+
+# What Lua's own functions refuse: Redis's place and name, and no line of what stands between them and a script.
+REFUSALS = """
+unpack() unpack(1) unpack({},'a') unpack({},1,{}) unpack({1},0,1e9) pairs() pairs(1) next() next(1) next({},'q')
+rawget() rawget(1,2) rawget({}) rawset() rawset(1,2,3) rawset({},1) rawset({},nil,1) setmetatable() setmetatable(1,{})
+setmetatable({},1) setmetatable({}) setmetatable(_G,{}) setmetatable(setmetatable({},{__metatable=1}),{})
+getmetatable() string.find() string.find('a') string.find('a','[') string.match('a','%') string.gsub('a')
+string.gsub('a','a') string.gsub('a','(','b') string.gsub('a','a','%2') string.gsub('a','a',function()error('x')end)
+string.gsub('a','a',function()error({err='x'})end) string.gsub('a','a',function()return{}end) string.gmatch()
+string.gmatch('a') string.gsub('a','(',function()end) ('a'):rep({}) string.format('%d','x') table.concat({{}})
+math.random(0) math.random({}) math.randomseed() loadstring() loadstring({}) loadstring('x') load() load(1) xpcall()
+xpcall(1) coroutine.create() coroutine.create(1) coroutine.wrap(1) coroutine.wrap(function()error('x')end)()
+coroutine.wrap(function()error({err='x'})end)() coroutine.resume(1) ipairs() select(0) tonumber('1',99) error('x',2)
+assert(false)
+"""
+
+
+@pytest.mark.redis
+def test_what_lua_refuses_names_the_script_and_nothing_of_ours(redis_server: Address) -> None:
+    with Pair(redis_server) as pair:
+        for called in REFUSALS.split():
+            pair("EVAL", f"\nreturn {{pcall(function() local a = {called} return a end)}}", 0)
+            pair("EVAL", f"local a = {called}\nreturn 1", 0)
+
+
+@pytest.mark.redis
+def test_unpack_gives_as_many_values_as_in_redis(redis_server: Address) -> None:
+    with Pair(redis_server) as pair:
+        for count, arguments in ((7999, ""), (8000, ""), (7998, ",1"), (7999, ",1"), (7997, ",1,7997")):
+            filled = f"local t = {{}} for i = 1, {count} do t[i] = i end"
+            pair("EVAL", f"{filled} local n = select('#', unpack(t{arguments})) return n", 0)
+        filled = "local t = {} for i = 1, 7999 do t[i] = i end"
+        for function in ("call", "pcall"):
+            pair("EVAL", f"{filled} return redis.{function}('RPUSH', KEYS[1], unpack(t))", 1, "l")
+            pair("EVAL", f"{filled} return redis.{function}('RPUSH', KEYS[1], nil, unpack(t, 2))", 1, "l")
+        pair.check_state()
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize(
+    "script",
+    [
+        "local a = {} local b = {a} a[1] = b return a",
+        "redis.setresp(3) local a = {} local b = {map = {x = a}} a[1] = b return a",
+        "redis.setresp(3) local a = {} local b = {set = {}} b.set[a] = true a[1] = b return a",
+        "local b = 1 for i = 1, 7994 do b = {b} end return b",
+        "local b = 1 for i = 1, 7995 do b = {b} end return b",
+    ],
+)
+def test_a_reply_as_deep_as_redis_makes_it_ends_in_its_error(redis_server: Address, script: str) -> None:
+    local = Local()
+    with closing(Wire(redis_server)) as wire:
+        wire.send("EVAL", script, 0)
+        wire.send("PING")
+        found = b""
+        while not found.endswith(b"+PONG\r\n"):
+            found += wire.file.readline()
+    assert local.raw("EVAL", script, 0) + b"+PONG\r\n" == found
+
+
+@pytest.mark.redis
+def test_the_metatable_of_the_globals_is_read_only(redis_server: Address) -> None:
+    with Pair(redis_server) as pair:
+        pair("EVAL", "local m = getmetatable(_G) m.__index = {}", 0)
+
+
+@pytest.mark.redis
+def test_what_others_notice_is_refused_to_a_script_that_may_only_read(redis_server: Address) -> None:
+    with Pair(redis_server) as pair:
+        for call in ("'PUBLISH', 'a', 'b'", "'SPUBLISH', 'a', 'b'", "'PFCOUNT', 'h'", "'SET', 'a', 'b'", "'GET', 'a'"):
+            pair("EVAL_RO", f"return redis.call({call})", 0)
+            pair("EVAL", f"#!lua flags=no-writes\nreturn redis.pcall({call})", 0)
+        pair.check_state()

@@ -14,7 +14,7 @@ from eventdb.commands.shared.roles import follows, loads_alone
 from eventdb.engine.client import LEASELESS, LOADING, Client
 from eventdb.engine.engine import Engine
 from eventdb.engine.host import NO_FAILOVER, WAITING_FOR_SYNC
-from eventdb.engine.registry import command, server_command
+from eventdb.engine.registry import server_command
 from eventdb.protocol.errors import (
     FAILOVER_ALONE,
     FAILOVER_NO_SUCH_REPLICA,
@@ -119,14 +119,17 @@ def parse_failover(argv: list[bytes]) -> tuple[tuple[str, int] | None, int, bool
     return target, timeout_ms, forced
 
 
-def replicaof(client: Client, argv: list[bytes]) -> bytes:
+def replicaof(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    """NO ONE says to a primary what it is already, as in Redis; scripts that set servers up do so."""
+    if engine.topology.is_primary and argv[1].lower() == b"no" and argv[2].lower() == b"one":
+        return OK
     raise ReplyError(NO_ROLES)
 
 
 for _name, _since in (("REPLICAOF", "5.0.0"), ("SLAVEOF", "1.0.0")):
-    command(
+    server_command(
         _name, arity=3, flags="admin noscript stale no_async_loading", since=_since, group="server",
-        summary="Refused: roles follow from the log.",
+        summary="Refused: roles follow from the log. NO ONE is answered by a primary, which it is already.",
     )(replicaof)  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from eventdb.commands.shared.lookups import string_to_read, string_to_write
-from eventdb.commands.shared.string_changes import STRING_BYTES_MAX, put
+from eventdb.commands.shared.string_changes import longest, put
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command
 from eventdb.keyspace.types.bitmap import Field, combine, count_bits, find_bit
@@ -20,13 +20,13 @@ OPERATIONS: Final = frozenset((b"AND", b"OR", b"XOR", b"NOT", b"DIFF", b"DIFF1",
 OF_TWO: Final = frozenset((b"DIFF", b"DIFF1", b"ANDOR"))
 
 
-def parse_offset(text: bytes, bits: int = 0) -> int:
+def parse_offset(client: Client, text: bytes, bits: int = 0) -> int:
     """The number of a bit. With `bits`, `#n` means the n-th field of that width. Raises ReplyError."""
     if bits and text[:1] == b"#":
         offset = parse_int(text[1:], BAD_OFFSET) * bits
     else:
         offset = parse_int(text, BAD_OFFSET)
-    if offset < 0 or offset > INT64_MAX or offset >> 3 >= STRING_BYTES_MAX:
+    if offset < 0 or offset > INT64_MAX or offset >> 3 >= longest(client):
         raise ReplyError(BAD_OFFSET)
     return offset
 
@@ -41,7 +41,7 @@ def patch(client: Client, key: bytes, start: int, data: bytes) -> None:
     summary="Sets one bit of a string and returns what it was.",
 )  # fmt: skip
 def setbit(client: Client, argv: list[bytes]) -> bytes:
-    offset = parse_offset(argv[2])
+    offset = parse_offset(client, argv[2])
     on = parse_int(argv[3], BAD_BIT)
     if on not in (0, 1):
         raise ReplyError(BAD_BIT)
@@ -60,7 +60,7 @@ def setbit(client: Client, argv: list[bytes]) -> bytes:
     summary="Returns one bit of a string.",
 )  # fmt: skip
 def getbit(client: Client, argv: list[bytes]) -> bytes:
-    offset = parse_offset(argv[2])
+    offset = parse_offset(client, argv[2])
     value = string_to_read(client, argv[1])
     at = offset >> 3
     return ONE if value is not None and at < len(value) and value[at] & (0x80 >> (offset & 7)) else ZERO
@@ -179,7 +179,7 @@ def parse_type(text: bytes) -> tuple[bool, int]:
     return sign == b"i", bits
 
 
-def parse_steps(argv: list[bytes]) -> list[Step]:
+def parse_steps(client: Client, argv: list[bytes]) -> list[Step]:
     steps: list[Step] = []
     overflow = WRAP
     at, n = 2, len(argv)
@@ -196,7 +196,7 @@ def parse_steps(argv: list[bytes]) -> list[Step]:
         if count == 0 or at + count > n:
             raise syntax_error()
         signed, bits = parse_type(argv[at + 1])
-        field = Field(signed, bits, parse_offset(argv[at + 2], bits))
+        field = Field(signed, bits, parse_offset(client, argv[at + 2], bits))
         steps.append(Step(word, field, parse_int(argv[at + 3]) if count == 4 else 0, overflow))
         at += count
     return steps
@@ -232,7 +232,7 @@ def run_step(client: Client, key: bytes, step: Step) -> bytes:
     complexity="O(1) for each part", summary="Reads and changes bits of a string as numbers of any width.",
 )  # fmt: skip
 def bitfield(client: Client, argv: list[bytes]) -> bytes:
-    steps = parse_steps(argv)
+    steps = parse_steps(client, argv)
     key = argv[1]
     stops = [step.field.stop() for step in steps if step.word != b"GET"]
     if not stops:
@@ -249,7 +249,7 @@ def bitfield(client: Client, argv: list[bytes]) -> bytes:
     complexity="O(1) for each part", summary="Reads bits of a string as numbers of any width.",
 )  # fmt: skip
 def bitfield_ro(client: Client, argv: list[bytes]) -> bytes:
-    steps = parse_steps(argv)
+    steps = parse_steps(client, argv)
     if any(step.word != b"GET" for step in steps):
         raise ReplyError("ERR BITFIELD_RO only supports the GET subcommand")
     return read_fields(client, argv[1], steps)

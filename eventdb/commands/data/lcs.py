@@ -7,15 +7,11 @@ Algorithm: H. Hyyrö, "Bit-Parallel LCS-length Computation Revisited", 2004.
 
 from __future__ import annotations
 
-from typing import Final
-
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command
 from eventdb.protocol.errors import ReplyError, syntax_error
 from eventdb.protocol.numbers import parse_int
 from eventdb.protocol.replies import array, bulk, integer, mapping
-
-TABLE_BYTES_MAX: Final = 512 << 20  # Redis's limit: proto-max-bulk-len, at four bytes a cell
 
 
 class Match:
@@ -110,7 +106,7 @@ def lcs(client: Client, argv: list[bytes]) -> bytes:
         at += 1
     if want_matches and want_length:
         raise ReplyError("ERR If you want both the length and indexes, please just use IDX.")
-    if (len(a) + 1) * (len(b) + 1) * 4 > TABLE_BYTES_MAX:
+    if (len(a) + 1) * (len(b) + 1) * 4 > client.store.keyspace.limits.string_bytes:
         raise ReplyError("ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len")
     found, matches = walk_back(a, b, fill(a, b))
     if want_length:

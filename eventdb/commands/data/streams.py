@@ -12,12 +12,13 @@ from eventdb.commands.shared.stream_ids import parse_end, parse_id, parse_open_i
 from eventdb.commands.shared.stream_references import REFERENCES, drop_references, trim_unneeded
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command
-from eventdb.keyspace.types.stream import BLOCK_ENTRIES, ID_MAX, SEQ_MAX, StreamValue, id_text
+from eventdb.keyspace.types.stream import ID_MAX, SEQ_MAX, StreamValue, id_text
 from eventdb.protocol.errors import NO_SUCH_KEY, ReplyError, syntax_error, wrong_arity
 from eventdb.protocol.numbers import parse_int
 from eventdb.protocol.replies import EMPTY_ARRAY, OK, ZERO, bulk, bulks, integer, null, null_array
 
-LIMIT_PER_CALL: Final = 100 * BLOCK_ENTRIES  # entries that `~` takes away at most when no LIMIT is given
+BLOCKS_PER_CALL: Final = 100  # that `~` takes away at most when no LIMIT is given
+LIMITS: Final = (10_000, 1_000_000)  # of entries: when blocks have no limit; the highest
 ENTRY_BYTES_MAX: Final = 1 << 30
 
 
@@ -32,7 +33,7 @@ class Options:
         self.by = b""  # MAXLEN or MINID
         self.bound = 0
         self.whole = False  # ~
-        self.limit = 0
+        self.limit = 0  # -1: none was given, and `~` was
         self.refs = b""  # KEEPREF, DELREF or ACKED: what becomes of what groups remember of the entries trimmed
 
     def parse(self, argv: list[bytes], adds: bool) -> None:
@@ -63,11 +64,11 @@ class Options:
         if self.limit and not self.by:
             raise ReplyError("ERR syntax error, LIMIT cannot be used without specifying a trimming strategy")
         if not adds and not self.by:
-            raise ReplyError("ERR syntax error, XTRIM must be called with either MAXLEN or MINID")
+            raise ReplyError("ERR syntax error, XTRIM must be called with a trimming strategy")
         if limited and not self.whole:
             raise ReplyError("ERR syntax error, LIMIT cannot be used without the special ~ option")
         if self.whole and not limited:
-            self.limit = LIMIT_PER_CALL
+            self.limit = -1
 
     def _parse_bound(self, argv: list[bytes], at: int, word: bytes) -> int:
         """Returns where the bound stands."""
@@ -86,10 +87,13 @@ class Options:
 
     def trim(self, client: Client, key: bytes, value: StreamValue) -> int:
         """Take away what is too much; returns how many entries that was."""
+        limit = self.limit
+        if limit < 0:
+            limit = min(BLOCKS_PER_CALL * client.store.keyspace.limits.stream_entries or LIMITS[0], LIMITS[1])
         if self.by == b"MAXLEN":
-            n = value.beyond(self.bound, self.whole, self.limit)
+            n = value.beyond(self.bound, self.whole, limit)
         else:
-            n = value.below(self.bound, self.whole, self.limit)
+            n = value.below(self.bound, self.whole, limit)
         if n and self.refs == b"ACKED" and value.groups:
             beyond = self.by == b"MAXLEN" and not self.whole  # entries after the n may go in place of those that stay
             return trim_unneeded(client, key, value, n, beyond)
@@ -157,7 +161,7 @@ def xadd(client: Client, argv: list[bytes]) -> bytes:
     if made:
         client.db.put(key, value)
     # Applied here as apply_xadd does, so that the fields are encoded once, for the entry and for the event.
-    value.add(eid, text, fields)
+    value.add(eid, text, fields, client.store.keyspace.limits)
     event = b"*%d\r\n$4\r\nXADD\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n%b" % (
         n + 3, len(key), key, len(text), text, fields[fields.index(b"\n") + 1 :]
     )  # fmt: skip

@@ -1,11 +1,14 @@
 """Streams: XREAD and XREADGROUP, which may wait. Source: redis src/t_stream.c (xreadCommand), src/blocked.c.
 
 As with other blocking commands, a handler runs again for each key that became ready, `client.blocked` being set.
-XREADGROUP waits for its group: when the group or the key has gone it is answered with an error at once.
+XREADGROUP waits for its group: when the group or the key has gone it is answered with an error at once. With CLAIM (of
+Redis 8.4) it first takes over what waits too long for an XACK, and runs again when the next entry does.
 """
 
 from __future__ import annotations
 
+import heapq
+from itertools import groupby
 from typing import Final
 
 from eventdb.commands.shared.lookups import stream_to_read
@@ -39,7 +42,7 @@ def find_stream_keys(argv: list[bytes]) -> list[bytes]:
         if word == b"STREAMS":
             count = n - at - 1
             return argv[at + 1 : at + 1 + count // 2] if count % 2 == 0 else []
-        if word == b"BLOCK" or word == b"COUNT":
+        if word == b"BLOCK" or word == b"COUNT" or word == b"CLAIM":
             at += 2
         elif word == b"GROUP":
             at += 3
@@ -56,6 +59,7 @@ class Asked:
     def __init__(self, client: Client, argv: list[bytes], grouped: bool) -> None:
         self.wait_ms = -1  # -1: it does not wait
         self.count = 0  # 0: all
+        self.idle_ms = -1  # CLAIM: entries that wait for so long are taken over; -1: none
         self.waits_for_ack = True
         self.group = b""
         self.consumer = b""
@@ -81,6 +85,13 @@ class Asked:
                 self.group, self.consumer = argv[at + 1], argv[at + 2]
                 has_group = True
                 at += 2
+            elif word == b"CLAIM" and left:
+                if not grouped:
+                    raise ReplyError("ERR The CLAIM option is only supported by XREADGROUP. You called XREAD instead.")
+                at += 1
+                self.idle_ms = parse_int(argv[at], "ERR min-idle-time is not an integer")
+                if self.idle_ms < 0:
+                    raise ReplyError("ERR min-idle-time must be a positive integer")
             elif word == b"NOACK":
                 if not grouped:
                     raise ReplyError("ERR The NOACK option is only supported by XREADGROUP. You called XREAD instead.")
@@ -207,9 +218,81 @@ def _go_on(client: Client, argv: list[bytes], asked: Asked, key: bytes) -> bytes
     group = value.groups.get(asked.group)
     if group is None:
         raise ReplyError("NOGROUP the consumer group this client was blocked on no longer exists")
-    if value.newest_id() <= group.last_id:
-        return client.block(argv, asked.keys, asked.wait_ms, null_array(client.resp3))
-    return keyed(client, [(key, *deliver(client, asked, key, value, group, asked.count or BLOCKED_COUNT))])
+    if asked.idle_ms >= 0:
+        found = take_over(client, asked, [(key, value, group)], asked.count or BLOCKED_COUNT)
+        if found:
+            return keyed(client, found)
+        wait_for_idle(client, argv, asked)
+    elif value.newest_id() > group.last_id:
+        return keyed(client, [(key, *deliver(client, asked, key, value, group, asked.count or BLOCKED_COUNT))])
+    return client.block(argv, asked.keys, asked.wait_ms, null_array(client.resp3))
+
+
+def claim(
+    client: Client, asked: Asked, key: bytes, value: StreamValue, group: Group, count: int
+) -> tuple[int, list[bytes]]:
+    """Take over entries that have waited long enough, the longest first; what was deleted stays where it is."""
+    now_ms = client.store.now_ms
+    before_ms = now_ms - asked.idle_ms
+    nacks = group.pending.nacks
+    waiting = [(nack.at_ms, eid) for eid, nack in nacks.items() if nack.at_ms <= before_ms and value.has(eid)]
+    chosen = heapq.nsmallest(count, waiting) if count else sorted(waiting)
+    parts: list[bytes] = []
+    given: list[tuple[int, bytes]] = []
+    for at_ms, eid in chosen:
+        entry = value.entry(eid)
+        assert entry is not None
+        times = nacks[eid].count
+        given.append((times + 1, id_text(eid)))
+        parts.append(b"*4%b:%d\r\n:%d\r\n" % (entry[2:], now_ms - at_ms, times))
+    for times, same in groupby(given, lambda one: one[0]):
+        client.emit(
+            [b"XCLAIM", key, asked.group, asked.consumer, b"%d" % now_ms, b"%d" % now_ms, b"%d" % times,
+             *[one[1] for one in same]]
+        )  # fmt: skip
+    return len(parts), parts
+
+
+def take_over(
+    client: Client, asked: Asked, streams: list[tuple[bytes, StreamValue, Group]], count: int
+) -> list[tuple[bytes, int, bytes]]:
+    """With CLAIM: of all streams first what waits too long, then what is new, `count` in all (0: any number)."""
+    left = count
+    totals: list[int] = []
+    entries: list[list[bytes]] = []
+    for key, value, group in streams:
+        total, parts = claim(client, asked, key, value, group, left) if left or not count else (0, [])
+        left -= total
+        totals.append(total)
+        entries.append(parts)
+    for i, (key, value, group) in enumerate(streams):
+        if (left > 0 or not count) and value.newest_id() > group.last_id:
+            ids, _ = value.after(group.last_id, left if count else 0)
+            total, _data = deliver(client, asked, key, value, group, len(ids))
+            left -= total
+            totals[i] += total
+            for eid in ids:
+                entry = value.entry(eid)
+                assert entry is not None
+                entries[i].append(b"*4%b:0\r\n:0\r\n" % entry[2:])
+    return [(streams[i][0], totals[i], b"".join(entries[i])) for i in range(len(streams)) if totals[i]]
+
+
+def wait_for_idle(client: Client, argv: list[bytes], asked: Asked) -> None:
+    """The blocked client runs again when the next entry has waited long enough."""
+    blocked = client.blocked
+    if blocked is None:
+        return
+    blocked.again_ms = 0
+    for i, key in enumerate(asked.keys):
+        value = client.db.values.get(key)
+        if argv[asked.first + len(asked.keys) + i] != b">" or not isinstance(value, StreamValue):
+            continue
+        group = value.groups.get(asked.group)
+        for eid, nack in group.pending.nacks.items() if group is not None else ():
+            due_ms = nack.at_ms + asked.idle_ms
+            if (not blocked.again_ms or due_ms < blocked.again_ms) and value.has(eid):
+                blocked.again_ms, blocked.again_key = due_ms, key
 
 
 @command(
@@ -233,13 +316,19 @@ def xreadgroup(client: Client, argv: list[bytes]) -> bytes:
         asked.ids.append(ID_MAX if text == b">" else parse_id(text))
         streams.append((key, value, group))
     found: list[tuple[bytes, int, bytes]] = []
+    if asked.idle_ms >= 0:
+        new = [stream for stream, after in zip(streams, asked.ids, strict=True) if after == ID_MAX]
+        found += take_over(client, asked, new, asked.count)
     for (key, value, group), after in zip(streams, asked.ids, strict=True):
         if after != ID_MAX:
             found.append((key, *history(client, asked, key, value, group, after)))
-        elif value.newest_id() > group.last_id:
+        elif asked.idle_ms < 0 and value.newest_id() > group.last_id:
             found.append((key, *deliver(client, asked, key, value, group, asked.count)))
     if found:
         return keyed(client, found)
     if asked.wait_ms < 0:
         return null_array(client.resp3)
-    return client.block(argv, asked.keys, asked.wait_ms, null_array(client.resp3), until_gone=True)
+    reply = client.block(argv, asked.keys, asked.wait_ms, null_array(client.resp3), until_gone=True)
+    if asked.idle_ms >= 0:
+        wait_for_idle(client, argv, asked)
+    return reply

@@ -6,7 +6,7 @@ from typing import Final
 
 from eventdb.commands.shared.deadlines import deadline_of
 from eventdb.commands.shared.lookups import string_to_read, string_to_write
-from eventdb.commands.shared.string_changes import STRING_BYTES_MAX, encode_set, put, put_keeping_deadline
+from eventdb.commands.shared.string_changes import encode_set, longest, put, put_keeping_deadline
 from eventdb.commands.shared.string_options import (
     IF_ABSENT,
     IF_VALUE,
@@ -250,7 +250,7 @@ def append(client: Client, argv: list[bytes]) -> bytes:
         put(client, key, suffix)
         return integer(len(suffix))
     size = len(value) + len(suffix)
-    if size > STRING_BYTES_MAX:
+    if size > longest(client):
         raise ReplyError(TOO_LONG)
     client.emit([b"APPEND", key, suffix])
     return integer(size)
@@ -270,7 +270,7 @@ def setrange(client: Client, argv: list[bytes]) -> bytes:
     size = 0 if value is None else len(value)
     if len(patch) == 0:
         return integer(size)
-    if start + len(patch) > STRING_BYTES_MAX:
+    if start + len(patch) > longest(client):
         raise ReplyError(TOO_LONG)
     client.emit([b"SETRANGE", key, b"%d" % start, patch])
     return integer(max(size, start + len(patch)))

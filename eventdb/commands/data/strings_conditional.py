@@ -15,7 +15,7 @@ from eventdb.commands.shared.string_options import COMPARISONS, IF_ABSENT, OF_MS
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command
 from eventdb.protocol.errors import ReplyError, wrong_arity
-from eventdb.protocol.numbers import parse_int
+from eventdb.protocol.numbers import counted, parse_int
 from eventdb.protocol.replies import ONE, ZERO, bulk, null
 from eventdb.protocol.xxh3 import digest as digest_of
 
@@ -70,9 +70,7 @@ def delifeq(client: Client, argv: list[bytes]) -> bytes:
 
 
 def keys_of_msetex(argv: list[bytes]) -> list[bytes]:
-    if len(argv) < 4 or not argv[1].isdigit():
-        return []
-    return argv[2 : 2 + 2 * int(argv[1]) : 2]
+    return argv[2 : 2 + 2 * max(0, counted(argv[1])) : 2] if len(argv) >= 4 else []
 
 
 @command(

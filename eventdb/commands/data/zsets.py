@@ -54,7 +54,7 @@ def zadd(client: Client, argv: list[bytes]) -> bytes:
         score = float(text)
     except ValueError:
         return add_members(client, argv, 0)
-    if score - score != 0.0 or score == 0.0 or text[0] <= 32 or text[-1] <= 32 or b"_" in text or len(text) > 24:
+    if score - score != 0.0 or score == 0.0 or text[0] <= 32 or text[-1] <= 32 or 95 in text or len(text) > 24:
         return add_members(client, argv, 0)  # what needs a closer look, or a shorter text in the log
     key = argv[1]
     value = client.lookup_write(key)

@@ -46,7 +46,7 @@ def _score_bound(text: bytes) -> tuple[float, bool]:
     open_end = text[:1] == b"("
     if open_end:
         text = text[1:]
-    if b"\0" in text:
+    if 0 in text:
         text = text[: text.index(b"\0")]
     if not text:
         return 0.0, open_end
@@ -54,7 +54,7 @@ def _score_bound(text: bytes) -> tuple[float, bool]:
         value = float(text)
     except ValueError:
         value = _hex_bound(text)
-    if value != value or text[-1] <= 32 or b"_" in text:
+    if value != value or text[-1] <= 32 or 95 in text:
         raise ReplyError(BAD_SCORE)
     return value, open_end
 

@@ -17,6 +17,8 @@ from eventdb.engine.registry import command, container, server_command
 from eventdb.protocol.errors import ReplyError
 from eventdb.protocol.replies import OK, array, bulk, integer, lines
 
+SHA_LENGTH: Final = 40
+NO_SCRIPT: Final = "NOSCRIPT No matching script. Please use EVAL."
 HELP: Final = """SCRIPT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:
 DEBUG (YES|SYNC|NO)
     Not offered here.
@@ -40,11 +42,13 @@ def _eval(engine: Engine, client: Client, argv: list[bytes], read_only: bool) ->
 
 
 def _evalsha(engine: Engine, client: Client, argv: list[bytes], read_only: bool) -> bytes:
+    if len(argv[1]) != SHA_LENGTH:  # before the rest, as Redis
+        raise ReplyError(NO_SCRIPT)
     count = check_count(argv)
     lua = lua_of(engine)
     script = lua.scripts.get(argv[1]) or lua.scripts.get(argv[1].lower())
     if script is None:
-        raise ReplyError("NOSCRIPT No matching script. Please use EVAL.")
+        raise ReplyError(NO_SCRIPT)
     found = script
     return run_script(engine, client, lambda: lua.run(client, found, argv, count, read_only), found.rules.atomic)
 

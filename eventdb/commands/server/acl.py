@@ -40,7 +40,7 @@ DRYRUN <username> <command> [<arg> ...]
 GETUSER <username>
     The user's flags, passwords (SHA-256), commands, keys, channels, selectors.
 GENPASS [<bits>]
-    A password of 256 random bits, or of so many, in hexadecimal digits.
+    A password of 256 random bits, or of N, in hexadecimal digits.
 LIST
     Each user as the line that makes it.
 LOAD

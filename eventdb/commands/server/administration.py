@@ -1,8 +1,8 @@
 """What operators ask of a server: time, durability, role, slow commands, the end.
 
 Source: redis src/server.c, src/replication.c, src/slowlog.c, src/rdb.c, src/commands/*.json (groups server, generic).
-eventdb saves nothing in the background: a write is answered when the log has it. So SAVE waits for what is on its way,
-LASTSAVE is the moment up to which all is durable, and WAIT counts replicas, of which none answers to the primary.
+A write is answered when the log has it. So without a store for snapshots SAVE waits for what is on its way, LASTSAVE is
+the moment up to which all is durable; and WAIT counts replicas, of which none answers to the primary.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Final
 from eventdb.commands.shared.durability import after_own_writes, durable_until
 from eventdb.commands.shared.timeouts import parse_milliseconds
 from eventdb.engine.busy import SHUT_DOWN
-from eventdb.engine.client import FOLLOWING, Client
+from eventdb.engine.client import FOLLOWING, Blocked, Client
 from eventdb.engine.engine import Engine
 from eventdb.engine.registry import command, container, server_command
 from eventdb.metrics.slowlog import SlowCommand
 from eventdb.protocol.errors import NOT_POSITIVE, ReplyError, syntax_error, wrong_subcommand
 from eventdb.protocol.numbers import parse_int
-from eventdb.protocol.replies import EMPTY_ARRAY, NO_REPLY, OK, ZERO, array, bulk, bulks, integer, lines, simple
+from eventdb.protocol.replies import EMPTY_ARRAY, NO_REPLY, OK, ZERO, array, bulk, bulks, error, integer, lines, simple
 
 ADMIN: Final = "admin noscript loading stale"
 ALL_NODES: Final = "request_policy:all_nodes response_policy:all_succeeded"
@@ -87,29 +87,50 @@ def waitaof(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
 
 @server_command(
     "LASTSAVE", arity=1, flags="loading stale fast", acl="admin dangerous", group="server",
-    tips="nondeterministic_output", summary="Reports the Unix time up to which everything is durable.",
+    tips="nondeterministic_output",
+    summary="Reports when the newest snapshot was verified; without snapshot-store, up to when everything is durable.",
 )  # fmt: skip
 def lastsave(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
-    return integer(int(durable_until(engine)))
+    saves = engine.host.saves()
+    return integer(saves.last_time if saves.configured else int(durable_until(engine)))
 
 
-@command(
+@server_command(
     "SAVE", arity=1, flags="admin noscript no_async_loading no_multi", whole=True, group="server",
-    complexity="O(1): everything answered so far is durable already",
-    summary="Answers when everything written so far, by anybody, is durable.",
+    complexity="O(N) in another process, where N is the number of keys; O(1) without snapshot-store",
+    summary="Makes a snapshot and waits for it; without snapshot-store, answers when everything is durable.",
 )  # fmt: skip
-def save(client: Client, argv: list[bytes]) -> bytes:
-    return OK
+def save(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    if not engine.host.saves().configured:
+        return OK
+    waiting: list[Blocked | None] = []
+
+    def done(failure: str) -> None:
+        if client.blocked is not None and client.blocked is waiting[0]:  # and no other command by now
+            engine.block_ends(client, error(failure) if failure else OK)
+
+    engine.host.save(done)
+    reply = client.block(argv, [], 0, OK)
+    waiting.append(client.blocked)
+    return reply
 
 
-@command(
+@server_command(
     "BGSAVE", arity=-1, flags="admin noscript no_async_loading", group="server",
-    summary="Does nothing: every acknowledged write is durable.",
+    complexity="O(N) in another process, where N is the number of keys; O(1) without snapshot-store",
+    summary="Makes a snapshot in the background, if there is a snapshot-store.",
 )  # fmt: skip
-def bgsave(client: Client, argv: list[bytes]) -> bytes:
+def bgsave(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     if len(argv) > 2 or (len(argv) == 2 and argv[1].upper() != b"SCHEDULE"):
         raise syntax_error()
-    return simple(b"Background saving is not needed: every acknowledged write is durable")
+    if not engine.host.saves().configured:
+        return simple(b"Background saving is not needed: every acknowledged write is durable")
+    engine.host.save(_ignored)
+    return simple(b"Background saving started")
+
+
+def _ignored(failure: str) -> None:
+    """INFO and the server's log have it."""
 
 
 @command(

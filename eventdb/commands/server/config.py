@@ -11,6 +11,7 @@ from eventdb.engine.engine import Engine
 from eventdb.engine.registry import COMMANDS, command, container, server_command
 from eventdb.engine.setting import FIXED, Setting, SettingError
 from eventdb.engine.settings import SETTINGS
+from eventdb.engine.settings_of_redis import HIDDEN
 from eventdb.metrics.statistics import Statistics
 from eventdb.protocol.errors import ReplyError, shown, syntax_error
 from eventdb.protocol.glob import glob_match
@@ -49,8 +50,8 @@ def config_get(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
                 found[pattern] = _value(engine, client, plain.lower())
             continue
         for name in SETTINGS:
-            if glob_match(pattern, name.encode(), True):
-                found.setdefault(name.encode(), config.get(name).encode("utf-8", "surrogateescape"))
+            if name not in HIDDEN and glob_match(pattern, name.encode(), True):
+                found.setdefault(name.encode(), config.shown(name).encode("utf-8", "surrogateescape"))
     items: list[bytes] = []
     for name_, value in found.items():
         items += [bulk(name_), bulk(value)]
@@ -58,7 +59,7 @@ def config_get(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
 
 
 def _value(engine: Engine, client: Client, name: str) -> bytes:
-    return engine.config.get(name).encode("utf-8", "surrogateescape")
+    return engine.config.shown(name).encode("utf-8", "surrogateescape")
 
 
 def _failed(name: str, why: str) -> ReplyError:
@@ -82,10 +83,6 @@ def config_set(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
         except SettingError as failure:
             raise _failed(setting.name, str(failure)) from None
     try:
-        engine.config.check_together(values)
-    except SettingError as failure:
-        raise _failed("maxmemory-policy", str(failure)) from None
-    try:
         tls = engine.config.check_tls(values)
     except TlsError as trouble:
         raise _failed(trouble.name, trouble.why) from None
@@ -107,7 +104,8 @@ def _settings(engine: Engine, argv: list[bytes], words: list[str]) -> list[tuple
         setting = SETTINGS.get(words[i].lower())
         if setting is None:
             raise ReplyError(f"ERR Unknown option or number of arguments for CONFIG SET - '{shown(argv[i])}'")
-        if setting.change == FIXED and words[i + 1] != engine.config.get(setting.name):
+        as_it_is = (engine.config.get(setting.name), engine.config.shown(setting.name))
+        if setting.change == FIXED and words[i + 1] not in as_it_is:
             raise _failed(words[i], "can't set immutable config")
         if setting.name in seen:
             raise _failed(words[i], "duplicate parameter")
@@ -128,6 +126,7 @@ def config_resetstat(engine: Engine, client: Client, argv: list[bytes]) -> bytes
     engine.bytes_in = engine.turn.bytes_out = engine.reads = engine.turn.writes = 0
     engine.statistics = Statistics()
     engine.permissions.reset_counts()
+    engine.eviction.reset_counts()
     engine.accounting.latencies.histograms = {}
     for each in COMMANDS.values():
         _reset(each)

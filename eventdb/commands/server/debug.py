@@ -16,6 +16,7 @@ from typing import Final
 
 from eventdb.engine.client import WATCHES, Blocked, Client
 from eventdb.engine.engine import Engine
+from eventdb.engine.permissions import NO_DEBUG
 from eventdb.engine.registry import server_command
 from eventdb.engine.setting import SettingError, memory
 from eventdb.keyspace.generic import encoding_of, references
@@ -40,11 +41,7 @@ from eventdb.protocol.replies import (
 
 logger: Final = logging.getLogger("eventdb")
 
-ADMIN: Final = "admin noscript loading stale"
-NOT_ALLOWED: Final = (
-    'ERR DEBUG command not allowed. If the enable-debug-command option is set to "local", you can run it from a local'
-    " connection, otherwise you need to set this option in the configuration file, and then restart the server."
-)
+ADMIN: Final = "admin noscript loading stale protected"
 THRESHOLD: Final = "ERR argument must be a memory value bigger than 1 and smaller than 4gb"
 BIG: Final = b"1234567999999999999999999999999999999"
 POPULATE_MAX: Final = 1_000_000  # keys, in one transaction
@@ -105,9 +102,8 @@ Part = Callable[[Engine, Client, list[bytes]], bytes]
     summary="For tests of the server; off unless enable-debug-command says otherwise.",
 )  # fmt: skip
 def debug(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
-    allowed = engine.config.debug_command
-    if allowed != "yes" and not (allowed == "local" and _is_local(client.address)):
-        raise ReplyError(NOT_ALLOWED)
+    if not engine.permissions.may_debug(client):  # it has passed no gate
+        raise ReplyError(NO_DEBUG)
     found = _PARTS.get(argv[1].upper())
     if found is not None:
         low, high, part = found
@@ -118,10 +114,6 @@ def debug(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
             if argv[1].upper() in names.split():
                 raise ReplyError(f"ERR DEBUG {shown(argv[1].upper())} is not here: {why}")
     raise wrong_subcommand(argv)
-
-
-def _is_local(address: str) -> bool:
-    return address == "" or address.startswith(("127.", "[::1]", "/"))
 
 
 def _help(engine: Engine, client: Client, argv: list[bytes]) -> bytes:

@@ -265,7 +265,9 @@ def _keys_of(call: list[bytes]) -> list[tuple[bytes, list[str]]]:
     if n != found.arity if found.arity >= 0 else n < -found.arity:
         raise ReplyError("ERR Invalid number of arguments specified for command")
     keys = keys_with_flags(found, call)
-    if keys is None:
+    if not keys and "no_mandatory_keys" in found.flags:
+        return []
+    if not keys:
         raise ReplyError("ERR Invalid arguments specified for command")
     return keys
 

@@ -5,22 +5,19 @@ from __future__ import annotations
 import gc
 import platform
 import sys
-from collections import deque
-from itertools import islice
 from typing import Final
 
 from eventdb.commands.shared.info_counters import MemoryFacts, cached_sources, human
 from eventdb.engine.client import Client
 from eventdb.engine.engine import Engine
 from eventdb.engine.registry import command, container, server_command
-from eventdb.metrics.memory import give_back, malloc_facts, peak_bytes, resident_bytes
+from eventdb.metrics.memory import give_back, malloc_facts, peak_bytes, resident_bytes, size_of
 from eventdb.protocol.errors import syntax_error
 from eventdb.protocol.numbers import parse_int
 from eventdb.protocol.replies import OK, ZERO, bulk, double, integer, lines, mapping, null, verbatim
 
 ALL_SHARDS: Final = "nondeterministic_output request_policy:all_shards response_policy:special"
 SAMPLES: Final = 5
-DEPTH_MAX: Final = 8  # of objects inside a value
 MEMORY_HELP: Final = """
 MEMORY <subcommand> [<arg> ...]. Subcommands are:
 DOCTOR
@@ -38,26 +35,6 @@ HELP
     Print this help.
 """
 container("MEMORY", since="4.0.0", summary="Shows what memory is used for.")
-
-
-def size_of(thing: object, samples: int, depth: int = DEPTH_MAX) -> float:
-    """Bytes of an object and all it refers to; the elements of a large container are estimated from the first few."""
-    total = float(sys.getsizeof(thing))
-    if isinstance(thing, (bytes, bytearray, int, float, str, type)) or thing is None or depth == 0:
-        return total
-    if isinstance(thing, (dict, list, tuple, set, frozenset, deque)):
-        count = len(thing)
-        looked = min(count, samples) if samples else count
-        inside = 0.0
-        for element in islice(thing, looked):
-            inside += size_of(element, samples, depth - 1)
-            if isinstance(thing, dict):
-                inside += size_of(thing[element], samples, depth - 1)
-        return total + inside * count / looked if looked else total
-    for part in gc.get_referents(thing):
-        if not isinstance(part, type):
-            total += size_of(part, samples, depth - 1)
-    return total
 
 
 @command(
@@ -137,10 +114,14 @@ def memory_stats(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
 def memory_doctor(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     found, limit = MemoryFacts(engine), engine.config.memory_bytes_max
     bound = f"maxmemory is {human(limit)}" if limit else "maxmemory is not set"
+    policy = engine.config.maxmemory_policy
+    advice = f"keys are evicted at maxmemory ({policy})"
+    if policy == "noeviction":
+        advice = "nothing is evicted: when memory runs short, delete keys or add memory"
     text = (
         f"The process uses {human(found.used)} of memory ({human(found.peak)} at most so far) with"
         f" {engine.key_count()} keys; {human(found.kept_back)} more are kept for what comes next (MEMORY PURGE gives"
-        f" back what it can). {bound}; eventdb never evicts: when memory runs short, delete keys or add memory.\n"
+        f" back what it can). {bound}; {advice}.\n"
     )
     return verbatim(text.encode(), client.resp3)
 

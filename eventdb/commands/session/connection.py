@@ -5,10 +5,12 @@ Source: redis src/networking.c helloCommand, src/acl.c authCommand, src/db.c, sr
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from typing import Final
 
 from eventdb.commands.shared.client_names import set_name
-from eventdb.engine.client import NEEDS_AUTH, SUBSCRIBED, Client
+from eventdb.engine.client import NEEDS_AUTH, SUBSCRIBED, Blocked, Client
 from eventdb.engine.engine import Engine
 from eventdb.engine.gates import not_in_cluster
 from eventdb.engine.pubsub import mark
@@ -18,7 +20,10 @@ from eventdb.keyspace.databases import DATABASES
 from eventdb.pipeline.outbox import REPLY_OFF, REPLY_ON
 from eventdb.protocol.errors import DB_OUT_OF_RANGE, ReplyError, shown, syntax_error, wrong_arity
 from eventdb.protocol.numbers import parse_int, parse_int32
-from eventdb.protocol.replies import EMPTY_ARRAY, OK, PONG, bulk, bulks, integer, mapping, simple
+from eventdb.protocol.replies import EMPTY_ARRAY, OK, PONG, bulk, bulks, error, integer, mapping, simple
+from eventdb.security.iam import Pending
+
+Handler = Callable[[Engine, Client, list[bytes]], bytes]
 
 WRONGPASS: Final = "WRONGPASS invalid username-password pair or user is disabled."
 NO_PASSWORD: Final = (
@@ -69,12 +74,43 @@ def select(client: Client, argv: list[bytes]) -> bytes:
     complexity="O(N), N passwords of the user", summary="Authenticates the connection.",
 )  # fmt: skip
 def auth(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    return _with_lookup(engine, client, argv, _auth)
+
+
+def _auth(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     if len(argv) > 3:
         raise syntax_error()
     if len(argv) == 2 and engine.permissions.users[b"default"].nopass:
         raise ReplyError(NO_PASSWORD)
     authenticate(engine, client, argv[1] if len(argv) == 3 else b"default", argv[-1], argv[0])
     return OK
+
+
+def _with_lookup(engine: Engine, client: Client, argv: list[bytes], handler: Handler) -> bytes:
+    """Run the handler; where a token's access key has to be looked up first, block the client until that is done."""
+    try:
+        return handler(engine, client, argv)
+    except Pending as pending:
+        lookup = pending.lookup
+    if engine.store.in_exec:
+        raise ReplyError("ERR a token whose access key is not known yet cannot be verified inside a transaction")
+    waiting: list[Blocked | None] = []
+
+    def done(_: asyncio.Future[None]) -> None:
+        if client.blocked is None or client.blocked is not waiting[0]:
+            return  # it is gone
+        try:
+            reply = handler(engine, client, argv)
+        except ReplyError as refused:
+            reply = error(refused.text)
+        except Pending:
+            reply = error(WRONGPASS)
+        engine.block_ends(client, reply)
+
+    asyncio.get_running_loop().run_in_executor(None, lookup).add_done_callback(done)
+    reply = client.block(argv, [], 0, error(WRONGPASS))
+    waiting.append(client.blocked)
+    return reply
 
 
 def authenticate(engine: Engine, client: Client, user: bytes, password: bytes, how: bytes) -> None:
@@ -88,6 +124,10 @@ def authenticate(engine: Engine, client: Client, user: bytes, password: bytes, h
     since="6.0.0", summary="Greets, and may choose the protocol version, authenticate and name the connection.",
 )  # fmt: skip
 def hello(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    return _with_lookup(engine, client, argv, _hello)
+
+
+def _hello(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     version = 3 if client.resp3 else 2
     if len(argv) > 1:
         version = parse_int(argv[1], "ERR Protocol version is not an integer or out of range")

@@ -18,7 +18,7 @@ import math
 from hashlib import blake2b
 from typing import Final
 
-from eventdb.engine.client import FOLLOWING, IN_MULTI, Client
+from eventdb.engine.client import FOLLOWING, IN_MULTI, RESTRICTED, Client
 from eventdb.engine.command import BLOCKING, WRITE, Command
 from eventdb.engine.engine import Engine
 from eventdb.engine.registry import COMMANDS, called, server_command
@@ -33,6 +33,16 @@ WRITING: Final = frozenset(("exec", "eval", "evalsha", "fcall"))  # no writes by
 HARMLESS: Final = frozenset(("ping", "echo"))  # of the commands on a connection
 LISTENING: Final = frozenset(("subscribe", "unsubscribe", "psubscribe", "punsubscribe", "ssubscribe", "sunsubscribe"))
 NOT_RUN: Final = "the command was not run"
+SCRIPTS: Final = frozenset(("eval", "evalsha", "fcall"))  # what they read is judged only as they run
+NOT_SHOWN: Final = (
+    "NOPERM what a command has answered is shown only to a user that may read every key; EVENTDB.ONCE with the token"
+    " and the command answers it too"
+)
+NOT_ALL_QUEUED: Final = (
+    "NOPERM what has this token ran; not all of this transaction was queued, as a watched key had changed, so its reply"
+    " is shown only to a user that may read every key"
+)
+RIGHTS_GONE: Final = "NOPERM the user may no longer run a command of this transaction, so its reply is not shown"
 NO_SUCH_REPLY: Final = (
     "ONCENOREPLY the command with this token ran in the transaction at offset {}; its reply was not kept"
 )
@@ -73,8 +83,17 @@ def keys_of(argv: list[bytes]) -> list[bytes]:
 
 
 def fingerprint(client: Client, command: Command, argv: list[bytes]) -> bytes:
-    """Of what is asked for: the command and its arguments, for EXEC those of all that is queued, and the database."""
+    """Of what is asked for: the command and its arguments, for EXEC those of all that is queued, and the database.
+
+    And of the user, if it may not read every key and the command is a script: that it may run the script says nothing
+    of what another user's run has read.
+    """
     h = blake2b(b"%d" % client.db.index, digest_size=FINGERPRINT_BYTES)
+    commands = [queued for queued, _ in client.queue] if command.name == "exec" else [command]
+    foreign = client.gate & RESTRICTED and not client.user.reads_every_key()
+    if foreign and not SCRIPTS.isdisjoint([each.name for each in commands]):
+        h.update(b"@%d:" % len(client.user.name))
+        h.update(client.user.name)
     asked = [args for _, args in client.queue] if command.name == "exec" else [argv]
     for args in asked:
         h.update(b"*%d:" % len(args))
@@ -120,10 +139,13 @@ def eventdb_once(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     known = outcomes.kept.get(token)
     if known is not None and not client.queue_failed:
         partly = is_exec and client.watcher.broken  # then not all of it was queued
+        queue = client.queue
         if is_exec:
             engine.discard(client)
         if known.fingerprint != what and not partly:
             raise ReplyError("ONCEMISMATCH this token belongs to another command; nothing was run")
+        if client.gate & RESTRICTED:
+            _check_rights(engine, client, queue, known.fingerprint == what)
         return answer(known, client.resp3)
     limits, now_ms = engine.store.keyspace.limits, engine.store.now_ms
     due = outcomes.due(now_ms, limits.once_retention_ms)
@@ -133,6 +155,14 @@ def eventdb_once(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
             f" than once-retention-ms; {NOT_RUN}"
         )
     return _run(engine, client, command, argv, token, what, due)
+
+
+def _check_rights(engine: Engine, client: Client, queue: list[tuple[Command, list[bytes]]], complete: bool) -> None:
+    """Raises ReplyError: the restricted user may not see what a transaction answered (a command alone was judged)."""
+    if not complete and not client.user.reads_every_key():
+        raise ReplyError(NOT_ALL_QUEUED)
+    if complete and any(engine.permissions.refusal_at_exec(client, queued, args) for queued, args in queue):
+        raise ReplyError(RIGHTS_GONE)
 
 
 def _run(
@@ -181,7 +211,9 @@ def eventdb_outcome(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     outcomes = engine.store.keyspace.outcomes
     known = outcomes.kept.get(check_token(argv[1]))
     if known is not None:
-        return array([bulk(b"applied"), integer(known.offset), integer(known.at_ms), answer(known, client.resp3)])
+        hidden = client.gate & RESTRICTED and not client.user.reads_every_key()
+        reply = error(NOT_SHOWN) if hidden else answer(known, client.resp3)
+        return array([bulk(b"applied"), integer(known.offset), integer(known.at_ms), reply])
     if engine.gate & FOLLOWING:
         raise ReplyError("TRYAGAIN this replica does not know the token; only the primary can say that nothing ran")
     if engine.on_lapse is not None and engine.lease_until == math.inf:

@@ -6,6 +6,7 @@ Source: redis src/server.c genRedisInfoString.
 from __future__ import annotations
 
 import os
+import time
 from itertools import islice
 from typing import Final
 
@@ -146,7 +147,8 @@ def _script_memory(engine: Engine) -> Lines:
 
 
 def persistence_lines(engine: Engine, fields: dict[str, str]) -> Lines:
-    commit = engine.commit
+    commit, saves = engine.commit, engine.host.saves()
+    kept = saves.configured
     loading = engine.gate & LOADING != 0
     found: Lines = [
         ("loading", 1 if loading else 0),
@@ -157,13 +159,13 @@ def persistence_lines(engine: Engine, fields: dict[str, str]) -> Lines:
         ("current_fork_perc", "0.00"),
         ("current_save_keys_processed", 0),
         ("current_save_keys_total", 0),
-        ("rdb_changes_since_last_save", commit.offset - commit.durable_offset),
-        ("rdb_bgsave_in_progress", 0),
-        ("rdb_last_save_time", int(durable_until(engine))),
-        ("rdb_last_bgsave_status", "ok"),
-        ("rdb_last_bgsave_time_sec", -1),
-        ("rdb_current_bgsave_time_sec", -1),
-        ("rdb_saves", 0),
+        ("rdb_changes_since_last_save", commit.offset - (saves.last_offset if kept else commit.durable_offset)),
+        ("rdb_bgsave_in_progress", int(saves.in_progress)),
+        ("rdb_last_save_time", saves.last_time if kept else int(durable_until(engine))),
+        ("rdb_last_bgsave_status", "err" if saves.last_failure else "ok"),
+        ("rdb_last_bgsave_time_sec", saves.last_seconds),
+        ("rdb_current_bgsave_time_sec", int(time.monotonic() - saves.began) if saves.in_progress else -1),
+        ("rdb_saves", saves.count),
         ("rdb_last_cow_size", 0),
         ("rdb_last_load_keys_expired", 0),
         ("rdb_last_load_keys_loaded", 0),
@@ -224,10 +226,10 @@ def stats_lines(engine: Engine) -> Lines:
         ("expired_stale_perc", f"{stale_percent(engine):.2f}"),
         ("expired_time_cap_reached_count", statistics.expire_caps),
         ("expire_cycle_cpu_milliseconds", int(statistics.expire_seconds * 1000)),
-        ("evicted_keys", 0),
+        ("evicted_keys", engine.eviction.evicted),
         ("evicted_clients", 0),
-        ("total_eviction_exceeded_time", 0),
-        ("current_eviction_exceeded_time", 0),
+        ("total_eviction_exceeded_time", int((engine.eviction.exceeded_s + engine.eviction.exceeded_now()) * 1000)),
+        ("current_eviction_exceeded_time", int(engine.eviction.exceeded_now() * 1000)),
         ("keyspace_hits", engine.store.hits),
         ("keyspace_misses", engine.store.misses),
         ("pubsub_channels", len(pubsub.channels)),

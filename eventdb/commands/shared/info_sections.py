@@ -213,6 +213,9 @@ def _eventdb(engine: Engine, fields: dict[str, str]) -> Lines:
     for name, value in fields.items():
         if name not in ("offset", "durable_offset", "load_seconds"):
             found.append(("node_role" if name == "role" else name, value))
+    saves = engine.host.saves()
+    if saves.configured:
+        found.append(("snapshot_time", saves.last_time))
     if engine.lease_until != math.inf:  # of a primary
         left_s = 0.0 if engine.gate & LEASELESS else max(0.0, engine.lease_until - engine.clock)
         found.append(("lease_left_ms", int(left_s * 1000)))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from eventdb.engine.client import Client
 from eventdb.keyspace.events import apply_set
+from eventdb.rdb.codes import STRING_BYTES_MAX
 
-STRING_BYTES_MAX: Final = 512 << 20  # Redis's default proto-max-bulk-len
+
+def longest(client: Client) -> int:
+    """How long a string may get: proto-max-bulk-len, and what a snapshot can hold."""
+    return min(client.store.keyspace.limits.string_bytes, STRING_BYTES_MAX)
 
 
 def encode_set(key: bytes, value: bytes) -> bytes:

@@ -34,7 +34,7 @@ def remove_members(client: Client, key: bytes, value: ZSetValue, members: list[b
 
 
 def outgrows(limits: Limits, members: int, member: bytes) -> bool:
-    """True when this member, one of so many, takes a sorted set from Redis's listpack to its skiplist.
+    """True when this member, one of N, takes a sorted set from Redis's listpack to its skiplist.
 
     It matters beyond OBJECT ENCODING: a listpack keeps no sign of zero, so -0 becomes 0 there.
     """
