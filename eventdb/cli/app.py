@@ -1,4 +1,4 @@
-"""The application: `eventdb serve`, `eventdb restore`, and the groups `eventdb log` and `eventdb dev`."""
+"""The application: `eventdb serve`, `eventdb restore` …, and the groups `log`, `snapshot` and `dev`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ from typing import Annotated
 
 import typer
 
-from eventdb.cli import rdb, terminal
+from eventdb.cli import log_past, moving_in, options, rdb, restoring, snapshotter, terminal, top
 from eventdb.cli.dev.kafka import dev
+from eventdb.cli.iam import app as iam
+from eventdb.cli.keys import keys
 from eventdb.cli.log import logs
+from eventdb.cli.log_lines import LogFormat, LogFormatOption, configure
+from eventdb.cli.snapshot import snapshots
 from eventdb.cluster.lease import AskedRole
 from eventdb.cluster.timing import LEASE_MS, LEASE_MS_MAX, LEASE_MS_MIN
 
@@ -30,24 +34,15 @@ Make another node the primary, before you stop this one:
 See how a node and its zones do, and what to do about what is wrong:
 [cyan]eventdb status --port 6379[/cyan]
 
+See what a node does now, live:
+[cyan]eventdb top --port 6379[/cyan]
+
 See what was written lately, and by whom:
 [cyan]eventdb log tail --log quorum:./data[/cyan]
 
 Look first, then bring back the state of ten minutes ago, next to the live one:
 [cyan]eventdb restore --log quorum:./data --to-time "10 minutes ago" --dry-run[/cyan]
 [cyan]eventdb restore --log quorum:./data --to-time "10 minutes ago" --into quorum:./restored[/cyan]
-"""
-
-RESTORE_EXAMPLES = """
-[bold]Examples[/bold]
-
-[cyan]eventdb restore --log quorum:./data --to-offset 51200 --into quorum:./restored[/cyan]
-
-[cyan]eventdb restore --log quorum:./data --to-time 2026-01-31T14:05:00Z --into quorum:./restored[/cyan]
-
-[cyan]eventdb restore --log quorum:./data --to-time "2 hours ago" --dry-run[/cyan]
-
-[cyan]eventdb serve --log quorum:./restored --port 6380[/cyan]   (then look at the result)
 """
 
 app = typer.Typer(
@@ -59,7 +54,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+logs.command()(log_past.marks)
+logs.command(epilog=log_past.REPLAY_EXAMPLES)(log_past.replay)
 app.add_typer(logs, name="log")
+app.add_typer(iam, name="iam")
+app.add_typer(keys, name="keys")
+app.add_typer(snapshots, name="snapshot")
 app.add_typer(dev, name="dev")
 
 LogURL = Annotated[
@@ -145,6 +145,26 @@ MetricsPortOption = Annotated[
         show_default=False,
     ),
 ]
+SnapshotStoreOption = Annotated[
+    str,
+    typer.Option(
+        metavar="URL",
+        envvar="EVENTDB_STORE",
+        help="Where snapshots of the log are: a start begins with the newest. [dim]\\[default: none][/dim]",
+        show_default=False,
+    ),
+]
+
+
+KeysOption = Annotated[
+    str,
+    typer.Option(
+        metavar="URL",
+        help="Keys that encrypt the log: file:PATH, env:NAME, command:LINE (see eventdb keys)."
+        " [dim]\\[default: EVENTDB_ENCRYPTION_KEYS][/dim]",
+        show_default=False,
+    ),
+]
 
 
 def print_version(wanted: bool) -> None:
@@ -193,10 +213,13 @@ def serve(
     node_name: Annotated[
         str, typer.Option(help="Name of this node in the log. [dim]\\[default: HOST:PID][/dim]", show_default=False)
     ] = "",
+    encryption_keys: KeysOption = "",
     role: RoleOption = AskedRole.AUTO,
     lease_ms: LeaseOption = LEASE_MS,
     advertise: AdvertiseOption = "",
     metrics_port: MetricsPortOption = None,
+    snapshot_store: SnapshotStoreOption = "",
+    log_format: LogFormatOption = LogFormat.TEXT,
     config: Annotated[
         list[str] | None,
         typer.Option("--config", "-c", metavar="NAME=VALUE", help="A setting, as in CONFIG SET; may be repeated."),
@@ -212,39 +235,32 @@ def serve(
     A primary whose log does not answer refuses commands on keys when its lease is over; with --config
     primary-serve-stale-data=yes it answers reads while it knows of no other node, and they may be old.
     """
-    import logging
-
     settings = _settings(config or []) | _given({
         "tls-port": tls_port, "tls-cert-file": tls_cert_file, "tls-key-file": tls_key_file,
         "tls-ca-cert-file": tls_ca_cert_file, "tls-auth-clients": tls_auth_clients, "metrics-port": metrics_port,
+        "snapshot-store": snapshot_store,
+        "encryption-keys": encryption_keys,
     })  # fmt: skip
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    configure(log_format)
     from eventdb.backends import BadLogURL, LogError
+    from eventdb.engine.config_file import ConfigFileError
     from eventdb.server.server import serve as serve_log
 
     try:
         serve_log(
-            log,
-            host,
-            port,
-            config_file=config_file,
-            requirepass=requirepass,
-            config=settings,
-            node=node_name,
-            asked=role,
-            lease_ms=lease_ms,
-            advertise=advertise,
-        )
-    except BadLogURL as error:
+            log, host, port, config_file=config_file, requirepass=requirepass, config=settings, node=node_name,
+            asked=role, lease_ms=lease_ms, advertise=advertise,
+        )  # fmt: skip
+    except ConfigFileError as error:
+        terminal.fail(f"{config_file} is refused:\n{error}", code=2, lines=True)
+    except (BadLogURL, ValueError) as error:  # ValueError: a setting that CONFIG SET would refuse
         terminal.fail(str(error), code=2)
     except LogError as error:
         terminal.fail(str(error))
-    except ValueError as error:  # a setting that CONFIG SET would refuse
-        terminal.fail(str(error), code=2)
     except OSError as error:
-        if config_file and error.filename == config_file:
-            terminal.fail(f"{config_file}: {error.strerror}", code=2)
-        terminal.fail(f"cannot serve on {host or '127.0.0.1'}:{port or 6379}: {error.strerror or error}")
+        if error.filename:  # of the settings, or one that they name
+            terminal.fail(f"{error.filename}: {error.strerror}", code=2)
+        terminal.fail(error.strerror or str(error))
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
 
@@ -266,13 +282,9 @@ def failover(
     password: Annotated[
         str, typer.Option(envvar="EVENTDB_REQUIREPASS", help="The nodes' password.", show_default=False)
     ] = "",
-    tls_ca_cert_file: Annotated[
-        str, typer.Option(metavar="FILE", help="Speak TLS, and trust this authority (PEM).", show_default=False)
-    ] = "",
-    tls_cert_file: Annotated[
-        str, typer.Option(metavar="FILE", help="A certificate for nodes that ask for one (PEM).", show_default=False)
-    ] = "",
-    tls_key_file: TlsKeyOption = "",
+    tls_ca_cert_file: options.TrustedFile = "",
+    tls_cert_file: options.CertFile = "",
+    tls_key_file: options.KeyFile = "",
 ) -> None:
     """Hand the primary's role to another node, for an upgrade say: writes wait a moment, none is lost.
 
@@ -296,14 +308,13 @@ def failover(
 
 @app.command()
 def status(
-    host: Annotated[str, typer.Option(help="Where the node listens.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Its port.")] = 6379,
-    user: Annotated[
-        str, typer.Option(help="The user to ask as. [dim]\\[default: the default user][/dim]", show_default=False)
-    ] = "",
-    password: Annotated[
-        str, typer.Option(envvar="EVENTDB_REQUIREPASS", help="The user's password.", show_default=False)
-    ] = "",
+    host: options.Host = "127.0.0.1",
+    port: options.Port = 6379,
+    user: options.User = "",
+    password: options.Password = "",
+    tls_ca_cert_file: options.TrustedFile = "",
+    tls_cert_file: options.CertFile = "",
+    tls_key_file: options.KeyFile = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Show how a running node and its log do: role, lag, zones, memory, clients, and what to do about what is wrong.
@@ -313,10 +324,13 @@ def status(
     import json
 
     from eventdb.cli import status as looking
-    from eventdb.cli.failover import Refused
+    from eventdb.cli.failover import Refused, trusting
+    from eventdb.security.tls import TlsError
 
     try:
-        found = looking.ask(host, port, user, password)
+        found = looking.ask(host, port, user, password, trusting(tls_ca_cert_file, tls_cert_file, tls_key_file))
+    except TlsError as error:
+        terminal.fail(f"--{error}", code=2)
     except Refused as error:
         terminal.fail(str(error), code=looking.DOWN)
     if as_json:
@@ -333,8 +347,8 @@ def _settings(items: list[str]) -> dict[str, str]:
     settings: dict[str, str] = {}
     for item in items:
         name, equals, value = item.partition("=")
-        if not equals or not name:
-            terminal.fail(f"--config {item!r} is not NAME=VALUE", code=2)
+        if not equals or not name:  # it may hold a password, so it is not shown
+            terminal.fail("--config takes NAME=VALUE: one that was given has no = or no name", code=2)
         settings[name] = value
     return settings
 
@@ -344,56 +358,8 @@ def _given(options: dict[str, str | int | None]) -> dict[str, str]:
     return {name: str(value) for name, value in options.items() if value not in ("", None)}
 
 
-@app.command(epilog=RESTORE_EXAMPLES)
-def restore(
-    log: LogURL,
-    to_offset: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Up to transaction N, N included.", show_default=False)
-    ] = None,
-    to_time: Annotated[
-        str | None,
-        typer.Option(
-            metavar="T",
-            help="Up to the last transaction committed at or before T: ISO 8601 with a zone, Unix seconds, or words"
-            ' such as "10 minutes ago".',
-            show_default=False,
-        ),
-    ] = None,
-    to_latest: Annotated[bool, typer.Option("--to-latest", help="Everything that is durable now.")] = False,
-    into: Annotated[
-        str | None, typer.Option(metavar="URL", help="The new log; it must not exist yet.", show_default=False)
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only show where the cut is, with the last events before it.")
-    ] = False,
-    full: Annotated[bool, typer.Option("--full", help="With --dry-run: show long values to their end.")] = False,
-) -> None:
-    """Copy a log up to an exact offset or time into a new log, and prove the copy.
-
-    The source is only read; a server may go on writing to it.
-
-    The target is read back and compared before it counts: a restore that was interrupted leaves a target that every
-    server refuses. Delete it and restore again.
-    """
-    from eventdb.cli.restore import dry, real
-    from eventdb.replay.cut import To, ToLatest, ToOffset, ToTime
-
-    if (to_offset is not None) + (to_time is not None) + to_latest != 1:
-        terminal.fail("give exactly one of --to-offset N, --to-time T, --to-latest", code=2)
-    if into is None and not dry_run:
-        terminal.fail("--into URL is missing: where should the restored log go? (--dry-run only looks)", code=2)
-    to: To = ToLatest()
-    if to_offset is not None:
-        to = ToOffset(to_offset)
-    elif to_time is not None:
-        to = ToTime(terminal.moment(to_time))
-    source = terminal.open_source(log)
-    target = None if into is None else terminal.open_source(into)
-    if dry_run or target is None:
-        terminal.run(dry(source, target, to, full=full))
-    else:
-        terminal.run(real(source, target, to))
-
-
+app.command("restore", epilog=restoring.EXAMPLES)(restoring.restore)
 app.command("export", epilog=rdb.EXPORT_EXAMPLES)(rdb.export)
-app.command("import", epilog=rdb.IMPORT_EXAMPLES)(rdb.import_)
+app.command("import", epilog=moving_in.EXAMPLES)(moving_in.import_)
+app.command("top", epilog=top.EXAMPLES)(top.top)
+app.command("snapshotter", epilog=snapshotter.EXAMPLES)(snapshotter.snapshotter)

@@ -43,6 +43,8 @@ class Connection:
     def __init__(self, address: str, password: str, tls: ssl.SSLContext | None = None, user: str = "") -> None:
         self.address = address
         host, _, port = address.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
+            raise Refused(f"{address!r} is no address of a node: give HOST:PORT")
         try:
             self._socket = socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S)
             if tls is not None:
@@ -59,7 +61,7 @@ class Connection:
 
     def ask(self, *words: str) -> Any:
         try:
-            self._socket.sendall(encode_event([word.encode() for word in words]))
+            self._socket.sendall(encode_event([word.encode("utf-8", "surrogateescape") for word in words]))
             while (reply := self._reader.gets()) is False:
                 data = self._socket.recv(1 << 16)
                 if not data:
@@ -72,6 +74,10 @@ class Connection:
         if isinstance(reply, hiredis.ReplyError):
             raise Refused(f"{self.address} says: {reply}")
         return reply
+
+    def wait_long(self) -> None:
+        """For a question that may take any time to answer."""
+        self._socket.settimeout(None)
 
     def close(self) -> None:
         self._socket.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -31,9 +32,9 @@ class Status:
 Fields = dict[str, str]
 
 
-def ask(host: str, port: int, user: str, password: str) -> Status:
+def ask(host: str, port: int, user: str, password: str, tls: ssl.SSLContext | None = None) -> Status:
     """Raises Refused: the node does not answer, or not to this user."""
-    node = Connection(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", password, user=user)
+    node = Connection(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", password, tls, user)
     try:
         text = node.ask("INFO", "everything")
     finally:
@@ -147,8 +148,9 @@ def _room(info: Fields, status: Status) -> None:
         ("memory", f"{info['used_memory_human']}{of}; the machine has {info['total_system_memory_human']}")
     )
     if limit and used > NEARLY * limit:
-        do = "nothing is evicted: delete keys, or raise maxmemory (CONFIG SET maxmemory)"
-        status.warn(f"{100 * used // limit} % of maxmemory are used, writes fail at 100 %", do)
+        do = "delete keys, or raise maxmemory (CONFIG SET maxmemory)"
+        then = "writes fail" if info["maxmemory_policy"] == "noeviction" else "keys are evicted"
+        status.warn(f"{100 * used // limit} % of maxmemory are used, {then} at 100 %", do)
     elif whole > NEARLY * machine:
         do = "delete keys or move to a larger machine, and set maxmemory: the system ends processes that take too much"
         status.warn(f"the server holds {100 * whole // machine} % of the machine's memory", do)

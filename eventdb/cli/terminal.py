@@ -6,14 +6,18 @@ done, elsewhere a plain line every few seconds, as a log file wants it.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
+
+from eventdb.cli.log_lines import writes_json
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -22,18 +26,30 @@ if TYPE_CHECKING:
     from eventdb.backends import Log, LogInfo
     from eventdb.replay.follower import Progress
     from eventdb.replay.machine import Machine
+    from eventdb.replay.store import SnapshotStore
 
+AsJSON = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
 T = TypeVar("T")
 
 QUIET_S = 1.0  # work shorter than this shows no progress
 LINE_S = 5.0  # between two plain progress lines
-VERBS = {"replay": "replaying", "copy": "copying", "verify": "reading back"}
+VERBS = {
+    "replay": "replaying",
+    "copy": "copying",
+    "verify": "reading back",
+    "load": "loading a snapshot",
+    "write": "writing the snapshot",
+}
 
 
-def fail(text: str, code: int = 1) -> NoReturn:
-    """Print one line on stderr and end the command."""
+def fail(text: str, code: int = 1, *, lines: bool = False) -> NoReturn:
+    """Print one line on stderr, or with `lines` those of the text, and end the command."""
     first, _, rest = text.partition("\n")
-    typer.echo(f"eventdb: {first}" + (f" {' '.join(rest.split())}" if rest else ""), err=True)
+    if writes_json():
+        logging.getLogger("eventdb").error("%s", " ".join(text.split()))
+    else:
+        more = "\n" + rest if lines else " " + " ".join(rest.split())
+        typer.echo(f"eventdb: {first}{more if rest else ''}", err=True)
     raise typer.Exit(code)
 
 
@@ -42,6 +58,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     import asyncio
 
     from eventdb.backends import LogError
+    from eventdb.rdb.codes import BadRdb
 
     try:
         return asyncio.run(work)
@@ -51,7 +68,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     except KeyboardInterrupt:
         typer.echo("", err=True)
         raise typer.Exit(130) from None
-    except LogError as error:
+    except (LogError, BadRdb) as error:
         fail(str(error) or type(error).__name__)
     except OSError as error:
         fail(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
@@ -59,14 +76,45 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         fail("out of memory: the state does not fit")
 
 
-def open_source(url: str) -> Log:
-    """The Log at `url`. A URL that cannot be one ends the command."""
-    from eventdb.backends import BadLogURL, open_log
+def open_source(url: str, *, foresee: bool = True) -> Log:
+    """The Log at `url`. A URL that cannot be one ends the command. foresee: see backends/log.py."""
+    from eventdb.backends import BadLogURL, LogError, open_log
 
     try:
-        return open_log(url, foresee=True)
+        return open_log(url, foresee=foresee)
     except BadLogURL as error:
         fail(str(error), code=2)
+    except LogError as error:  # the keys in EVENTDB_ENCRYPTION_KEYS
+        fail(str(error))
+
+
+@contextmanager
+def naming(path: str) -> Iterator[None]:
+    """Around what writes a file: the system names no file when the disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror or "", path) from error
+
+
+@asynccontextmanager
+async def opened_store(url: str | None) -> AsyncIterator[SnapshotStore | None]:
+    """The store at `url`, closed at the end; None: none was named. A URL that cannot be one ends the command."""
+    if not url:
+        yield None
+        return
+    from eventdb.replay.stores import BadStoreURL, open_store
+
+    try:
+        store = open_store(url)
+    except BadStoreURL as error:
+        fail(str(error), code=2)
+    try:
+        yield store
+    finally:
+        await store.close()
 
 
 async def existing(log: Log) -> LogInfo:
@@ -165,5 +213,5 @@ class Display:
             if self.task is not None:
                 self.bars.remove_task(self.task)
             self.task = self.bars.add_task(VERBS[phase], total=1.0, detail="")
-        detail = f"offset {progress.offset:,}, {progress.events_per_second():,.0f} events/s"
+        detail = progress.describe()
         self.bars.update(self.task, completed=progress.fraction(), detail=detail)

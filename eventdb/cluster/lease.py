@@ -8,26 +8,27 @@ makes this safe, whatever is delayed, as long as clocks run at rates that differ
 2. Before it claims, it reads the log to its proven end; if anything new was there, its silence begins anew.
 3. The history that it adopts may hold records which it had not seen: in flight when the primary died, or durable and
    not yet provable. The old lease may run from the last of them. By the old primary's own clock, in both records' time,
-   that one was sent so many ms after the last record heard; the claimant waits so much longer, a few ms as a rule.
+   that one was sent N ms after the last record heard; the claimant waits N ms longer, a few ms as a rule.
 4. A primary whose lease has lapsed takes it up again only by a record that says so (`resumed`), sent after the lapse.
    A claimant that finds the word in what it adopts, or what another claimant stated, waits a whole lease + margin.
 
 5. A command may keep the loop busy for longer than the lease lasts. So it runs only under a lease that outlasts it, as
-   far as `engine/effort.py` can tell before it runs; else it waits until one that does is durable. A longer lease is
+   far as `engine/effort.py` can judge before it runs; else it waits until one that does is durable. A longer lease is
    stated like any other: it counts for the primary once it is durable, and binds a claimant, which has then read or
    adopts it. After the command the usual lease is stated again, and binds the primary from the moment it is sent.
 
-6. How long a script takes nobody can tell before it has run, so while it runs it beats for the loop: Lua's hook, and
+6. Nobody knows how long a script takes before it has run, so while it runs it beats for the loop: Lua's hook, and
    each command that the script calls, append heartbeats as due (`Tenure._progress`). They state the usual lease. So a
    follower waits as long as the script gets on, at most `script-time-limit`, and a process that is stopped, or hangs in
    the middle of an instruction, is replaced as soon as one that hangs outside a script. The primary extends nothing by
    them until the loop turns and hears that they are durable; nothing is answered meanwhile but refusals, which tell of
-   no key. By then the lease that it knows of may have lapsed: it is taken up as rule 4 says.
+   no key. By then the lease that it knows of may have lapsed: it is taken up as rule 4 says. A log that is reached
+   through the loop (Kafka) gets the beats by a stand-in with connections of its own, one batch at each look of the
+   script and none without one (`Pushing`): a process that hangs sends at most the beat that was handed over before.
 
 Nothing else renews a lease in place of a busy loop, so a process that hangs is bounded by what it stated last,
-LEASE_MS_MAX at the most. A log that is reached through the loop (Kafka) does not get the beats of rule 6 before the
-script has ended. A reply that leaves after a command which outran its lease is no stale read: state stands still while
-a command runs, so what it read was true when it began, under the lease, and it began before the reply.
+LEASE_MS_MAX at the most. A reply that leaves after a command which outran its lease is no stale read: state stands
+still while a command runs, so what it read was true when it began, under the lease, and it began before the reply.
 
 Large records are no matter of the lease: heartbeats do not wait for them (`Writer.append`).
 
@@ -54,6 +55,7 @@ from eventdb.cluster.timing import LEASE_MS_MAX, LONE_LEASE_MS, MARGIN
 from eventdb.cluster.topology import Member, member_of
 
 STATEMENT_BYTES_MAX: Final = 256 << 10
+LAG_STEP_MS: Final = 100
 
 
 class AskedRole(StrEnum):
@@ -71,7 +73,7 @@ def silence_s(lease_ms: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A process, named so that another one on the same machine can tell whether it has ended.
+    """A process, named so that another one on the same machine can find out whether it has ended.
 
     boot: the kernel's boot id; space: inode of the process id namespace; pid; started: clock ticks since boot.
     """
@@ -83,7 +85,7 @@ class Holder:
 
     @staticmethod
     def here() -> Holder:
-        """This process; one without a name where the kernel does not tell (then nobody can say that it has ended)."""
+        """This process; one without a name where the kernel hides it (then nobody can say that it has ended)."""
         try:
             with open("/proc/sys/kernel/random/boot_id") as file:
                 boot = file.read().strip()
@@ -122,6 +124,13 @@ def _is_gone(pid: int) -> bool:
     return False
 
 
+def _listed(member: Member) -> dict[str, object]:
+    """A follower as the log has it. Its lag in steps: it is seconds old when it is read, and what is said again every
+    few seconds while nothing happens is to be the same to the byte, so that it costs nothing to keep (squeezed.py).
+    """
+    return {**member.describe(), "lag_ms": member.lag_ms // LAG_STEP_MS * LAG_STEP_MS}
+
+
 @dataclass(frozen=True, slots=True)
 class Statement:
     """What a primary says of itself and of the others. Unknown fields of a newer version are left out."""
@@ -137,7 +146,7 @@ class Statement:
 
     def encode(self) -> bytes:
         said: dict[str, object] = {field.name: getattr(self, field.name) for field in fields(self)}
-        said["members"] = [member.describe() for member in self.members]
+        said["members"] = [_listed(member) for member in self.members]
         said["holder"] = {field.name: getattr(self.holder, field.name) for field in fields(self.holder)}
         return json.dumps(said, separators=(",", ":"), ensure_ascii=False).encode()
 

@@ -55,13 +55,11 @@ class SlotMap:
     def __init__(self, mine: Shard) -> None:
         self.mine = mine
         self.shards: list[Shard] = [mine]
-        self.owners: list[Shard | None] = []
-        self.assign(mine, 0, SLOTS)
+        self.owners: list[Shard | None] = [mine] * SLOTS
+        mine.ranges = [(0, SLOTS - 1)]
 
     def assign(self, shard: Shard | None, start: int, stop: int) -> None:
         """Give the slots [start, stop) to a shard, or to nobody."""
-        if not self.owners:
-            self.owners = [None] * SLOTS
         if shard is not None and shard not in self.shards:
             self.shards.append(shard)
         self.owners[start:stop] = [shard] * (stop - start)

@@ -17,6 +17,7 @@ LEASE_MS_MAX: Final = 60_000
 LONE_LEASE_MS: Final = 2_000
 BEATS: Final = 5  # heartbeats in a lease: all but one may be late or lost before it lapses
 MARGIN: Final = 0.1  # of a lease: by how much the rates of two clocks may differ
+PUSH_S: Final = 0.005  # out of every 10 ms of a long script at most, for a log that is reached through the loop
 EFFORT_S_MAX: Final = 50.0  # the longest that a command is said to take, so that there is a lease which outlasts it
 # Where `primary-serve-stale-data` is set: how long after its lease has lapsed a lone primary that hears neither yes nor
 # no from its log answers reads of clean keys again. They may be old: that this process cannot reach its log does not

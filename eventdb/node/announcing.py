@@ -1,7 +1,7 @@
 """A follower announces itself to the primary over an ordinary client connection; the primary lists it in the log.
 
 Over the same connection it is passed what is published at the primary. That is all that nodes say to each other: data
-and the word on who is primary come from the log alone. When nobody can be reached, nothing is lost but this node's name
+and the name of the primary come from the log alone. When nobody can be reached, nothing is lost but this node's name
 on the list, and messages, which nobody promised.
 """
 

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from eventdb.backends import Writer
+from typing import Protocol
+
+from eventdb.engine.engine import Engine
 from eventdb.node.role import Role
+from eventdb.pipeline.appending import Appending
 from eventdb.pipeline.commit import Commit
+from eventdb.replay.follower import Follower
+
+
+class Seen(Protocol):
+    """What a span says something of: a node."""
+
+    role: Role
+    engine: Engine
+    follower: Follower
 
 
 def one_line(text: str) -> str:
@@ -12,8 +24,14 @@ def one_line(text: str) -> str:
     return " ".join(text.split()).replace(",", ";")
 
 
+def facts(node: Seen) -> dict[str, str | int]:
+    """What a span of a trace says of its node."""
+    offset = max(node.follower.offset, node.engine.commit.offset)
+    return {"eventdb.role": node.role.value, "eventdb.epoch": node.engine.topology.epoch, "eventdb.offset": offset}
+
+
 def fields_of(
-    role: Role, url: str, name: str, lease_ms: int, commit: Commit, events: int, load_s: float, writer: Writer | None
+    role: Role, url: str, name: str, lease_ms: int, appending: Appending, commit: Commit, events: int, load_s: float
 ) -> dict[str, str]:
     """The fields of INFO's section eventdb by name; those of the writer only while this node has one."""
     found = {
@@ -28,7 +46,10 @@ def fields_of(
         "load_seconds": f"{load_s:.3f}",
         "events_replayed": str(events),
     }
+    writer = appending.writer
     if writer is not None:
+        found["commits"], found["commit_usec"] = str(appending.commits), str(int(appending.commit_s * 1e6))
+        times = {zone: (writes, took) for zone, writes, took in writer.zone_times()}
         stats = writer.stats
         found["epoch"] = str(writer.epoch)
         found["log_records"] = str(stats.records)
@@ -38,5 +59,9 @@ def fields_of(
         found["log_syncs"] = str(stats.syncs)
         found["log_zone_errors"] = str(stats.zone_errors)
         for i, (zone, state, detail) in enumerate(writer.zone_states()):
-            found[f"log_zone{i}"] = f"name={zone},state={state}" + (f",detail={one_line(detail)}" if detail else "")
+            said = f"name={zone},state={state}"
+            if zone in times:
+                writes, took = times[zone]
+                said += f",writes={writes},write_usec={int(took * 1e6)}"
+            found[f"log_zone{i}"] = said + (f",detail={one_line(detail)}" if detail else "")
     return found

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 logger: Final = logging.getLogger("eventdb")
 
-LOOK_S: Final = 0.02  # between two looks at who is the primary
+LOOK_S: Final = 0.02  # between two looks for the primary
 CONNECT_S: Final = 2.0
 HURRY_S: Final = 0.0003
 QUESTION: Final = encode_event([b"EVENTDB.DURABLE"])

@@ -13,20 +13,21 @@ import contextlib
 import json
 import logging
 import os
-import sys
 import tempfile
 import time
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
 from eventdb.backends.log import LogError
 from eventdb.engine.settings import REDIS_VERSION
 from eventdb.history.exporting import export
+from eventdb.node import child
+from eventdb.node.durable import until_durable
 from eventdb.pipeline.outbox import REPLY_OFF, socket_facts
 from eventdb.protocol.errors import ReplyError
 from eventdb.protocol.replies import error
 from eventdb.rdb.writer import write_libraries
 from eventdb.replay.cut import Cut
+from eventdb.replay.stores import open_store
 
 if TYPE_CHECKING:
     from eventdb.backends.log import Log
@@ -103,12 +104,9 @@ class Giving:
         """Write the file. What the client has been answered so far, and what it wrote before, is in it."""
         commit = self.engine.commit
         libraries = list(self.engine.store.keyspace.libraries.code.values())
-        wanted, until = commit.offset, time.monotonic() + self.engine.config.commit_timeout_ms / 1000
+        wanted = commit.offset
         async with self._one:
-            while commit.durable_offset < wanted:
-                if commit is not self.engine.commit or time.monotonic() > until:
-                    raise TimeoutError("what was written before is not durable yet")
-                await asyncio.sleep(STEP_S)
+            await until_durable(self.engine, commit, wanted)
             offset = commit.durable_offset
             if greeting:
                 client.push(greeting.replace("{}", str(offset)).encode())
@@ -121,26 +119,22 @@ class Giving:
                 await self._export_elsewhere(offset, file)
 
     def _export_here(self, offset: int, file: IO[bytes]) -> None:
-        asyncio.run(export(self.log, Cut(offset, 0, offset, 0), file.write, digest=False))  # type: ignore[arg-type]
+        asyncio.run(self._export(offset, file))
         file.flush()
 
-    async def _export_elsewhere(self, offset: int, file: IO[bytes]) -> None:
-        paths = [str(Path(__file__).absolute().parents[2]), os.environ.get("PYTHONPATH", "")]
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", PROGRAM, str(file.fileno()),
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
-            pass_fds=(file.fileno(),), env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
-        )  # fmt: skip
+    async def _export(self, offset: int, file: IO[bytes]) -> None:
+        url = self.engine.config.snapshot_store
+        store = open_store(url) if url else None
         try:
-            _, said = await process.communicate(json.dumps({"url": self.url, "offset": offset}).encode())
-        except BaseException:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-            raise
-        if process.returncode:
-            lines = said.decode("utf-8", "replace").strip().splitlines()
-            raise OSError(lines[-1] if lines else f"the process that builds it ended with {process.returncode}")
+            await export(self.log, Cut(offset, 0, offset, 0), file.write, digest=False, store=store)  # type: ignore[arg-type]
+        finally:
+            if store is not None:
+                await store.close()
+
+    async def _export_elsewhere(self, offset: int, file: IO[bytes]) -> None:
+        asked = {"url": self.url, "offset": offset, "store": self.engine.config.snapshot_store}
+        process = await child.start(PROGRAM, self.engine.config.encryption_keys, file.fileno())
+        await child.answer(process, json.dumps(asked).encode(), "builds it")
 
     async def _sent(self, client: Client, blocked: Blocked, file: IO[bytes]) -> None:
         size = file.seek(0, os.SEEK_END)

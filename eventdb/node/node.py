@@ -1,6 +1,6 @@
 """A node: one engine on one log, and what it is on it.
 
-    start     rebuild (replay what is there), then claim if the log is free or we were told to; else follow
+    start     rebuild (replay the log), then claim if the log is free or we were told to; else follow
     replica   follow; when the log has been silent for a lease: look once more, claim (fence, adopt), replay the rest
     primary   commit; Fenced -> forget everything, rebuild, follow; hand-over -> give the lease back, follow
 
@@ -20,7 +20,18 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from eventdb.backends import Fenced, Indeterminate, Log, LogError, LogInfo, Record, Unavailable, Writer, open_log
+from eventdb.backends import (
+    Fenced,
+    Indeterminate,
+    Log,
+    LogError,
+    LogInfo,
+    Record,
+    Trimmed,
+    Unavailable,
+    Writer,
+    open_log,
+)
 from eventdb.cluster.lease import AskedRole
 from eventdb.cluster.timing import (
     BEATS,
@@ -37,29 +48,37 @@ from eventdb.engine.client import FOLLOWING, FRESH, LOADING, OBSERVED
 from eventdb.engine.engine import Engine
 from eventdb.engine.host import FAILOVER_IN_PROGRESS, NO_FAILOVER, WAITING_FOR_SYNC
 from eventdb.keyspace.types.zset import rank_large
-from eventdb.node.answers import fields_of
+from eventdb.node.answers import facts, fields_of
 from eventdb.node.freshness import Freshness
 from eventdb.node.giving import Giving
 from eventdb.node.hand_over import drained
 from eventdb.node.parting import Parting
+from eventdb.node.rebuilding import Rebuilding
 from eventdb.node.reloading import Reloading
+from eventdb.node.restoring import Restoring
 from eventdb.node.role import Happening, Role, after
+from eventdb.node.saving import Saving
 from eventdb.node.succession import Ground, Standing
 from eventdb.node.tenure import Tenure, all_durable
+from eventdb.node.traces import Traces, traced
 from eventdb.node.unanswered import CLOSED_TEXT, FENCED_TEXT, fail_pending, time_out
 from eventdb.pipeline.appending import Appending
 from eventdb.pipeline.commit import Commit
 from eventdb.protocol.errors import FAILOVER_ON_REPLICA, FAILOVER_UNDER_WAY, ReplyError
 from eventdb.protocol.replies import integer
 from eventdb.replay.follower import Follower, OnProgress
+from eventdb.replay.store import StoreError
 
 if TYPE_CHECKING:
+    from eventdb.engine.client import Client
     from eventdb.engine.settings import Config
+    from eventdb.keyspace.choice import Choice
+    from eventdb.replay.cut import Wanted
 
 logger: Final = logging.getLogger("eventdb")
 
 LAG_KNOWN_MS_MAX: Final = 1 << 40
-
+TICK_S: Final = 0.001  # what the clock of deadlines can tell apart
 STOPPING_TEXT: Final = "LOADING eventdb is stopping; the command was not run"
 READONLY_TEXT: Final = "READONLY You can't write against a read only replica."
 LOADING_TEXT: Final = "LOADING eventdb is loading the dataset in memory"
@@ -89,7 +108,7 @@ class Node:
         self.config = config
         self.name = name or f"{socket.gethostname()}:{os.getpid()}"
         self.address = address
-        self.log: Log = open_log(url)
+        self.log: Log = open_log(url, keys=config.encryption_keys)
         self.url = self.log.url  # as it may be shown
         self.monotonic = monotonic
         self.appending = Appending(self._failed, monotonic)
@@ -98,6 +117,7 @@ class Node:
         self.on_progress: OnProgress | None = None  # told how a rebuild goes
         self.engine = Engine(config, self._new_commit())
         self.engine.host = self
+        self.engine.tick_s = TICK_S
         self.appending.on_reached = self.engine.offset_reached
         self.on_shutdown: Callable[[], None] | None = None  # set by a server
         self.standing = Standing(self.name, monotonic, rng or random.Random())
@@ -107,15 +127,20 @@ class Node:
         self.freshness.hurry = self.log.hurry
         self._follow_task: asyncio.Task[None] | None = None
         self._handing_over: asyncio.Task[None] | None = None
-        self._shown, self._behind = 0, False  # the offset that clients have seen here; less is there
+        self._shown, self._behind = 0, False  # the offset that clients have seen here; the log has less
         self.reloading = Reloading(self.engine, self.log)
+        self.rebuilding = Rebuilding(self.engine, self.log, self.standing)
         self.giving = Giving(self.engine, self.log, url)
         self.give_state = self.giving.begin  # SYNC
+        self.restoring = Restoring(self.engine, self.log, url)
+        self.saving = Saving(self.engine, self.log, url)
+        self.save, self.saves = self.saving.begin, self.saving.saves  # BGSAVE, LASTSAVE
         self._cron: asyncio.TimerHandle | None = None
         self._ticked = math.inf  # the loop's time then
         self._held_up = self._closed = False
         self._new_follower()
         self.load_seconds = 0.0
+        self.traces: Traces | None = None  # see `Server`
 
     def _new_commit(self) -> Commit:
         commit = Commit(self.appending.append, self.appending.schedule)
@@ -139,6 +164,7 @@ class Node:
 
     # -- becoming a primary
 
+    @traced("start", facts)
     async def start(self) -> None:
         """Rebuild, and be ready as what the log and `asked` allow. Raises LogError: it cannot be read, or claimed."""
         engine = self.engine
@@ -167,6 +193,7 @@ class Node:
             return False
         return True
 
+    @traced("claim", facts)
     async def _take_log(self, ground: Ground, attempts: int = 1) -> None:
         """Claim the log and be the primary. Raises LogError; then it is none."""
         self.standing.decide(ground)
@@ -211,9 +238,10 @@ class Node:
                     raise
         raise AssertionError("unreachable")
 
+    @traced("replay", facts)
     async def _replay(self) -> None:
         """Apply everything the log holds after what was applied so far, at full speed."""
-        await self.follower.rebuild(on_progress=self.on_progress)
+        await self.rebuilding.run(self.follower, self.on_progress)
         self.engine.commit.start_at(self.follower.offset)
 
     # -- committing
@@ -240,18 +268,24 @@ class Node:
     def _step_down(self, text: str = FENCED_TEXT) -> None:
         """Fenced: answer nothing that was pending, forget the state, follow the log as a replica."""
         engine = self.engine
-        self._happens(Happening.FENCED)
         self._end_tenure()
+        engine.resume_writes()
         engine.unpause()
-        engine.gate, engine.gate_error = engine.gate & OBSERVED | LOADING, LOADING_TEXT
         engine.topology.update(engine.topology.epoch, None, engine.topology.members.values())
+        self._forget(Happening.FENCED, text)
+        self.parting.stepped_down()
+        self._follow_task = asyncio.get_running_loop().create_task(self._follow_again())
+
+    def _forget(self, event: Happening, text: str = LOADING_TEXT) -> None:
+        """Nothing is answered from here on, and the state is built anew: all of it, so the follower is a new one."""
+        engine = self.engine
+        self._happens(event)
+        engine.gate, engine.gate_error = engine.gate & OBSERVED | LOADING, LOADING_TEXT
         fail_pending(engine.commit, text)
         self._shown = max(self._shown, engine.commit.durable_offset)
         engine.reset_state()
         self._new_follower()
         engine.begin_commit(self._new_commit())
-        self.parting.stepped_down()
-        self._follow_task = asyncio.get_running_loop().create_task(self._follow_again())
 
     def _end_tenure(self) -> None:
         self.appending.on_durable = None
@@ -289,6 +323,7 @@ class Node:
         finally:
             self.engine.failover_state = NO_FAILOVER
 
+    @traced("hand-over", facts)
     async def hand_over(self, address: str | None, timeout_ms: int) -> str:
         """Give the lease to a follower and follow it; returns the address of the one that takes over.
 
@@ -300,7 +335,7 @@ class Node:
             raise ReplyError(FAILOVER_ON_REPLICA)
         successor = tenure.successor(address)
         tenure.check_successor(successor)
-        engine.pause_for(timeout_ms, writes_only=True)
+        engine.pause_writes(timeout_ms)
         engine.failover_state = WAITING_FOR_SYNC
         try:
             await drained(engine, timeout_ms / 1000, self.monotonic)
@@ -329,7 +364,7 @@ class Node:
             raise ReplyError(f"ERR the outcome of the hand-over is unknown: {error or 'no answer in time'}") from None
         finally:
             engine.failover_state = NO_FAILOVER
-            engine.unpause()
+            engine.resume_writes()
         return successor.address
 
     # -- following
@@ -356,8 +391,8 @@ class Node:
     async def _follow(self, *, rebuilt: bool) -> None:
         """Follow until the node is closed or the primary. What is applied is served on while the log cannot be reached.
 
-        A log that cannot be followed any further (damage, trimmed history, a newer format) ends the service: a replica
-        that stands still for ever and answers is a plausible lie.
+        A log that cannot be followed any further (damage, a newer format, trimmed history and no snapshot) ends the
+        service: a replica that stands still for ever and answers is a plausible lie.
         """
         while self.role is not Role.CLOSED:
             try:
@@ -370,18 +405,23 @@ class Node:
                     return
             except Fenced as error:
                 logger.info("another node was faster: %s", error)
-            except Unavailable as error:
-                logger.warning("the log cannot be followed now: %s; trying again", error)
+            except (Unavailable, StoreError) as away:
+                logger.warning("the log cannot be followed now: %s; trying again", away)
                 await asyncio.sleep(FOLLOW_RETRY_S)
-            except Exception as error:
-                known = isinstance(error, LogError)
-                logger.error(
-                    "the log cannot be followed after offset %d: %s", self.follower.offset, error, exc_info=not known
-                )
-                self._happens(Happening.LOST_LOG)
-                text = f"MASTERDOWN this replica cannot follow its log after offset {self.follower.offset}: {error}"
-                self.engine.gate, self.engine.gate_error = LOADING, " ".join(text.split())
-                return
+            except Exception as failure:
+                if not isinstance(failure, Trimmed) or not self.rebuilding.can_begin_anew():
+                    self._lose_log(failure)
+                    return
+                logger.warning("%s; beginning anew with a snapshot", failure)
+                self._forget(Happening.OUTRUN)
+                rebuilt = False
+
+    def _lose_log(self, error: Exception) -> None:
+        known, offset = isinstance(error, LogError), self.follower.offset
+        logger.error("the log cannot be followed after offset %d: %s", offset, error, exc_info=not known)
+        self._happens(Happening.LOST_LOG)
+        text = f"MASTERDOWN this replica cannot follow its log after offset {offset}: {error}"
+        self.engine.gate, self.engine.gate_error = LOADING, " ".join(text.split())
 
     async def _follow_until_silence(self) -> None:
         """Follow; return when it is this node's turn to claim, if it may at all. Raises LogError."""
@@ -396,8 +436,9 @@ class Node:
             with contextlib.suppress(asyncio.CancelledError):
                 await following
 
+    @traced("take-over", facts)
     async def _take_over(self) -> bool:
-        """Nothing was heard for a lease: if that is so at the log's proven end, claim. False: somebody is there."""
+        """Nothing was heard for a lease: if that is so at the log's proven end, claim. False: a primary exists."""
         heard_at = self.standing.heard_at
         await self._replay()
         if self.standing.heard_at != heard_at and not self.standing.is_free():
@@ -428,7 +469,7 @@ class Node:
                 self._members_changed()
 
     def _look_for_silence(self) -> None:
-        """On a replica: without a word from the log it is behind by as long, and at last nobody is the primary."""
+        """On a replica: while the log is silent its lag grows by as much, and at last there is no primary."""
         topology, lease_ms = self.engine.topology, self.standing.lease_ms
         silent_ms = self.standing.silent_s() * 1000
         if silent_ms > 2 * lease_ms / BEATS:
@@ -516,16 +557,23 @@ class Node:
             raise ReplyError("ERR a replica follows the log already: only the primary rebuilds its state")
         self.reloading.begin(lambda: self.tenure is tenure, done)
 
+    def restore(self, client: Client, to: Wanted, choice: Choice, dry: bool) -> bytes:
+        """EVENTDB.RESTORE."""
+        tenure = self.tenure
+        if tenure is None:
+            raise ReplyError("ERR only the primary restores in place")
+        return self.restoring.call(client, to, choice, dry, lambda: self.tenure is tenure)
+
     async def info(self) -> LogInfo:
         return await self.log.info()
 
     def info_fields(self) -> dict[str, str]:
         lease_ms = self.tenure.lease_ms if self.tenure is not None else self.standing.lease_ms
         commit, events = self.engine.commit, self.follower.events
-        return fields_of(self.role, self.url, self.name, lease_ms, commit, events, self.load_seconds, self.writer)
+        return fields_of(self.role, self.url, self.name, lease_ms, self.appending, commit, events, self.load_seconds)
 
     async def close(self) -> None:
-        """Make what was accepted durable if the log allows, tell the clients otherwise, release everything."""
+        """Make what was accepted durable if the log allows, else say so to the clients; release everything."""
         if self.role is Role.CLOSED:
             return
         self._happens(Happening.CLOSED)
@@ -539,6 +587,9 @@ class Node:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
         await self.giving.close()
+        await self.restoring.close()
+        await self.rebuilding.close()
+        await self.saving.close()
         if self.writer is not None:
             self.engine.commit.seal()
             if self.tenure is not None and await all_durable(self.engine.commit, GIVE_BACK_S):

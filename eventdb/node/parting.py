@@ -33,7 +33,7 @@ class Parting:
         self._strays: Timer | None = None  # until it rings, clients may be sent here by nodes that do not know yet
 
     def hold(self, seconds: float) -> None:
-        """The lease is being given back: writes wait until the successor is there, at most so long."""
+        """The lease is being given back: writes wait until the successor answers, at most that long."""
         self._due = True
         self.engine.gate |= HANDING
         self._hold = self.engine.turn.later(seconds, self._give_up)

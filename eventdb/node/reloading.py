@@ -11,42 +11,26 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from eventdb.backends.log import LogError
-from eventdb.keyspace.databases import Keyspace
-from eventdb.keyspace.events import apply_transactions
+from eventdb.history.view import View
 from eventdb.keyspace.types.zset import rank_large
 from eventdb.protocol.errors import ReplyError
-from eventdb.replay.follower import Follower
+from eventdb.replay.state import state_at
+from eventdb.replay.stores import open_store
 
 if TYPE_CHECKING:
     from eventdb.backends.log import Log
     from eventdb.engine.engine import Engine
+    from eventdb.keyspace.databases import Keyspace
     from eventdb.keyspace.value import Limits
-    from eventdb.replay.machine import Transaction
+    from eventdb.replay.store import SnapshotStore
 
 
 RELOAD_MS: Final = 60_000  # what takes longer is given up
 
 
-class Loaded:
-    """A keyspace without clients, which replay drives."""
-
-    def __init__(self, limits: Limits) -> None:
-        self.keyspace = Keyspace(limits)
-
-    def apply(self, transactions: list[Transaction]) -> int:
-        return apply_transactions(self.keyspace, transactions)
-
-    def digest(self) -> str:
-        return self.keyspace.digest()
-
-    def key_count(self) -> int:
-        return self.keyspace.key_count()
-
-
-async def load(log: Log, limits: Limits, offset: int) -> Loaded:
-    """The state at `offset`, from the log alone. Raises LogError."""
-    machine = Loaded(limits)
-    await Follower(log, machine).rebuild(stop_offset=offset)
+async def load(log: Log, store: SnapshotStore | None, limits: Limits, offset: int) -> View:
+    """The state at `offset`, from the log, and from a snapshot where there is one. Raises LogError."""
+    machine, _follower = await state_at(log, store, lambda: View(limits), offset)
     return machine
 
 
@@ -55,6 +39,12 @@ def put_in_place(loaded: Keyspace, keyspace: Keyspace) -> str:
     theirs, ours = loaded.digest(), keyspace.digest()
     if theirs != ours:
         return f"ERR the state in memory ({ours}) is not that of the log ({theirs})"
+    take_over(loaded, keyspace)
+    return ""
+
+
+def take_over(loaded: Keyspace, keyspace: Keyspace) -> None:
+    """Let `keyspace` hold what was loaded."""
     for new, db in zip(loaded.dbs, keyspace.dbs, strict=True):
         db.values, db.expires, db.timed, db.order = new.values, new.expires, new.timed, None
         if db.deadlines is not None:
@@ -62,8 +52,8 @@ def put_in_place(loaded: Keyspace, keyspace: Keyspace) -> str:
     keyspace.outcomes = loaded.outcomes
     keyspace.libraries.replace(loaded.libraries.code)
     keyspace.users = loaded.users
+    keyspace.marks = loaded.marks
     keyspace.users_version += 1
-    return ""
 
 
 class Reloading:
@@ -83,16 +73,25 @@ class Reloading:
             raise ReplyError("ERR the state is being rebuilt already")
         self.task = asyncio.get_running_loop().create_task(self._reload(is_primary, done))
 
+    async def _load(self, limits: Limits, offset: int) -> View:
+        url = self.engine.config.snapshot_store
+        store = open_store(url) if url else None
+        try:
+            return await load(self.log, store, limits, offset)
+        finally:
+            if store is not None:
+                await store.close()
+
     async def _reload(self, is_primary: Callable[[], bool], done: Callable[[str], None]) -> None:
         engine, failure = self.engine, ""
         keyspace = engine.store.keyspace
-        engine.pause_for(RELOAD_MS, writes_only=True)
+        engine.pause_writes(RELOAD_MS)
         try:
             engine.commit.seal()
             async with asyncio.timeout(RELOAD_MS / 1000):
                 while engine.commit.pending:
                     await asyncio.sleep(0.001)
-                loaded = await load(self.log, keyspace.limits, engine.commit.durable_offset)
+                loaded = await self._load(keyspace.limits, engine.commit.durable_offset)
             if not is_primary() or engine.commit.pending:
                 failure = "ERR the role of this node has changed meanwhile"
             else:
@@ -100,5 +99,5 @@ class Reloading:
                 rank_large(keyspace)
         except (LogError, TimeoutError) as error:
             failure = f"ERR the log could not be read again: {' '.join(str(error).split()) or 'it takes too long'}"
-        engine.unpause()
+        engine.resume_writes()
         done(failure)

@@ -30,6 +30,7 @@ class Happening(StrEnum):
     HANDS_OVER = "hands over"  # all it accepted is durable, and the lease goes to a successor
     RELEASED = "released"  # the log says that the lease is free
     FENCED = "fenced"  # another node has claimed the log, or what became of an append is unknown
+    OUTRUN = "outrun by a trim"  # what comes after its state is no longer in the log, and a snapshot may be
     LOST_LOG = "lost its log"  # damage, trimmed history or a newer format stands after what was applied
     CLOSED = "closed"
 
@@ -41,9 +42,11 @@ class RoleError(RuntimeError):
 TRANSITIONS: Final[dict[tuple[Role, Happening], Role]] = {
     (Role.LOADING, Happening.REBUILT): Role.REPLICA,
     (Role.LOADING, Happening.CLAIMED): Role.PRIMARY,
+    (Role.LOADING, Happening.OUTRUN): Role.LOADING,
     (Role.LOADING, Happening.LOST_LOG): Role.STUCK,
     (Role.LOADING, Happening.CLOSED): Role.CLOSED,
     (Role.REPLICA, Happening.CLAIMED): Role.PRIMARY,
+    (Role.REPLICA, Happening.OUTRUN): Role.LOADING,
     (Role.REPLICA, Happening.LOST_LOG): Role.STUCK,
     (Role.REPLICA, Happening.CLOSED): Role.CLOSED,
     (Role.PRIMARY, Happening.HANDS_OVER): Role.HANDING_OVER,
@@ -71,16 +74,19 @@ IMPOSSIBLE: Final[dict[tuple[Role, Happening], str]] = {
     (Role.PRIMARY, Happening.REBUILT): _WRITES,
     (Role.PRIMARY, Happening.CLAIMED): "it has claimed the log already",
     (Role.PRIMARY, Happening.RELEASED): "it has not begun to hand over",
+    (Role.PRIMARY, Happening.OUTRUN): _WRITES,
     (Role.PRIMARY, Happening.LOST_LOG): _WRITES,
     (Role.HANDING_OVER, Happening.REBUILT): "its state is that of the log already",
     (Role.HANDING_OVER, Happening.CLAIMED): "the lease is its successor's until it has followed again",
     (Role.HANDING_OVER, Happening.HANDS_OVER): "it is at it",
+    (Role.HANDING_OVER, Happening.OUTRUN): _WRITES,
     (Role.HANDING_OVER, Happening.LOST_LOG): _WRITES,
     (Role.STUCK, Happening.REBUILT): "it does not read its log any more",
     (Role.STUCK, Happening.CLAIMED): "a node that cannot read the log to its end cannot claim it",
     (Role.STUCK, Happening.HANDS_OVER): _NO_LEASE,
     (Role.STUCK, Happening.RELEASED): _NO_LEASE,
     (Role.STUCK, Happening.FENCED): _NO_WRITER,
+    (Role.STUCK, Happening.OUTRUN): "it does not read its log any more",
     (Role.STUCK, Happening.LOST_LOG): "it has lost it already",
     **{(Role.CLOSED, event): _ENDED for event in Happening},
 }

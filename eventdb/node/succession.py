@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Final
 
 from eventdb.backends import Record, RecordKind
 from eventdb.cluster.lease import Statement, silence_s
-from eventdb.cluster.timing import LONE_LEASE_MS, MARGIN, SPREAD_S, TURN_S
+from eventdb.cluster.timing import LEASE_MS_MAX, LONE_LEASE_MS, MARGIN, SPREAD_S, TURN_S
 from eventdb.cluster.topology import Member
 from eventdb.replay.completeness import RESTORED, RESTORING, claimant
 
@@ -39,6 +39,7 @@ class Standing:
         self.statement: Statement | None = None  # the newest one, of this epoch or an earlier one
         self.claimed = False  # the epoch's claimant has made no statement yet, so it has not begun to answer
         self.restored = False  # and it was a restore, which never will
+        self.unknown = False  # reading began after the newest statement: somebody may hold a lease of any length
         self.heard_at = monotonic()
         self.time_ms = 0  # of the newest record, by its primary's clock
         self.on_change: Callable[[], None] | None = None
@@ -73,21 +74,31 @@ class Standing:
             return
         self._renewed = self._renewed or self.claimed or statement.resumed or record.epoch > self._decided[0]
         self.statement = statement
-        self.claimed = self.restored = False
+        self.claimed = self.restored = self.unknown = False
         if self.on_change is not None:
             self.on_change()
         self._rearm()
+
+    def begins_after(self, words: Sequence[Record], *, whole: bool) -> None:
+        """Reading begins in the middle of the log: these are the latest claims and heartbeats before, as far as kept.
+
+        whole: they are all that there ever were. Else, without a statement among them, nothing is known of who holds a
+        lease, and for how long.
+        """
+        self.statement, self.claimed, self.restored, self.unknown = None, False, False, not whole
+        for record in words:
+            self.heard(record)
 
     def silent_s(self) -> float:
         """Seconds since the last record was read."""
         return self._monotonic() - self.heard_at
 
-    # -- who may claim
+    # -- which node may claim
 
     def is_free(self) -> bool:
         """Nobody holds a lease, for certain: none was ever stated, or it was given back, or its process has ended."""
         said = self.statement
-        if self.claimed and not self.restored:
+        if self.unknown or (self.claimed and not self.restored):
             return False  # somebody has claimed since, and may begin to answer at any moment
         return said is None or said.released or said.holder.has_ended()
 
@@ -115,6 +126,8 @@ class Standing:
 
     @property
     def lease_ms(self) -> int:
+        if self.unknown:
+            return LEASE_MS_MAX
         return self.statement.lease_ms if self.statement is not None else LONE_LEASE_MS
 
     def others(self) -> list[Member]:

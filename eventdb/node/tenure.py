@@ -13,8 +13,19 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from eventdb.backends import RecordKind, Writer
+from eventdb.backends.log import Pushing
 from eventdb.cluster.lease import Holder, Statement
-from eventdb.cluster.timing import ALONE_S, BEATS, LAG_MS_MAX, LATE_S, LEASE_MS_MAX, LONE_LEASE_MS, MEMBER_S, STATE_S
+from eventdb.cluster.timing import (
+    ALONE_S,
+    BEATS,
+    LAG_MS_MAX,
+    LATE_S,
+    LEASE_MS_MAX,
+    LONE_LEASE_MS,
+    MEMBER_S,
+    PUSH_S,
+    STATE_S,
+)
 from eventdb.engine.client import LEASELESS
 from eventdb.pipeline.record_clock import RecordClock
 from eventdb.protocol.errors import FAILOVER_ALONE, FAILOVER_NO_SUCH_REPLICA, ReplyError
@@ -74,6 +85,7 @@ class Tenure:
         self._state_again = False  # and another one is due after it
         self._timer: Timer | None = None
         self._alone: Timer | None = None
+        self._push = writer.push if isinstance(writer, Pushing) else None
         self._ended = False
 
     async def begin(self, followers: Iterable[Member]) -> None:
@@ -251,7 +263,7 @@ class Tenure:
         gone = [name for name, heard in self._heard.items() if now - heard > MEMBER_S]
         for name in gone:
             del self.members[name], self._heard[name]
-        for name, heard in self._heard.items():  # it cannot be less behind than its silence is long
+        for name, heard in self._heard.items():  # its lag is at least as long as its silence
             if now - heard > LATE_S:
                 self.members[name].lag_ms = max(self.members[name].lag_ms, int((now - heard) * 1000))
         if gone:
@@ -273,6 +285,8 @@ class Tenure:
         now = self._monotonic()
         if not self._ended and now - self.sent > min(self.lease_ms, self._usual_ms) / 1000 / BEATS / 2:
             self._append(None).add_done_callback(lambda done: self._kept(now, done))
+        if self._push is not None and self._beats:
+            self._push(PUSH_S)
 
     def _rearm(self) -> float:
         """Beat again after the interval that is returned; a long lease is kept as closely as a usual one."""
@@ -295,7 +309,7 @@ class Tenure:
         return not any(member.candidate for member in self.members.values())
 
     def announced(self, member: Member) -> None:
-        """A follower said who it is and how far it has come."""
+        """A follower stated its name and how far it has come."""
         known = self.members.get(member.name)
         if known is None and len(self.members) >= MEMBERS_MAX:
             logger.warning("%s at %s is not listed: %d nodes are", member.name, member.address, MEMBERS_MAX)

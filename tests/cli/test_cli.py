@@ -266,7 +266,7 @@ def test_a_dry_run_shows_the_cut_and_writes_nothing(url: str, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ([], "give exactly one of --to-offset N, --to-time T, --to-latest"),
+        ([], "give exactly one of --to-offset N, --to-time T, --to-mark NAME, --to-latest"),
         (["--to-latest", "--to-offset", "3"], "give exactly one of"),
         (["--to-latest"], "--into URL is missing"),
         (["--to-time", "2026-01-31T14:00:00", "--dry-run"], "has no time zone: add Z for UTC"),
@@ -393,7 +393,7 @@ def test_a_port_that_is_taken_is_one_clear_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        (["--config", "maxclients"], "--config 'maxclients' is not NAME=VALUE"),
+        (["--config", "maxclients"], "--config takes NAME=VALUE"),
         (["--log", "nowhere:x"], "no backend for nowhere:"),
         (["--config", "no-such-setting=1"], "no-such-setting"),
     ],

@@ -95,6 +95,7 @@ PRIMARY = {
     "uptime_in_seconds": "5", "log_url": "quorum:d", "events_replayed": "7", "role": "master", "offset": "10",
     "durable_offset": "10", "lease_ms": "500", "lease_left_ms": "480", "log_zone0": "name=zone-a,state=up",
     "used_memory": "10", "used_memory_human": "10B", "used_memory_rss": "10", "maxmemory": "0", "maxmemory_human": "0B",
+    "maxmemory_policy": "noeviction",
     "total_system_memory": "1000", "total_system_memory_human": "1K", "connected_clients": "1", "maxclients": "100",
     "blocked_clients": "0",
 }  # fmt: skip

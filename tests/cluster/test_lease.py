@@ -419,6 +419,15 @@ async def test_a_follower_that_was_stopped_itself_listens_again_before_it_claims
     assert silence.done()
 
 
+def test_what_is_said_again_of_an_idle_log_is_the_same_to_the_byte() -> None:
+    """The lag of a follower is in it, which is another one each time it is measured."""
+    said = {Statement("p", "h:0", 500, (Member("b", "h:2", lag_ms=lag),)).encode() for lag in (0, 3, 17, 99)}
+    assert len(said) == 1
+    assert Statement.decode(said.pop()).members[0].lag_ms == 0
+    late = Statement("p", "h:0", 500, (Member("b", "h:2", lag_ms=1234),))
+    assert Statement.decode(late.encode()).members[0].lag_ms == 1200
+
+
 def test_a_statement_survives_its_encoding_and_nonsense_is_named() -> None:
     said = Statement("p", "h:0", 700, (THIRD, ME), Holder.here(), True, "me", True)
     read = Statement.decode(said.encode())

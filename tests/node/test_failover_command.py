@@ -113,7 +113,17 @@ def test_failover_is_read_as_redis_reads_it(redis_server: Address, line: str) ->
 
 @pytest.mark.parametrize("line", ["REPLICAOF h 1", "REPLICAOF NO ONE", "SLAVEOF NO ONE", "slaveof h x"])
 def test_roles_cannot_be_set(line: str) -> None:
-    assert Local().raw(*line.split()).startswith(b"-ERR eventdb's roles follow from its log: ")
+    local = Local()
+    local.engine.topology.introduce("b", "h:2")  # no primary is known
+    assert local.raw(*line.split()).startswith(b"-ERR eventdb's roles follow from its log: ")
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize("line", ["REPLICAOF NO ONE", "slaveof no One"])
+def test_a_primary_may_be_told_to_follow_nobody(redis_server: Address, line: str) -> None:
+    local, _ = primary()
+    with closing(Wire(redis_server)) as wire:
+        assert local.raw(*line.split()) == wire.call(*line.split()) == b"+OK\r\n"
 
 
 # -- EVENTDB.ANNOUNCE

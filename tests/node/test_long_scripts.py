@@ -11,6 +11,7 @@ import hiredis
 import pytest
 
 from tests.conftest import StartServer, wait_until
+from tests.kit.kafka_brokers import Brokers, topic_name
 from tests.kit.wire import Wire, encode
 from tests.node.test_unbroken_lease import Pair, field, info
 
@@ -31,9 +32,12 @@ def rounds(wire: Wire, script: str, trial: int, seconds: float) -> int:
     return int(trial * seconds / (time.monotonic() - began))
 
 
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"quorum:{tmp_path / 'data'}"
+@pytest.fixture(params=["files", pytest.param("kafka", marks=[pytest.mark.kafka, pytest.mark.slow])])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "files":
+        return f"quorum:{tmp_path / 'data'}"
+    brokers: Brokers = request.getfixturevalue("kafka")
+    return brokers.url(topic_name())
 
 
 @pytest.mark.parametrize(
