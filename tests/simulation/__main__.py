@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -26,6 +28,8 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--seed", type=int, help="one seed, twice, with its story")
     parser.add_argument("--long", type=int, default=0, help="commands that keep the primary busy, in each seed")
+    parser.add_argument("--scripts", type=int, default=0, help="scripts that keep the primary busy, in each seed")
+    parser.add_argument("--snapshots", action="store_true", help="snapshotters trim the log (files only)")
     parser.add_argument("--backend", choices=(FILES, KAFKA), default=FILES)
     parser.add_argument(
         "--mutation", choices=sorted(mutations.MUTATIONS), help="break the protocol on purpose: which seed notices?"
@@ -34,16 +38,24 @@ def main() -> int:
     if options.mutation and options.seed is None:
         return noticed(options.mutation)
     with mutations.applied(options.mutation):
+        run = partial(
+            simulate,
+            log=options.backend,
+            long_commands=options.long,
+            snapshots=options.snapshots,
+            scripts=options.scripts,
+        )
         if options.seed is not None:
-            return one(options.seed, options.backend, options.long)
-        return many(options.first, options.seeds, options.backend, options.long)
+            return one(options.seed, run)
+        kind = f"--backend {options.backend} --long {options.long} --scripts {options.scripts}"
+        return many(options.first, options.seeds, run, kind + (" --snapshots" if options.snapshots else ""))
 
 
-def one(seed: int, log: str, long_commands: int) -> int:
-    result = simulate(seed, log=log, story=True, long_commands=long_commands)
+def one(seed: int, run: Callable[..., Result]) -> int:
+    result = run(seed, story=True)
     print("\n".join(result.story))
     print(describe(result))
-    again = simulate(seed, log=log, long_commands=long_commands)
+    again = run(seed)
     same = again.trace == result.trace
     print("the second run did the same" if same else f"the second run did something else: {describe(again)}")
     print("\n".join(f"WRONG: {line}" for line in result.wrong[:20]))
@@ -59,7 +71,13 @@ def noticed(name: str) -> int:
             print(f"{name}: {mutation.test} {'notices it' if code == pytest.ExitCode.TESTS_FAILED else 'lets it pass'}")
             return 0 if code == pytest.ExitCode.TESTS_FAILED else 1
         for count, seed in enumerate((*mutation.noticed, *range(1, mutation.seeds + 1)), 1):
-            result = simulate(seed, log=mutation.backend, long_commands=mutation.long_commands)
+            result = simulate(
+                seed,
+                log=mutation.backend,
+                long_commands=mutation.long_commands,
+                snapshots=mutation.snapshots,
+                scripts=mutation.scripts,
+            )
             if result.wrong:
                 print(f"{name}: noticed by seed {seed}, the {count}. one tried: {result.wrong[0]}")
                 return 0
@@ -67,13 +85,14 @@ def noticed(name: str) -> int:
     return 1
 
 
-def many(first: int, count: int, log: str, long_commands: int) -> int:
+def many(first: int, count: int, run: Callable[..., Result], kind: str) -> int:
+    """`kind`: the options of the command line that `run` stands for."""
     failed: list[int] = []
     began = time.perf_counter()
     totals = [0, 0, 0, 0]
     accidents: dict[str, int] = {}
     for seed in range(first, first + count):
-        result = simulate(seed, log=log, long_commands=long_commands)
+        result = run(seed)
         for index, number in enumerate((result.operations, result.unknown, result.claims, result.replica_reads)):
             totals[index] += number
         for name, number in result.accidents.items():
@@ -82,10 +101,7 @@ def many(first: int, count: int, log: str, long_commands: int) -> int:
             failed.append(seed)
             print(describe(result))
             print("\n".join(f"    WRONG: {line}" for line in result.wrong[:5]))
-            print(
-                f"    again: python -m tests.simulation --seed {seed} --backend {log} --long {long_commands}",
-                flush=True,
-            )
+            print(f"    again: python -m tests.simulation --seed {seed} {kind}", flush=True)
         if (seed - first + 1) % 100 == 0:
             print(f"{seed - first + 1} seeds, {len(failed)} failed", file=sys.stderr, flush=True)
     seconds = time.perf_counter() - began

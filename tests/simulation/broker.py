@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from concurrent.futures import Future
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -30,7 +31,10 @@ from aiokafka.protocol.transaction import InitProducerIdRequest
 from eventdb.backends.kafka import KafkaLog
 from eventdb.backends.kafka import link as links
 from eventdb.backends.kafka.address import Address
+from eventdb.backends.kafka.stand_in import append_once
 from eventdb.backends.kafka.topic import LIMIT, Topic
+from eventdb.backends.log import Unavailable
+from tests.simulation.threads import Waiter
 from tests.simulation.world import Process, World
 
 URL = "kafka://b0:9092,b1:9092,b2:9092/log"
@@ -73,6 +77,7 @@ class Partition:
         self.slow = 0.0
         self.lost_answers = 0.0
         self.cut: set[str] = set()  # names of processes that reach no broker
+        self.stood_in = 0  # batches sent by writers' stand-ins
         self._producers = 0
         self._waiting: list[tuple[int, Callable[[], None]]] = []  # (position, called once it is shown)
 
@@ -349,6 +354,47 @@ class SimLink(links.Link):
 
     async def close(self) -> None:
         self._closed = True
+
+
+class SimStandIn:
+    """Stands where a `StandIn` does: what runs in its thread's loop is the real code, over the simulated partition."""
+
+    def __init__(self, process: Process, partition: Partition, make_link: Callable[[], links.Link]) -> None:
+        self._beside = process.loop_beside()
+        self._link = SimLink(make_link().address, self._beside, partition)
+        self._partition = partition
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def send(self, request: ProduceRequest) -> Future[int]:
+        answer: Future[int] = Future()
+        self._partition.stood_in += 1
+        task = self._beside.spawn(self._send(request, answer))
+        self._tasks = [*(task for task in self._tasks if not task.done()), task]
+        return answer
+
+    async def _send(self, request: ProduceRequest, answer: Future[int]) -> None:
+        try:
+            position = await append_once(self._link, request)
+        except (links.NoAnswer, Unavailable) as error:
+            answer.set_exception(error)
+        except asyncio.CancelledError:
+            answer.cancel()
+            raise
+        else:
+            answer.set_result(position)
+
+    def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+
+def wait(process: Process, answers: Collection[Future[int]], seconds: float) -> None:
+    """In place of `concurrent.futures.wait`, for one answer, in a simulated thread."""
+    (answer,) = answers
+    if not answer.done():
+        waiter = Waiter(process)
+        answer.add_done_callback(lambda _answer: waiter.fire())
+        waiter.wait(seconds)
 
 
 def cluster_of(partition: Partition) -> links.Cluster:

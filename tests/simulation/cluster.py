@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import zlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from eventdb.backends import Log, LogError, Record, RecordKind, Stretch, Writer
+from eventdb.backends import Log, LogError, Record, RecordKind, Stretch, Trimmed, Writer
 from eventdb.backends.quorum import QuorumLog
 from eventdb.cluster.lease import AskedRole
 from eventdb.engine.settings import Config
 from eventdb.server.server import Server
+from tests.kit.keyring import ring
 from tests.simulation.broker import Partition, SimKafkaLog
 from tests.simulation.network import Network
 from tests.simulation.ops import SimOps, ZoneState
@@ -22,6 +24,7 @@ from tests.simulation.threads import SimRuntime
 from tests.simulation.world import Process, World
 
 URL = "quorum:/sim"
+SEALED = bool(os.environ.get("EVENTDB_SIMULATE_SEALED"))  # the logs are encrypted; what is drawn for that has no seed
 Fingerprint = tuple[int, int, int, int, int]  # epoch, kind, first offset, count, CRC32 of the body
 
 
@@ -61,6 +64,7 @@ class WatchedLog:
         self._log = log
         self._seen = cluster.seen
         self._partition = cluster.partition
+        self._archive = cluster.archive
         self._who = f"{process.name}#{process.number}"
 
     def __getattr__(self, name: str) -> Any:
@@ -73,6 +77,21 @@ class WatchedLog:
                 self._seen.read(self._who, position, stretch)
                 position = stretch.next_position
                 yield stretch
+
+    async def trim(self, before_position: int) -> None:
+        """Keep aside what goes: the checks at the end want all of history."""
+        while True:
+            first = (await self._log.info()).first_position
+            try:
+                async with contextlib.aclosing(self._log.read(first)) as stretches:  # type: ignore[type-var]
+                    async for stretch in stretches:
+                        self._archive.update((record.position, record) for record in stretch.records)
+                        if stretch.next_position >= before_position:
+                            break
+                break
+            except Trimmed:
+                continue  # the other trimmer kept it aside
+        await self._log.trim(before_position)
 
     async def claim(self, node: str, address: str = "") -> Writer:
         writer = await self._log.claim(node, address)
@@ -140,6 +159,7 @@ class Machine:
         while True:
             config = Config()
             config.set("commit-timeout", str(cluster.commit_timeout_ms))
+            config.snapshot_store = cluster.store_url
             server = Server(URL, config, self.host, self.port, self.name, asked=asked, lease_ms=cluster.lease_ms)
             self.server = server
             try:
@@ -176,13 +196,19 @@ class Cluster:
         self.lease_ms = lease_ms
         self.commit_timeout_ms = 1000
         self.machine_id = ""
+        self.store_url = ""  # of snapshots
+        self.archive: dict[int, Record] = {}  # what trims took away, by position
         self.machines = [Machine(self, number, AskedRole.AUTO) for number in range(1, machines + 1)]
 
-    def open_log(self, _url: str = URL) -> Log:
+    def open_log(self, _url: str = URL, keys: str = "") -> Log:
+        assert not keys
         process = self.world.current
         assert process is not None
         if self.partition is not None:
-            return WatchedLog(self, process, SimKafkaLog(process, self.partition, self.payload_bytes))  # type: ignore[return-value]
+            topic = SimKafkaLog(process, self.partition, self.payload_bytes)
+            if SEALED:
+                topic.use_keys(ring(1))
+            return WatchedLog(self, process, topic)  # type: ignore[return-value]
         log = QuorumLog(
             self.url,
             segment_bytes=self.segment_bytes,
@@ -190,6 +216,8 @@ class Cluster:
             ops_of=lambda index: SimOps(process, self.zones[index]),
             runtime=self.runtimes[process],
         )
+        if SEALED:
+            log.use_keys(ring(1))
         return WatchedLog(self, process, log)  # type: ignore[return-value]
 
     def visitor(self, name: str) -> Process:

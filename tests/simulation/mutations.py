@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.simulation import mutations_kafka as kafka
+from tests.simulation import mutations_snapshots as snapshots
 from tests.simulation import mutations_zones as zones
 from tests.simulation.simulation import FILES, KAFKA
 
@@ -32,14 +33,16 @@ class Mutation:
     seeds: int = 150
     test: str = ""
     long_commands: int = 0
+    snapshots: bool = False
+    scripts: int = 0
 
 
 MUTATIONS: dict[str, Mutation] = {
     # -- what durable means
     "acknowledge-before-quorum": Mutation(
-        "durable: in a majority of zones", zones.acknowledge_before_quorum, noticed=(27,)
+        "durable: in a majority of zones", zones.acknowledge_before_quorum, noticed=(14,)
     ),
-    "write-without-sync": Mutation("durable: written and synced", zones.write_without_sync, noticed=(12,)),
+    "write-without-sync": Mutation("durable: written and synced", zones.write_without_sync, noticed=(4,)),
     "vote-for-what-is-on-its-way": Mutation(
         "a zone votes for what it has synced",
         zones.vote_for_what_is_on_its_way,
@@ -68,7 +71,9 @@ MUTATIONS: dict[str, Mutation] = {
         test=PLAIN + "test_quorum_rules.py::test_a_longer_tail_of_a_fenced_writer_is_not_adopted",
     ),
     "prove-by-what-is-readable": Mutation(
-        "a reader believes a writer's word", zones.prove_by_what_is_readable, noticed=(254, 373)
+        "a reader believes a writer's word",
+        zones.prove_by_what_is_readable,
+        test=PLAIN + "test_quorum_reader.py::test_what_was_never_synced_is_shown_after_a_claim_has_written_it_again",
     ),
     "foresee-without-promise": Mutation(
         "nothing is foreseen under a higher promise",
@@ -84,6 +89,43 @@ MUTATIONS: dict[str, Mutation] = {
         "no node shows less than it has shown",
         zones.show_what_is_older,
         test="tests/node/test_outage.py::test_a_node_that_stepped_down_shows_nothing_older_than_what_it_has_shown",
+    ),
+    "squeeze-over-what-came-meanwhile": Mutation(
+        "a squeezed segment takes the place of the very file that was read",
+        zones.squeeze_over_what_came_meanwhile,
+        test=PLAIN + "test_squeezed.py::test_what_was_put_in_its_place_meanwhile_is_left_alone",
+    ),
+    "go-over-to-a-name-that-may-vanish": Mutation(
+        "a segment made ahead is written alone once its name is durable",
+        zones.go_over_to_a_name_that_may_vanish,
+        noticed=(22,),
+    ),
+    "rely-on-a-name-that-was-not-synced": Mutation(
+        "after a sync error a name is not trusted",
+        zones.rely_on_a_name_that_was_not_synced,
+        test=PLAIN + "test_successor.py::test_a_name_that_cannot_be_given_is_not_relied_on",
+    ),
+    "name-what-lacks-the-latest": Mutation(
+        "a segment never shows what its successor does not hold",
+        zones.name_what_lacks_the_latest,
+        test=PLAIN + "test_successor.py::test_what_the_successor_did_not_take_the_segment_does_not_show",
+    ),
+    # -- snapshots and trims
+    "trim-before-the-proof": Mutation(
+        "nothing is trimmed but behind a snapshot that was read back", snapshots.trim_before_the_proof, snapshots=True
+    ),
+    "manifest-before-data": Mutation(
+        "a snapshot exists when its data does", snapshots.manifest_before_data, snapshots=True
+    ),
+    "snapshot-of-a-fenced-history": Mutation(
+        "a snapshot is used where the log goes on from it",
+        snapshots.believe_any_history,
+        test="tests/replay/test_trimming.py::test_a_snapshot_of_a_fenced_history_is_never_used_and_never_trimmed_behind",
+    ),
+    "free-after-a-snapshot": Mutation(
+        "who begins with a snapshot knows of the lease before it",
+        snapshots.forget_what_was_said_before,
+        test="tests/node/test_snapshot_start.py::test_who_begins_with_a_snapshot_knows_that_somebody_holds_the_lease",
     ),
     # -- fencing
     "skip-promise-check": Mutation(
@@ -109,7 +151,7 @@ MUTATIONS: dict[str, Mutation] = {
         zones.read_before_the_promise,
         test=PLAIN + "test_quorum_rules.py::test_a_claim_reads_the_end_of_a_zone_after_it_has_fenced_its_writer",
     ),
-    "skip-adoption": Mutation("the best tail is adopted", zones.skip_adoption, noticed=(1,)),
+    "skip-adoption": Mutation("the best tail is adopted", zones.skip_adoption, noticed=(4,)),
     "adopt-the-longest": Mutation(
         "a later epoch's tail is better than a longer one",
         zones.adopt_the_longest,
@@ -178,6 +220,17 @@ MUTATIONS: dict[str, Mutation] = {
         kafka.claim_without_reading,
         KAFKA,
         test=PLAIN + "test_kafka_history.py::test_what_was_acknowledged_is_history_once_for_every_reader",
+    ),
+    # -- while a script keeps the loop
+    "push-what-was-sent-with-more": Mutation(
+        "what may be in the log is sent again as it was", kafka.push_what_was_sent_with_more, KAFKA, (10,), scripts=6
+    ),
+    "push-on-after-a-claim": Mutation(
+        "what was pushed counts at its expected position", kafka.push_on_after_a_claim, KAFKA, (3,), scripts=6
+    ),
+    "push-to-one-copy": Mutation("what is pushed asks all copies", kafka.push_to_one_copy, KAFKA, (1,), scripts=6),
+    "acknowledge-what-is-pushed": Mutation(
+        "what was pushed counts when it is durable", kafka.acknowledge_what_is_pushed, KAFKA, (1,), scripts=6
     ),
     # -- leases
     "serve-past-the-lease": Mutation(

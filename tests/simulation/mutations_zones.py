@@ -9,16 +9,19 @@ from functools import partial
 from types import SimpleNamespace
 from unittest.mock import patch
 
-from eventdb.backends.quorum import claim, hint, joining, promise, reader, view, zone
+from eventdb.backends.assembler import Assembler
+from eventdb.backends.quorum import claim, hint, joining, promise, reader, segment, squeezing, successor, zone
 from eventdb.backends.quorum.claim import Survey
-from eventdb.backends.quorum.files import FileOps
+from eventdb.backends.quorum.files import FileOps, write_all
 from eventdb.backends.quorum.promise import LostPromise, Promise
 from eventdb.backends.quorum.recovery import Tally, Worth
 from eventdb.backends.quorum.segment import Segment, list_segments
+from eventdb.backends.quorum.segment_file import SegmentFile
+from eventdb.backends.quorum.successor import Succession
 from eventdb.backends.quorum.view import Damage, Tail, ZoneView
 from eventdb.backends.quorum.window import Quorum
 from eventdb.backends.quorum.zone import Zone
-from eventdb.backends.record import Assembler, Frame
+from eventdb.backends.record import Frame
 from eventdb.node.node import Node
 from eventdb.node.role import Happening
 from eventdb.node.succession import Standing
@@ -266,18 +269,18 @@ def durable_before_the_claim() -> Iterator[None]:
 def read_fenced_records() -> Iterator[None]:
     """What a fenced writer adds to its segment behind the first position of a later epoch counts as history."""
 
-    def every(segments: list[Segment]) -> list[Segment]:
+    def every(found: list[Segment]) -> list[Segment]:
         history: list[Segment] = []
-        for segment in segments:
-            if history and segment.first <= history[-1].first:
+        for each in found:
+            if history and each.first <= history[-1].first:
                 continue
             if history:
                 last = history[-1]
-                history[-1] = Segment(last.path, last.first, last.epoch, segment.first)
-            history.append(segment)
+                history[-1] = Segment(last.path, last.first, last.epoch, each.first)
+            history.append(each)
         return history
 
-    with patch.object(view, "effective", every):
+    with patch.object(segment, "effective", every):
         yield
 
 
@@ -326,10 +329,19 @@ def mix_two_logs() -> Iterator[None]:
 def join_what_was_fenced() -> Iterator[None]:
     """A record that its writer could not finish is kept, and joined with the next."""
 
-    def discard(assembler: Assembler, following: Frame) -> None:
-        pass
+    cut: set[int] = set()
+    forget = Assembler._forget
 
-    with patch.object(Assembler, "_discard", discard):
+    def check(assembler: Assembler, following: Frame) -> None:
+        cut.add(id(assembler))
+
+    def keep(assembler: Assembler) -> None:
+        if id(assembler) in cut:
+            cut.remove(id(assembler))
+        else:
+            forget(assembler)
+
+    with patch.object(Assembler, "_check_cut", check), patch.object(Assembler, "_forget", keep):
         yield
 
 
@@ -392,4 +404,47 @@ def believe_a_longer_lease() -> Iterator[None]:
         state(tenure, changed=changed)
 
     with patch.object(Tenure, "state", stated):
+        yield
+
+
+@contextlib.contextmanager
+def go_over_to_a_name_that_may_vanish() -> Iterator[None]:
+    """A zone writes into the file made ahead alone as soon as it bears its name, be it on the disk or not."""
+    with patch.object(successor, "sync_directory", lambda ops, directory: None):
+        yield
+
+
+@contextlib.contextmanager
+def name_what_lacks_the_latest() -> Iterator[None]:
+    """A file made ahead gets its name while the one before it is written first, and holds more."""
+
+    def write(file: SegmentFile, data: bytes) -> None:
+        write_all(file.ops, file.fd, data, file.byte)
+        if file.next_fd >= 0:
+            write_all(file.ops, file.next_fd, data, file.byte - file.next_base)
+
+    with patch.object(SegmentFile, "write", write):
+        yield
+
+
+@contextlib.contextmanager
+def rely_on_a_name_that_was_not_synced() -> Iterator[None]:
+    """After a directory's sync that failed, the name it was for is taken for durable."""
+    forget = Succession.forget
+
+    def forgotten(succession: Succession) -> None:
+        forget(succession)
+
+    with patch.object(Succession, "forget", forgotten):
+        yield
+
+
+@contextlib.contextmanager
+def squeeze_over_what_came_meanwhile() -> Iterator[None]:
+    """A squeezed segment takes the place of whatever bears its name by then."""
+
+    def put(squeezer: squeezing.Squeezer, aside: str) -> None:
+        squeezer._zone.ops.replace(aside, squeezer._segment.path)
+
+    with patch.object(squeezing.Squeezer, "_put_in_place", put):
         yield

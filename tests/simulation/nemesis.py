@@ -12,15 +12,19 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import cast
 
 from eventdb.backends import LogError, RecordKind
+from eventdb.backends.kafka import KafkaWriter
 from eventdb.cluster.lease import AskedRole
 from eventdb.cluster.timing import MARGIN
 from eventdb.node.node import Node
 from eventdb.protocol.errors import ReplyError
+from eventdb.scripting.watch import LOOK_S
 from tests.simulation.broker import COPIES, Partition
 from tests.simulation.cluster import Cluster, Machine, choose
 from tests.simulation.ops import ZoneState
+from tests.simulation.threads import SimRuntime
 from tests.simulation.world import Process
 
 # A lease and the silence after it are measured on two clocks; together they may differ by MARGIN.
@@ -60,7 +64,9 @@ def draw_profile(rng: random.Random, cluster: Cluster) -> Profile:
 
 
 class Nemesis:
-    def __init__(self, cluster: Cluster, profile: Profile, rng: random.Random, *, long_commands: int = 0) -> None:
+    def __init__(
+        self, cluster: Cluster, profile: Profile, rng: random.Random, *, long_commands: int = 0, scripts: int = 0
+    ) -> None:
         self.cluster = cluster
         self.world = cluster.world
         self.profile = profile
@@ -68,6 +74,7 @@ class Nemesis:
         self.counts: dict[str, int] = {}
         self.long_commands = long_commands  # to be run, beside all else that happens
         self.commands_run = 0  # of them
+        self.scripts = scripts  # the same
         zones = [self.slow_zone, self.failing_zone, self.full_zone, self.zone_down, self.power_cut, self.cut_from_zone]
         zones += [self.touch]
         self._accidents: list[Callable[[], Awaitable[None]]] = [
@@ -115,6 +122,8 @@ class Nemesis:
         accidents: dict[float, Callable[[], Awaitable[None]]] = {}
         for _ in range(self.long_commands):
             accidents[rng.uniform(0.2, 0.8 * seconds)] = self.long_command
+        for _ in range(self.scripts):
+            accidents[rng.uniform(0.2, 0.8 * seconds)] = self.long_script
         for at in sorted([*times, *accidents]):
             await world.sleep(max(began + at - world.now, 0.0))
             accident = accidents.get(at) or rng.choice(self._accidents)
@@ -215,6 +224,46 @@ class Nemesis:
                 return
             engine.on_long(seconds, True)
             await asyncio.sleep(0.002)
+
+    async def long_script(self) -> None:
+        """The primary's loop is busy with a script, under the lease it has; often the world does not let it be."""
+        rng = self.rng
+        machine = self._machine(primary=True)
+        server, process = machine.server, machine.process
+        if server is None or process is None or process.dead or server.node.tenure is None:
+            return
+        process.spawn(self._begin_script(machine.name, process, server.node, rng.uniform(0.2, 3.0)))
+        if self.profile.accidents and rng.random() < 0.6:
+            await self._for(0.0, 1.0)
+            accidents = [self.usurp, self.cut_primary_from_zones, self.pause_primary]
+            if self.cluster.partition is not None:
+                accidents += [self.lose_leader, self.replace_leader, self.lose_answers, self.leader_alone]
+            await rng.choice(accidents)()
+
+    async def _begin_script(self, name: str, process: Process, node: Node, seconds: float) -> None:
+        engine = node.engine
+        if process.busy or engine.gate or engine.busy.on_progress is None or node.monotonic() > engine.lease_until:
+            return
+        hangs_s = seconds * self.rng.random() if self.rng.random() < 0.2 else 0.0
+        self.world.note(f"{name} runs a script of {seconds:.2f} s and hangs for {hangs_s:.2f} s of it")
+        process.busy = True
+        runtime = self.cluster.runtimes[process]
+        runtime.thread(lambda: self._script(runtime, node, seconds, seconds - hangs_s), "script").start()
+
+    def _script(self, runtime: SimRuntime, node: Node, seconds: float, progress_s: float) -> None:
+        """What keeps the loop (see scripting/watch.py); a thread here, so that what it calls can wait for others."""
+        partition = self.cluster.partition
+        began = runtime.monotonic()
+        while (spent := runtime.monotonic() - began) < seconds:
+            on_progress = node.engine.busy.on_progress
+            if on_progress is not None and spent < progress_s:
+                on_progress()
+                if partition is not None and node.writer is not None:
+                    end = cast(KafkaWriter, node.writer).durable_end
+                    if end > partition.copied:
+                        self.cluster.seen.wrong.append(f"said to be durable by {node.name}, with one copy: {end - 1}")
+            runtime.sleep(LOOK_S)
+        runtime.process.worked()
 
     async def usurp(self) -> None:
         """An operator makes another node the primary while the one there is cannot be reached."""

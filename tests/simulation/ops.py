@@ -226,6 +226,9 @@ class SimOps(FileOps):
     def size(self, fd: int) -> int:
         return len(self._file(fd).inode.data)
 
+    def room(self, path: str) -> int:
+        return 0 if self._zone.full else 1 << 40
+
     def stat(self, path: str) -> os.stat_result:
         found: os.stat_result = self._call(lambda: self._zone.disk.stat(path), error=self._zone.read_error)
         return found

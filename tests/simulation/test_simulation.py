@@ -67,6 +67,23 @@ def test_everything_holds_with_commands_that_outlast_the_lease(tree: Path, backe
 
 
 @pytest.mark.parametrize("backend", ["files", "kafka"])
+def test_everything_holds_while_scripts_keep_the_loop(tree: Path, backend: str) -> None:
+    """Heartbeats go out all the same: to the brokers by a stand-in, which the world cuts off, too."""
+    done = simulation(tree, "--backend", backend, "--scripts", "5", "--first", "1030", "--seeds", "8")
+    assert done.returncode == 0, done.stdout + done.stderr
+    if backend == "kafka":
+        stood_in = re.search(r"'stood in': (\d+)", done.stdout)
+        assert stood_in is not None and int(stood_in[1]) > 50
+
+
+def test_everything_holds_while_snapshotters_trim_the_log(tree: Path) -> None:
+    done = simulation(tree, "--snapshots", "--seeds", "14")
+    assert done.returncode == 0, done.stdout + done.stderr
+    trims = re.search(r"'trims': (\d+)", done.stdout)
+    assert trims is not None and int(trims[1]) > 8
+
+
+@pytest.mark.parametrize("backend", ["files", "kafka"])
 def test_a_command_that_outlasts_the_lease_is_no_failover(tree: Path, backend: str) -> None:
     """In a calm world: commands of up to 3 s, a lease of 0.5 s, two nodes that would take over."""
     seed = {"files": "39", "kafka": "10"}[backend]  # one of a calm world
@@ -82,11 +99,12 @@ def test_a_broken_rule_is_noticed(tree: Path, name: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_seed_runs_the_same_way_again(tree: Path) -> None:
+@pytest.mark.parametrize("options", [("--seed", "5"), ("--seed", "1033", "--backend", "kafka", "--scripts", "5")])
+def test_a_seed_runs_the_same_way_again(tree: Path, options: tuple[str, ...]) -> None:
     """Whatever the hashes of text are in the process it runs in."""
     traces = set()
     for hash_seed in ("0", "4242"):
-        done = simulation(tree, "--seed", "5", hash_seed=hash_seed)
+        done = simulation(tree, *options, hash_seed=hash_seed)
         assert "the second run did the same" in done.stdout, done.stdout + done.stderr
         traces |= set(re.findall(r"trace ([0-9a-f]{16})", done.stdout))
     assert len(traces) == 1

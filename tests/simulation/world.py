@@ -45,6 +45,7 @@ class Process:
         self.paused = False
         self.busy = False  # its loop runs one command; its threads go on
         self.held_up: list[events.Handle | Event] = []  # came due while it was paused or busy
+        self.loops: list[Process] = []  # event loops of its own threads; see `loop_beside`
         self.tasks: list[asyncio.Task[Any]] = []  # kept, so that their end does not depend on the garbage collector
         self.threads: list[greenlet] = []
         self.on_death: list[Callable[[], None]] = []
@@ -74,22 +75,35 @@ class Process:
         """Run a coroutine in this process."""
         return self.world.create_task(coroutine, context=self.context.copy())
 
+    def loop_beside(self) -> Process:
+        """A second event loop, in a thread of this process: it goes on while the first one is busy."""
+        beside = Process(self.world, self.name, rate=self.rate, offset=self.offset, wall_s=self.wall_s)
+        beside.machine = self.machine
+        self.loops.append(beside)
+        self.on_death.append(beside.kill)
+        return beside
+
     def pause(self) -> None:
         self.paused = True
+        for beside in self.loops:
+            beside.pause()
 
     def resume(self) -> None:
         if not self.paused:
             return
         self.paused = False
+        for beside in self.loops:
+            beside.resume()
         self._go_on()
 
     def work(self, seconds: float) -> None:
         """Its loop is busy for so long, by its own clock."""
         if not self.busy:
             self.busy = True
-            self.world.after(seconds / self.rate, self._worked)
+            self.world.after(seconds / self.rate, self.worked)
 
-    def _worked(self) -> None:
+    def worked(self) -> None:
+        """It is busy no more."""
         self.busy = False
         if not self.paused:
             self._go_on()
@@ -105,6 +119,8 @@ class Process:
         if self.dead:
             return
         self.dead = True
+        for due in self.held_up:
+            _drop(due)
         self.held_up.clear()
         for action in self.on_death:
             action()
@@ -218,6 +234,7 @@ class World(asyncio.BaseEventLoop):
             process = due._context.get(PROCESS)  # type: ignore[union-attr]
         if process is not None:
             if process.dead:
+                _drop(due)
                 return
             if process.paused or (process.busy and not (type(due) is Event and due.thread)):
                 process.held_up.append(due)
@@ -290,6 +307,14 @@ class World(asyncio.BaseEventLoop):
     def _push(self, when: float, due: asyncio.TimerHandle | Event) -> None:
         self._number += 1
         heapq.heappush(self._heap, (when, self._number, due))
+
+
+def _drop(due: events.Handle | Event) -> None:
+    """It comes to pass in a process that is dead: an error that it was to be told is nobody's to look at."""
+    if isinstance(due, events.Handle):
+        for future in due._args or ():  # type: ignore[attr-defined]
+            if isinstance(future, asyncio.Future):
+                future._log_traceback = False  # type: ignore[attr-defined]
 
 
 def _set(future: asyncio.Future[None]) -> None:
