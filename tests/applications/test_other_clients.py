@@ -75,6 +75,7 @@ class Program(threading.Thread):
             self.process.wait(5)
         except subprocess.TimeoutExpired:
             self.process.kill()
+            self.process.wait()
         self.join()
         self.process.stdout.close()
 
