@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import hiredis
 
-from benchmarks.rows import KEYS, VALUE_BYTES, LoadRow, Result
+from benchmarks.rows import VALUE_BYTES, LoadRow, Result
 from benchmarks.servers import Server
 
 FILL_BATCH = 500
@@ -31,8 +31,10 @@ class Run:
 def redis_benchmark(server: Server, row: LoadRow, requests: int) -> Run:
     """One run of redis-benchmark; raises when the server answered with an error or went away."""
     binary = shutil.which("redis-benchmark") or "redis-benchmark"
-    command = [binary, "-h", "127.0.0.1", "-p", str(server.port), "--csv", "-t", row.test, "-n", str(requests)]
-    command += ["-c", str(row.clients), "-P", str(row.pipeline), "-d", str(VALUE_BYTES), "-r", str(KEYS)]
+    command = [binary, "-h", "127.0.0.1", "-p", str(server.port), "--csv", "-n", str(requests)]
+    command += ["-c", str(row.clients), "-P", str(row.pipeline), "-d", str(VALUE_BYTES), "-r", str(row.numbers)]
+    command += server.client_options()
+    command += row.command or ("-t", row.test)
     cpu_s = server.cpu_seconds()
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     lines = [line for line in csv.reader(done.stdout.splitlines()) if len(line) >= 7 and line[0] != "test"]

@@ -39,6 +39,10 @@ class Server:
     def environment(self) -> Mapping[str, str]:
         return os.environ
 
+    def client_options(self) -> list[str]:
+        """What redis-benchmark is to be told of it beside host and port."""
+        return []
+
     def start(self) -> float:
         """Start and wait for the first answer to a read; returns the seconds this took."""
         if self.port == 0:
