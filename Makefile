@@ -12,12 +12,12 @@ SEEDS ?= 100
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PIP := $(PY) -m pip --disable-pip-version-check -q
-LOCK := $(VENV)/bin/pip-compile -q --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url \
-	--no-emit-trusted-host --no-emit-options --no-config
+LOCK := $(VENV)/bin/uv pip compile -q --generate-hashes --no-emit-index-url --python-version 3.11 \
+	--custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
 .PHONY: help serve build pure check test test-compiled test-pure test-compose campaign fuzz simulate chaos lint format types \
-	bench bench-nodes docs lock redis kafka clients docker clean
+	bench bench-check bench-nodes docs lock redis kafka prometheus clients docker clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -32,15 +32,15 @@ pure: ## remove every compiled module from the tree
 	@find eventdb backends replay -name '*.so' -delete
 	@rm -f build/compiled.sha256
 
-test: $(VENV)/.dev redis kafka build ## run all tests, on the compiled build when it can be made
+test: $(VENV)/.dev redis kafka prometheus build ## run all tests, on the compiled build when it can be made
 	$(PY) -m pytest $(PYTEST_ARGS)
 
 test-compiled: export EVENTDB_COMPILE = 1
-test-compiled: $(VENV)/.dev redis kafka ## run all tests on the compiled build, or fail
+test-compiled: $(VENV)/.dev redis kafka prometheus ## run all tests on the compiled build, or fail
 	@$(MAKE) build
 	EVENTDB_BUILD=compiled $(PY) -m pytest $(PYTEST_ARGS)
 
-test-pure: $(VENV)/.dev redis kafka pure ## run all tests on the pure Python build
+test-pure: $(VENV)/.dev redis kafka prometheus pure ## run all tests on the pure Python build
 	EVENTDB_BUILD=pure $(PY) -m pytest $(PYTEST_ARGS)
 
 # Beside compiled modules it runs in a copy without them: what is simulated is the Python that they were made from.
@@ -56,8 +56,11 @@ chaos: $(VENV)/.dev kafka build ## real nodes and clients through faults for ten
 	$(PY) -m pytest -s tests/chaos/test_chaos.py $(PYTEST_ARGS)
 
 fuzz: export EVENTDB_FUZZ_SECONDS ?= 300
-fuzz: $(VENV)/.dev redis ## several connections at random, beside a real Redis, for five minutes (EVENTDB_FUZZ_SECONDS)
+fuzz: $(VENV)/.dev redis ## connections at random beside a real Redis, and hostile bytes to all that reads any, for five minutes each (EVENTDB_FUZZ_SECONDS)
 	$(PY) -m pytest -s tests/server/test_fuzz.py $(PYTEST_ARGS)
+	$(PY) -m pytest -s --timeout=0 tests/history/test_appendonly.py -k mutated $(PYTEST_ARGS)
+	$(PY) -m pytest -s --timeout=0 tests/security/test_fuzzing.py $(PYTEST_ARGS)
+	$(PY) -m pytest -s --timeout=0 tests/security/test_side_doors.py -k arguments $(PYTEST_ARGS)
 
 campaign: export EVENTDB_PLAYERS ?= 1000000
 campaign: export EVENTDB_RQ_JOBS ?= 400
@@ -65,15 +68,28 @@ campaign: export EVENTDB_CAMPAIGN ?= 1-40
 campaign: export EVENTDB_EXAMPLES ?= 1000
 campaign: $(VENV)/.dev redis build ## what `make test` runs in small, in large: the leaderboard, RQ, seeded faults, random commands
 	$(PY) -m pytest --timeout=3600 tests/applications/test_leaderboard.py tests/applications/test_rq.py tests/backends/test_quorum_campaign.py \
-		tests/test_differential_*.py $(PYTEST_ARGS)
+		tests/commands/test_differential_*.py $(PYTEST_ARGS)
 
 # Images, and a Compose that had to be built, are kept in ~/.cache/eventdb/compose (EVENTDB_COMPOSE_CACHE).
 test-compose: $(VENV)/.dev docker kafka ## build the image and run compose.yaml for real; root starts an engine when none answers
 	EVENTDB_TEST_COMPOSE=1 $(PY) -m pytest -s tests/compose $(PYTEST_ARGS)
 
-check: lint types ## lint, types and the tests that need no server and little time
-	$(PY) -m pytest -m "not slow and not redis and not kafka" --ignore tests/compose --ignore tests/chaos \
-		--ignore tests/applications $(PYTEST_ARGS)
+# In three processes, so that two cores are busy while a test waits; lint and types run beside them and report last.
+# What starts a server, or takes long, is left to `make test`, and so are most of the examples that Hypothesis makes.
+# Bytecode is kept whatever the environment says: without it each process compiles all sources, and rewrites all
+# assertions, again. One process does so for all when there is none.
+check: export EVENTDB_EXAMPLES ?= 20
+check: export PYTHONDONTWRITEBYTECODE =
+check: export PYTHONPYCACHEPREFIX ?= $(CURDIR)/build/pycache
+check: QUICK = -q -m "not slow and not redis and not kafka and not server" --ignore tests/compose --ignore tests/chaos \
+	--ignore tests/applications --ignore tests/simulation --ignore tests/cli --ignore tests/project/test_packaging.py
+check: $(VENV)/.dev ## lint, types and the tests that need no server and little time
+	@mkdir -p build
+	@{ $(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy; } \
+		>build/check.txt 2>&1 & checks=$$!; \
+		[ -d "$$PYTHONPYCACHEPREFIX" ] || $(PY) -m pytest $(QUICK) --collect-only >/dev/null 2>&1; \
+		$(PY) -m pytest $(QUICK) -n 3 --dist worksteal $(PYTEST_ARGS); tests=$$?; \
+		wait $$checks; checked=$$?; cat build/check.txt; exit $$((tests ? tests : checked))
 
 lint: $(VENV)/.dev ## ruff: rules and format
 	$(VENV)/bin/ruff check .
@@ -89,6 +105,9 @@ types: $(VENV)/.dev ## mypy: strict, and every function of the tests annotated
 bench: $(VENV)/.dev redis build ## compare with a real redis-server: BENCH_ARGS="--quick --only set"
 	$(PY) -m benchmarks.run $(BENCH_ARGS)
 
+bench-check: $(VENV)/.dev redis build ## has a row of the last table fallen by a tenth?
+	$(PY) -m benchmarks.check $(BENCH_ARGS)
+
 bench-nodes: $(VENV)/.dev redis kafka build ## failovers, replicas, lag: BENCH_ARGS="--stage files --failovers 20"
 	$(PY) -m benchmarks.nodes $(BENCH_ARGS)
 
@@ -96,8 +115,9 @@ docs: $(VENV)/.dev ## write the pages of docs/ that follow from the code
 	@$(PY) -m docs.generate
 
 lock: $(VENV)/.dev ## pin the dependencies anew: requirements/*.txt
-	CUSTOM_COMPILE_COMMAND="make lock" $(LOCK) --upgrade --extra cli --extra kafka --extra metrics -o requirements/run.txt pyproject.toml requirements/build.in
-	CUSTOM_COMPILE_COMMAND="make lock" $(LOCK) --upgrade -o requirements/dev.txt requirements/dev.in
+	$(LOCK) --upgrade --extra cli --extra crypto --extra kafka --extra kms --extra metrics --extra otel --extra s3 --extra top -o requirements/run.txt pyproject.toml requirements/build.in
+	$(LOCK) --upgrade -o requirements/dev.txt requirements/dev.in
+	$(LOCK) --upgrade -o requirements/programs.txt requirements/programs.in
 
 clean: pure ## remove what was built or cached; data/ stays
 	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
@@ -128,8 +148,19 @@ kafka: ## fetch Apache Kafka's broker (43 MB of jars) for the tests, and Java, M
 		mvn -q -B -f tests/kafka/pom.xml dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/build/kafka || \
 		echo "Maven could not fetch Kafka's jars: tests that need a broker are skipped"
 
+# Only the package's two programs are wanted: it is unpacked, not installed, so nothing starts and no root is needed.
+prometheus: ## fetch Prometheus and promtool (19 MB) for the tests of the alert rules, on Debian
+	@command -v promtool >/dev/null || ls build/prometheus/usr/bin/promtool >/dev/null 2>&1 || { \
+		if command -v apt-get >/dev/null && command -v dpkg >/dev/null; then \
+			echo "fetching prometheus, which the tests of the alert rules need"; \
+			mkdir -p build/prometheus && cd build/prometheus && \
+			{ [ "$$(id -u)" != 0 ] || apt-get -q update >/dev/null; } && \
+			apt-get -q -o APT::Sandbox::User=root download prometheus >/dev/null && \
+			dpkg -x prometheus_*.deb . && rm -f prometheus_*.deb; \
+		else false; fi; } || echo "prometheus is not here: tests that need it are skipped"
+
 # Each is built where its tool chain is there; a test of one that is not says so and is skipped.
-clients: ## build programs with other languages' clients (build/clients) for tests/applications/
+clients: $(PY) ## build programs with other languages' clients (build/clients) for tests/applications/
 	@mkdir -p build/clients
 	@command -v npm >/dev/null && { cmp -s tests/applications/clients/package.json build/clients/package.json || { \
 		cp tests/applications/clients/package.json build/clients/ && \
@@ -140,6 +171,9 @@ clients: ## build programs with other languages' clients (build/clients) for tes
 			-DoutputDirectory=$(CURDIR)/build/clients/lib && \
 		javac -cp 'build/clients/lib/*' -d build/clients tests/applications/clients/Clients.java; }; } || \
 		echo "lettuce and jedis are not built"
+	@cmp -s requirements/programs.txt build/clients/python.txt || { rm -rf build/clients/python && \
+		$(PIP) install --no-deps --require-hashes --target build/clients/python -r requirements/programs.txt && \
+		cp requirements/programs.txt build/clients/python.txt; }
 	@command -v go >/dev/null && (cd tests/applications/clients && go build -o $(CURDIR)/build/clients/go-redis .) || \
 		echo "go-redis is not built"
 

@@ -1,8 +1,10 @@
 """Writes the pages of docs/ that follow from the code: `make docs`. A test fails when one of them is out of date.
 
 configuration.md: every setting, from the tables of eventdb/engine/ (setting*.py).
+programs.md: programs that the tests run on a real Redis and on eventdb (programs.py).
 commands.md: how much of Redis 7.2 is there, what is missing or refused and why, what is newer; then every command of
 the registry by group.
+benchmarks.md: the tables of the last run of `make bench`, and its pictures.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from benchmarks import report
+from docs.programs import programs_page
 from eventdb import commands
 from eventdb.engine.command import Command
 from eventdb.engine.registry import COMMANDS
@@ -109,8 +113,8 @@ runs: `CONFIG SET name value`, until it stops.
 `eventdb serve --config-file redis.conf` reads Redis's own configuration file: quotes, `include`, `save 3600 1`, `1gb`.
 Each directive that means nothing here gets one line of the server's log; those that would promise what is not so
 (`appendonly no`, `replicaof`, `daemonize yes`, `rename-command`, TLS) are refused, all at once, with the reason.
-Options of the command line count more. `CONFIG REWRITE` writes the settings as they are back into the file, comments
-kept.
+Options of the command line count more. Names of files count from the file's `dir`. `CONFIG REWRITE` writes the settings
+as they are back into the file, comments kept.
 
 `CONFIG GET *` shows every name that Redis 7.0 knows, with the value that is true here.
 """
@@ -172,12 +176,27 @@ def _setting_values(setting: Setting) -> str:
     )
 
 
-PAGES: Final = {"commands.md": commands_page, "configuration.md": settings_page}
+MEASURED: Final = "<!-- From here on `make docs` writes what benchmarks/results.json holds. -->\n"
+
+
+def benchmarks_page() -> str:
+    """What a person wrote about the benchmarks, then the tables of the last run."""
+    return (DOCS / "benchmarks.md").read_text().partition(MEASURED)[0] + MEASURED + "\n" + report.tables()
+
+
+PAGES: Final = {
+    "benchmarks.md": benchmarks_page,
+    "commands.md": commands_page,
+    "configuration.md": settings_page,
+    "programs.md": programs_page,
+}
 
 
 def main() -> None:
     for name, write in PAGES.items():
         (DOCS / name).write_text(write())
+    for name, picture in report.pictures().items():
+        (DOCS / "pictures" / name).write_text(picture)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,9 @@ A run that is stopped by SIGTERM ends as one that Ctrl-C stops: with its fixture
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
+import random
 import re
 import shutil
 import signal
@@ -25,7 +27,7 @@ import pytest
 from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
-READY = re.compile(rb"ready on 127\.0\.0\.1:(\d+)")
+READY = re.compile(rb"ready on 127\.0\.0\.1:(\d+)[ ,\n]")
 # In a reason to skip: the component is missing. Any other skip (root may write anywhere, say) is taken as it is.
 MISSING = re.compile(
     r"missing|not installed|not found|not available|could not import|needs a|no C compiler|takes root|may open only",
@@ -62,7 +64,9 @@ BUILD = _guard_the_build()
 from eventdb import commands  # noqa: E402 - what is imported is guarded
 from tests.kit.kafka_brokers import kafka, opened, three_brokers  # noqa: E402, F401 - fixtures; they import what is guarded
 
-settings.register_profile("eventdb", deadline=None, print_blob=True)  # a busy machine is no counterexample
+EXAMPLES = int(os.environ.get("EVENTDB_EXAMPLES", 100))
+# No deadline: a busy machine is no counterexample.
+settings.register_profile("eventdb", max_examples=EXAMPLES, deadline=None, print_blob=True)
 settings.load_profile("eventdb")
 commands.load()  # a test may make a node or an engine by itself, where a server would load them
 
@@ -71,6 +75,19 @@ def pytest_configure() -> None:
     """A shell that starts us in the background has SIGINT ignored; the programs under test would inherit that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what starts a process of eventdb, so that `make check` leaves it out."""
+    for item in items:
+        if "eventdb_server" in getattr(item, "fixturenames", ()):
+            item.add_marker("server")
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays to the end: no garbage collection has to look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_setup() -> None:
@@ -103,10 +120,12 @@ def pytest_runtest_makereport(
 
 
 def free_port() -> int:
-    """A loopback port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A loopback port nobody listens on now, and none of those that the system gives to the next connection."""
+    while True:
+        port = random.SystemRandom().randrange(10_000, 32_000)  # Hypothesis makes the usual chance repeat itself
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 10, what: str = "condition") -> None:
@@ -125,22 +144,38 @@ def answers_ping(port: int) -> bool:
     return False
 
 
-@pytest.fixture(scope="session")
-def redis_server() -> Iterator[tuple[str, int]]:
-    """A real redis-server on a free loopback port, without persistence; (host, port). Nobody flushes it for you."""
+@contextlib.contextmanager
+def _redis(*options: str) -> Iterator[tuple[str, int]]:
     binary = shutil.which("redis-server")
     if binary is None:
         pytest.skip("redis-server is not installed")
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="redis-") as folder:
-        command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder, *options]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder)
         try:
-            wait_until(lambda: answers_ping(port), what="redis-server answers")
+            wait_until(lambda: answers_ping(port), 30, "redis-server answers")
             yield "127.0.0.1", port
         finally:
             process.kill()
             process.wait()
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[tuple[str, int]]:
+    """A real redis-server on a free loopback port, without persistence; (host, port). Nobody flushes it for you."""
+    with _redis() as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def still_redis() -> Iterator[tuple[str, int]]:
+    """Another one, which expires only what is looked at: no cycle of its own comes between two steps of a test."""
+    with _redis("--enable-debug-command", "yes") as address:
+        with socket.create_connection(address, timeout=10) as conn:
+            conn.sendall(b"DEBUG SET-ACTIVE-EXPIRE 0\r\n")
+            assert conn.recv(16) == b"+OK\r\n"
+        yield address
 
 
 class Server:

@@ -41,6 +41,7 @@ from eventdb.backends.record import FORMAT_VERSION, Encoder, decode
 from eventdb.engine.engine import Engine
 from eventdb.engine.settings import Config
 from eventdb.keyspace.events import EVENTS
+from eventdb.keyspace.marks import MARKS_MAX
 from eventdb.pipeline.commit import Commit
 from eventdb.replay.transaction import decode as transactions_of
 from tests.kit.faults import WRITING, Bench, crash, until, until_up
@@ -81,6 +82,8 @@ def bodies() -> list[tuple[bytes, int]]:
     local("eventdb.once", "token", "incr", "five")
     local.engine.store.now_ms += local.engine.config.limits.once_retention_ms
     local("eventdb.once", "later", "incr", "five")
+    for number in range(MARKS_MAX + 1):
+        local("eventdb.mark", f"mark {number}")
     known = {event[0] for event in local.events()} - {b"SELECT"}
     assert known == set(EVENTS), set(EVENTS) ^ known
     local.check_replay()

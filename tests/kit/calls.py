@@ -8,7 +8,15 @@ A command without a line here fails the tests that use the table.
 
 from __future__ import annotations
 
+import functools
+
+from eventdb import commands
+from eventdb.engine.registry import COMMANDS
+from eventdb.rdb.functions import dump
 from tests.kit.harness import Local
+
+commands.load()
+ALL = {one.name: one for each in COMMANDS.values() for one in (each, *each.subcommands.values())}
 
 FILL = """
 SET s hello
@@ -87,6 +95,8 @@ ECHO hello
 EVENTDB.ATOMIC OFF
 EVENTDB.DIGEST
 EVENTDB.DURABLE
+EVENTDB.MARK before-deploy
+EVENTDB.MARKS
 EVENTDB.OFFSET
 EVENTDB.ONCE token INCR n
 EVENTDB.OUTCOME token
@@ -396,7 +406,8 @@ CLUSTER GETKEYSINSLOT 3828 10
 UNASKED = (
     "CLUSTER", "COMMAND|", "SENTINEL", "LATENCY", "SLOWLOG", "PUBSUB", "MODULE", "ACL|", "REPLICAOF", "SLAVEOF",
     "MIGRATE",
-    "FAILOVER", "SHUTDOWN", "EVENTDB.ANNOUNCE", "EVENTDB.PUBLISH", "SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE",
+    "FAILOVER", "SHUTDOWN", "EVENTDB.ANNOUNCE", "EVENTDB.PUBLISH", "EVENTDB.RESTORE",
+    "SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE",
 )  # fmt: skip
 
 
@@ -410,3 +421,30 @@ def filled(local: Local) -> Local:
 
 def calls() -> list[list[str]]:
     return [line.split(" ") for line in CALLS.split("\n") if line]
+
+
+def words_of(name: str) -> list[bytes]:
+    return [word.encode() for word in name.upper().split("|")]
+
+
+def library(name: bytes) -> bytes:
+    return b"#!lua name=%b\nredis.register_function('%b', function() return 1 end)" % (name, name)
+
+
+@functools.cache
+def calls_of() -> dict[str, list[list[bytes]]]:
+    """Every command's calls."""
+    found: dict[str, list[list[bytes]]] = {name: [] for name in ALL}
+    for call in calls():
+        argv = [word.encode() for word in call]
+        name = call[0].lower()
+        if len(call) > 1 and f"{name}|{call[1].lower()}" in ALL:
+            name = f"{name}|{call[1].lower()}"
+        found[name].append(argv)
+    found["function|load"].append([b"FUNCTION", b"LOAD", library(b"new")])
+    found["function|restore"].append([b"FUNCTION", b"RESTORE", dump([library(b"restored")])])
+    for name, command in ALL.items():
+        if not found[name]:
+            argv = words_of(name)
+            found[name] = [argv + [b"x"] * (abs(command.arity) - len(argv))]
+    return found

@@ -26,6 +26,7 @@ class FaultyOps(FileOps):
         self._stalling: frozenset[str] = frozenset()
         self._go = threading.Event()
         self._go.set()
+        self.bytes_left: int | None = None  # what the file system says of its room, if not the truth
         self.torn = 0  # a failing pwrite leaves this many of its bytes behind
         self.stalled = threading.Event()  # somebody hangs
 
@@ -69,6 +70,9 @@ class FaultyOps(FileOps):
     def ftruncate(self, fd: int, size: int) -> None:
         self._meet("ftruncate")
         super().ftruncate(fd, size)
+
+    def room(self, path: str) -> int:
+        return super().room(path) if self.bytes_left is None else self.bytes_left
 
     def stat(self, path: str) -> os.stat_result:
         self._meet("stat")

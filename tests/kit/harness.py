@@ -11,8 +11,11 @@ from eventdb.cluster.topology import Member
 from eventdb.engine.client import Client
 from eventdb.engine.engine import Engine
 from eventdb.engine.settings import Config
+from eventdb.keyspace.choice import Choice
+from eventdb.metrics.saves import Saves
 from eventdb.pipeline.commit import Commit
 from eventdb.pipeline.outbox import Batch
+from eventdb.replay.cut import Wanted
 
 
 class Collector:
@@ -55,6 +58,15 @@ class StandIn:
 
     def give_state(self, client: Client, greeting: str, functions_only: bool) -> None:
         self.answers["give_state"](client, greeting, functions_only)
+
+    def restore(self, client: Client, to: Wanted, choice: Choice, dry: bool) -> bytes:
+        return self.answers["restore"](client, to, choice, dry)  # type: ignore[return-value]
+
+    def save(self, done: Callable[[str], None]) -> None:
+        self.answers["save"](done)
+
+    def saves(self) -> Saves:
+        return self.answers["saves"]() if "saves" in self.answers else Saves()  # type: ignore[return-value]
 
     def announced(self, member: Member, said: dict[str, object]) -> bytes | None:
         return self.answers["announced"](member, said)  # type: ignore[return-value]

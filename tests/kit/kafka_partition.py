@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from concurrent.futures import Future
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 from aiokafka import errors
 from aiokafka.protocol.fetch import FetchRequest
@@ -21,7 +22,8 @@ from aiokafka.protocol.transaction import InitProducerIdRequest
 from aiokafka.record import MemoryRecords
 
 from eventdb.backends.kafka.address import parse
-from eventdb.backends.kafka.link import Cluster, NoAnswer, describe
+from eventdb.backends.kafka.link import Cluster, Link, NoAnswer, describe
+from eventdb.backends.kafka.stand_in import append_once
 
 TOPIC = "t"
 SEQUENCE_AT, PRODUCER_AT = 53, 43  # in a record batch, magic 2
@@ -152,4 +154,35 @@ class SimulatedLink:
         return NoAnswer(describe(errors.for_code(code)()))
 
     async def close(self) -> None:
+        pass
+
+
+class SimulatedStandIn:
+    """Stands where a `StandIn` does, without a thread: its answers come at once, or when the loop turns."""
+
+    def __init__(self, link: SimulatedLink) -> None:
+        self.link = link
+        self.sent = 0
+
+    def send(self, request: ProduceRequest) -> Future[int]:
+        self.sent += 1
+        answer: Future[int] = Future()
+        answer.set_running_or_notify_cancel()
+        if self.link.partition.rng.random() < self.link.trouble:
+            asyncio.get_running_loop().call_soon(self._answer, request, answer)
+        else:
+            self._answer(request, answer)
+        return answer
+
+    def _answer(self, request: ProduceRequest, answer: Future[int]) -> None:
+        step = append_once(cast(Link, self.link), request)
+        try:
+            while True:
+                step.send(None)
+        except StopIteration as end:
+            answer.set_result(end.value)
+        except NoAnswer as error:
+            answer.set_exception(error)
+
+    def close(self) -> None:
         pass

@@ -5,7 +5,8 @@
         both.step(1, "PUBLISH", "c", "hi")      # compares what both connections have got by now
 
 After a step every connection sends a PING with a marker, and what came before its answer belongs to the step. `@2` in
-an argument is the id of connection 2.
+an argument is the id of connection 2. Where keys expire, give it `still_redis`: what a cycle of expiry sends between
+two steps would belong to the wrong one.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import hashlib
 import json
 
 from eventdb.backends import Log, RecordKind, Writer
-from eventdb.replay.machine import Transaction
+from eventdb.replay.machine import DamagedState, Read, Transaction, Write
 from eventdb.replay.transaction import encode
 
 START_MS = 1_700_000_000_000
@@ -43,6 +43,21 @@ class Notebook:
     def key_count(self) -> int:
         return len(self.values)
 
+    def type_counts(self) -> dict[str, int]:
+        return {"string": len(self.values)} if self.values else {}
+
+    def dump(self, write: Write, facts: dict[str, str]) -> None:
+        write(b"REDIS0000" + json.dumps(self.values, sort_keys=True).encode())
+
+    def load(self, read: Read) -> None:
+        parts: list[bytes] = []
+        while data := read(1 << 16):
+            parts.append(data)
+        try:
+            self.values = json.loads(b"".join(parts)[9:])
+        except ValueError as error:
+            raise DamagedState(f"no notebook: {error}") from error
+
 
 def set_transaction(key: str, value: str, origin: str = "127.0.0.1:1") -> Transaction:
     return [origin.encode(), [b"SET", key.encode(), value.encode()]]
@@ -72,6 +87,10 @@ class Scribe:
     async def heartbeat(self, time_ms: int) -> None:
         offset = self.writer.next_offset
         await self.writer.append(b"", first_offset=offset, count=0, time_ms=time_ms, kind=RecordKind.HEARTBEAT)
+
+    async def write_kind(self, body: bytes, kind: RecordKind = RecordKind.HEARTBEAT) -> None:
+        at_ms = START_MS + 1000 * self.records
+        await self.writer.append(body, first_offset=self.writer.next_offset, count=0, time_ms=at_ms, kind=kind)
 
     async def fill(self, records: int, per_record: int) -> None:
         """`records` records of `per_record` transactions; transaction n is SET key:n n."""

@@ -32,6 +32,7 @@ def run_pytest(folder: Path, text: str, *options: str, **env: str) -> str:
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False).stdout
 
 
+@pytest.mark.slow
 def test_a_missing_component_fails_only_when_all_is_required(tmp_path: Path) -> None:
     assert "3 skipped" in run_pytest(tmp_path, SKIPPING)
     report = run_pytest(tmp_path, SKIPPING, EVENTDB_REQUIRE_ALL="1")
@@ -40,6 +41,7 @@ def test_a_missing_component_fails_only_when_all_is_required(tmp_path: Path) -> 
     assert "Kafka broker not found" in report
 
 
+@pytest.mark.slow
 def test_a_hanging_test_fails(tmp_path: Path) -> None:
     report = run_pytest(tmp_path, "import threading\ndef test_it(): threading.Event().wait()\n", "--timeout=0.5")
     assert "1 failed" in report and "Timeout" in report
@@ -47,7 +49,7 @@ def test_a_hanging_test_fails(tmp_path: Path) -> None:
 
 def test_stale_compiled_files_are_seen_and_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     setup = runpy.run_path(str(ROOT / "setup.py"), run_name="setup")
-    for name in ("setup.py", "eventdb/protocol/replies.py", *setup["C_FILES"]):
+    for name in ("setup.py", "eventdb/protocol/replies.py", *setup["C_FILES"], *setup["C_HEADERS"]):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text((ROOT / name).read_text())
     setup = runpy.run_path(str(tmp_path / "setup.py"), run_name="setup")

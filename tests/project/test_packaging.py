@@ -110,6 +110,7 @@ def sources() -> set[str]:
         names |= {f"eventdb/{path.relative_to(ROOT)}" for path in (ROOT / room).rglob("*.py")}
     names |= {f"eventdb/scripting/{path.name}" for path in (ROOT / "eventdb" / "scripting").glob("*.lua")}
     names |= {"eventdb/py.typed", "eventdb/commands/server/arguments.json"}
+    names |= {f"eventdb/engine/plain_{part}.h" for part in ("values", "ranks", "parts")}
     for module in ("eventdb/backends/quorum/zone_loop", "eventdb/engine/plain_run"):
         names |= {f"{module}.c", f"{module}.pyi"}
     return names

@@ -40,6 +40,7 @@ def is_running(pid: int) -> bool:
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [PLAIN, IN_A_LOOP], ids=["plain", "in a loop"])
 def test_a_run_stopped_by_sigterm_leaves_no_server(text: str, tmp_path: Path) -> None:
     (tmp_path / "test_inner.py").write_text(text)

@@ -6,6 +6,7 @@ import ast
 import re
 import runpy
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,11 @@ def name(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def imported_names(tree: ast.AST) -> list[str]:
     found: list[str] = []
     for node in ast.walk(tree):
@@ -78,7 +84,7 @@ def room_of(module: str) -> str | None:
 @pytest.mark.parametrize("path", SOURCES, ids=name)
 def test_imports_point_from_eventdb_to_replay_to_backends(path: Path) -> None:
     room = path.relative_to(ROOT).parts[0]
-    for module in imported_names(ast.parse(path.read_text())):
+    for module in imported_names(tree_of(path)):
         assert not module.startswith("."), f"{name(path)}: relative import {module}"
         assert module.split(".")[0] not in ROOMS[:2], f"{name(path)}: import {module} as eventdb.{module}"
         target = room_of(module)
@@ -113,7 +119,7 @@ def house_room(module: str) -> int:
 @pytest.mark.parametrize("path", [path for path in SOURCES if path.relative_to(ROOT).parts[0] == "eventdb"], ids=name)
 def test_rooms_import_only_from_rooms_before_them(path: Path) -> None:
     own = house_room(".".join(path.relative_to(ROOT).with_suffix("").parts))
-    for module in imported_names(ast.parse(path.read_text())):
+    for module in imported_names(tree_of(path)):
         assert house_room(module) <= own, f"{name(path)} must not import {module}"
 
 
@@ -126,7 +132,7 @@ def is_command_module(module: str) -> bool:
 @pytest.mark.parametrize("path", [path for path in SOURCES if "commands" in path.relative_to(ROOT).parts], ids=name)
 def test_command_modules_import_no_sibling(path: Path) -> None:
     """What two of them need is in eventdb/commands/shared/, which imports none of them either."""
-    for module in imported_names(ast.parse(path.read_text())):
+    for module in imported_names(tree_of(path)):
         assert not is_command_module(module), f"{name(path)} imports {module}: move what both need to commands/shared/"
 
 
@@ -137,7 +143,7 @@ def test_every_folder_of_the_package_is_a_room() -> None:
 
 def test_no_two_files_import_each_other() -> None:
     """Circles of any length, those that exist only for type checking too."""
-    trees = {module_name(path): ast.parse(path.read_text()) for path in SOURCES}
+    trees = {module_name(path): tree_of(path) for path in SOURCES}
     graph = {module: imported_modules(tree, set(trees)) - {module} for module, tree in trees.items()}
     done: set[str] = set()
 
@@ -157,7 +163,7 @@ def test_no_two_files_import_each_other() -> None:
 def test_files_and_functions_fit(path: Path) -> None:
     text = path.read_text()
     assert text.count("\n") <= FILE_LINES_MAX, f"{name(path)} is longer than {FILE_LINES_MAX} lines: split it"
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             lines = (node.end_lineno or 0) - node.lineno + 1
             assert lines <= FUNCTION_LINES_MAX, f"{name(path)}:{node.lineno} {node.name} has {lines} lines"
@@ -166,7 +172,7 @@ def test_files_and_functions_fit(path: Path) -> None:
 @pytest.mark.parametrize("path", PYTHON, ids=name)
 def test_every_file_says_what_it_is_for(path: Path) -> None:
     assert path.name not in BANNED_FILES, f"{name(path)}: name a file after the one thing it owns"
-    assert ast.get_docstring(ast.parse(path.read_text())), f"{name(path)} has no docstring"
+    assert ast.get_docstring(tree_of(path)), f"{name(path)} has no docstring"
 
 
 def test_public_text_keeps_to_plain_words() -> None:
