@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import uuid
 import xml.etree.ElementTree as Xml
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 
 from eventdb.backends import open_log
 from eventdb.backends.conformance import data_of, fill, read_all
-from eventdb.cli.dev.brokers import POM
+from eventdb.cli.dev.brokers import POM, new_cluster_id
 from tests.conftest import ROOT, wait_until
 from tests.kit.kafka_brokers import JARS, start_brokers
 
@@ -23,6 +24,12 @@ from tests.kit.kafka_brokers import JARS, start_brokers
 def start(*argv: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "eventdb", "dev", "kafka", *argv]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+
+
+def test_no_cluster_id_looks_like_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = iter([uuid.UUID(bytes=bytes([first]) + bytes(15)) for first in (0xF8, 0xFB, 0xFC)])
+    monkeypatch.setattr(uuid, "uuid4", lambda: next(drawn))
+    assert new_cluster_id() == "_" + "A" * 21
 
 
 @pytest.mark.kafka

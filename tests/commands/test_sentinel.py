@@ -318,11 +318,11 @@ def test_redis_py_finds_primary_and_replicas_and_follows_a_switch(tmp_path: Path
         assert slave.get("k") == b"1"
         with pytest.raises(redis.ReadOnlyError):
             slave.set("k", "2")
+        old = first.port
+        nodes.stop(first)
         nodes.agree(None)
         with pytest.raises(redis.sentinel.MasterNotFoundError):
             sentinel.discover_master(SERVICE)
-        old = first.port
-        nodes.stop(first)
         second = nodes.start("second")
         nodes.agree(second)
         assert sentinel.discover_master(SERVICE) == ("127.0.0.1", second.port)

@@ -1,7 +1,4 @@
-"""Real eventdb nodes in one process: servers on ports of their own, one quorum log, in a loop in a thread of its own.
-
-Who the primary is they are told by `agree`, so that a test decides when the clients' world changes.
-"""
+"""Real eventdb nodes in one process: servers on ports of their own, one quorum log, a loop in a thread of its own."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from eventdb.cluster.lease import AskedRole
-from eventdb.cluster.topology import Member
+from eventdb.cluster.topology import Topology
 from eventdb.engine.settings import Config
 from eventdb.server.server import Server
 from tests.conftest import free_port
@@ -28,7 +25,6 @@ class Nodes:
         self.url = f"quorum:{folder / 'data'}"
         self.settings = settings
         self.servers: list[Server] = []
-        self.epoch = 0
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
 
@@ -69,16 +65,21 @@ class Nodes:
         self.run(server.close())
 
     def agree(self, primary: Server | None) -> None:
-        """Tell every running node who is there and who is the primary."""
-        self.epoch += 1
+        """Return when every running node knows who the primary is, and all running nodes and no others."""
+        names = {server.node.name for server in self.servers}
 
-        async def tell() -> None:
-            for server in self.servers:
-                members = {other.node.name: Member(other.node.name, other.node.address) for other in self.servers}
-                chosen = members[primary.node.name] if primary is not None else None
-                server.node.engine.topology.update(self.epoch, chosen, members.values())
+        def agreed(topology: Topology) -> bool:
+            chosen = topology.primary.name if topology.primary is not None else None
+            if primary is None:
+                return chosen is None
+            return chosen == primary.node.name and set(topology.members) == names
 
-        self.run(tell())
+        async def reached() -> None:
+            async with asyncio.timeout(20):
+                while not all(agreed(server.node.engine.topology) for server in self.servers):
+                    await asyncio.sleep(0.005)
+
+        self.run(reached())
 
     def applied(self, offset: int) -> None:
         """Return when every node has this offset."""

@@ -196,7 +196,7 @@ class Brokers:
 
     def start(self) -> Brokers:
         """Format what is new, start all, and return when they form a cluster. Raises NoKafka."""
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        cluster_id = new_cluster_id()
         formatting = []
         for broker in self.brokers:
             broker.folder.mkdir(parents=True, exist_ok=True)
@@ -255,6 +255,14 @@ class Brokers:
     def kill(self) -> None:
         for broker in self.brokers:
             broker.kill()
+
+
+def new_cluster_id() -> str:
+    """A random UUID in base64; as Kafka's own, none that begins with a dash: its tools would take it for an option."""
+    while True:
+        made = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        if not made.startswith("-"):
+            return made
 
 
 def free_ports(count: int) -> list[int]:
