@@ -11,11 +11,17 @@ from eventdb.backends.quorum import hint as hints
 from eventdb.backends.quorum.files import FileOps
 from eventdb.backends.quorum.segment import NO_STOP
 from eventdb.backends.quorum.view import Damage, Tail, ZoneView
-from eventdb.backends.record import NOTHING, UNKNOWN
+from eventdb.backends.record import NOTHING, UNKNOWN, Frame
+
+Mark = tuple[int, int]  # epoch and checksum of a frame
 
 
-def compare(mine: ZoneView, source: ZoneView, source_end: int) -> tuple[int | None, int, Tail, int]:
-    """(what `agreed_end` says, the source's first position, the end of `mine`, the epoch before the agreed end).
+def mark_of(frame: Frame) -> Mark:
+    return frame.epoch, frame.checksum
+
+
+def compare(mine: ZoneView, source: ZoneView, source_end: int) -> tuple[int | None, int, Tail, Mark | None]:
+    """(what `agreed_end` says, the source's first position, the end of `mine`, the mark before the agreed end).
 
     Closes the views.
 
@@ -28,7 +34,7 @@ def compare(mine: ZoneView, source: ZoneView, source_end: int) -> tuple[int | No
         tail = mine.tail()
         end = agreed_end(mine, tail, source, source_end)
         last = mine.frame_at(end - 1) if end else None
-        return end, source.first_position, tail, last.epoch if last is not None else 0
+        return end, source.first_position, tail, mark_of(last) if last is not None else None
     finally:
         mine.close()
         source.close()
@@ -59,7 +65,7 @@ def agreed_end(mine: ZoneView, tail: Tail, source: ZoneView, source_end: int) ->
         return None
     if tail.end <= source_end:
         true = source.frame_at(tail.end - 1)
-        if true is not None and (true.epoch, true.checksum) == (tail.last.epoch, tail.last.checksum):
+        if true is not None and mark_of(true) == mark_of(tail.last):
             return tail.end
     for segment in reversed(mine.segments):
         low = max(segment.first, source.first_position)
@@ -74,9 +80,9 @@ def agreed_end(mine: ZoneView, tail: Tail, source: ZoneView, source_end: int) ->
     return None
 
 
-def _marks(view: ZoneView, low: int, high: int, *, forgiving: bool) -> list[tuple[int, int]]:
+def _marks(view: ZoneView, low: int, high: int, *, forgiving: bool) -> list[Mark]:
     """Epochs and checksums of the frames in [low, high); fewer where history ends, or at damage if `forgiving`."""
-    marks: list[tuple[int, int]] = []
+    marks: list[Mark] = []
     position = low
     while position < high:
         try:
@@ -87,6 +93,6 @@ def _marks(view: ZoneView, low: int, high: int, *, forgiving: bool) -> list[tupl
             raise
         if not chunk.frames:
             return marks
-        marks.extend((frame.epoch, frame.checksum) for frame in chunk.frames)
+        marks.extend(mark_of(frame) for frame in chunk.frames)
         position = chunk.next_position
     return marks

@@ -19,9 +19,11 @@ from eventdb.backends.log import BadLogURL, Corrupt, Fenced, LogError, Unavailab
 from eventdb.backends.quorum import hint as hints
 from eventdb.backends.quorum import identity as identities
 from eventdb.backends.quorum import promise as promises
+from eventdb.backends.quorum.align import Mark, mark_of
 from eventdb.backends.quorum.files import FileOps
 from eventdb.backends.quorum.hint import Hint
 from eventdb.backends.quorum.identity import DamagedIdentity, Identity
+from eventdb.backends.quorum.joining import Changed, write_again
 from eventdb.backends.quorum.promise import Outbid, Promise
 from eventdb.backends.quorum.recovery import Hold, Memory, Move, Presence, Tally, Worth, judge_log, judge_zone
 from eventdb.backends.quorum.runtime import PROCESS, Runtime
@@ -30,6 +32,7 @@ from eventdb.backends.quorum.view import Damage, Tail, ZoneView
 from eventdb.backends.seal import Keyring
 
 ANSWER_S_MAX: Final = 3.0  # how long a claim waits for a majority to answer
+WRITE_S_MAX: Final = 30.0  # for the end of what is adopted: a segment at most, where no hint was left
 GRACE_S: Final = 0.3  # and then for the rest
 TRIES_MAX: Final = 6
 
@@ -67,17 +70,18 @@ class Survey:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A majority is promised to `epoch`, and `source` holds the tail to adopt."""
+    """A majority is promised to `epoch`, and `source` holds the tail to adopt, in a segment of this epoch."""
 
     epoch: int
     log_id: str
     source: int
     tail: Tail
+    floor: int  # what lies before it is known to be durable
     facts: Sequence[Survey]
 
 
 def ask_each(
-    places: Sequence[Place], question: Callable[[Place], Answer], enough: int
+    places: Sequence[Place], question: Callable[[Place], Answer], enough: int, wait_s: float = ANSWER_S_MAX
 ) -> dict[int, Answer | Exception]:
     """Ask the zones at once; by index, without those that did not answer in time."""
     answers: dict[int, Answer | Exception] = {}
@@ -103,7 +107,7 @@ def ask_each(
     def good() -> int:
         return sum(1 for answer in answers.values() if not isinstance(answer, Exception))
 
-    deadline = monotonic() + ANSWER_S_MAX
+    deadline = monotonic() + wait_s
     with changed:
         while len(answers) < len(places) and good() < enough and (left := deadline - monotonic()) > 0:
             changed.wait(left)
@@ -201,7 +205,7 @@ def create(found: Sequence[Survey]) -> None:
 
 
 def claim_epoch(places: Sequence[Place], keys: Keyring | None = None) -> Claimed:
-    """Fence and read. Raises BadLogURL, Unavailable, Corrupt, Fenced (lost to a claim at the same time).
+    """Fence and read. Raises BadLogURL, Unavailable, Corrupt, Fenced (others were faster, as often as it tried).
 
     keys: what is sealed with one of them must open.
     """
@@ -216,27 +220,17 @@ def claim_epoch(places: Sequence[Place], keys: Keyring | None = None) -> Claimed
         _judge_memories(found)
         if keys is not None:
             _judge_seals(found, keys)
-        for facts in found:
-            facts.worth = judge_zone(facts.presence, facts.hold, facts.memory)
-        source = _best(found)
-        while source is not None and not _delivers(source, found):
-            source.worth = judge_zone(source.presence, source.hold, source.memory)
-            source = _best(found)
         floor = _floor(found)
-        reached = source is not None and source.tail is not None and source.tail.end >= floor
-        move = judge_log(
-            Tally(
-                len(found),
-                _count(found, Worth.COUNT),
-                _count(found, Worth.LOST),
-                _count(found, Worth.HURT),
-                reached,
-            )
-        )
-        if move is Move.ADOPT:
-            log_id = log_id_of(found)
-            assert source is not None and source.tail is not None and log_id is not None
-            return Claimed(epoch, log_id, source.place.index, source.tail, found)
+        try:
+            move, source = _judge(found, floor)
+            while move is Move.ADOPT and source is not None:
+                if _made_ours(source, epoch, floor, found):
+                    log_id = log_id_of(found)
+                    assert source.tail is not None and log_id is not None
+                    return Claimed(epoch, log_id, source.place.index, source.tail, floor, found)
+                move, source = _judge(found, floor)
+        except Changed:
+            move = Move.LOST_RACE
         if move is not Move.LOST_RACE:
             raise _refusal(move, found, floor)
         places[0].runtime.sleep(random.uniform(0.001, 0.004) * (1 << attempt))  # let one of the two get through
@@ -261,14 +255,10 @@ def _promise_all(found: Sequence[Survey], epoch: int) -> None:
 
     def hold(place: Place) -> tuple[Promise, Tail, Hint | None]:
         promise = promises.make(place.ops, place.directory, epoch)
-        view = ZoneView(place.ops, place.directory, place.name)
-        try:
-            view.refresh()
-            hint = hints.load(place.ops, place.directory)
-            view.mark(hint)
-            return promise, view.tail(), hint
-        finally:
-            view.close()
+        tail, hint = _tail_of(place)
+        if not promise.holds(place.ops):  # read half before and half after a higher claim wrote: no damage
+            raise Outbid(max([epoch, *promises.epochs(place.ops, place.directory)]))
+        return promise, tail, hint
 
     answers = ask_each([facts.place for facts in members], hold, len(found) // 2 + 1)
     for facts in members:
@@ -282,6 +272,17 @@ def _promise_all(found: Sequence[Survey], epoch: int) -> None:
             facts.presence, facts.why = Presence.UNREACHABLE, str(answer) if answer is not None else "no answer"
         else:
             raise answer
+
+
+def _tail_of(place: Place) -> tuple[Tail, Hint | None]:
+    view = ZoneView(place.ops, place.directory, place.name)
+    try:
+        view.refresh()
+        hint = hints.load(place.ops, place.directory)
+        view.mark(hint)
+        return view.tail(), hint
+    finally:
+        view.close()
 
 
 def _judge_memories(found: Sequence[Survey]) -> None:
@@ -340,6 +341,62 @@ def remembered(found: Sequence[Survey], zone: int, writer_epoch: int) -> int:
     )
 
 
+def _judge(found: Sequence[Survey], floor: int) -> tuple[Move, Survey | None]:
+    """What the claim may do with these zones, and which one's history it adopts if it may."""
+    for facts in found:
+        facts.worth = judge_zone(facts.presence, facts.hold, facts.memory)
+    source = _best(found)
+    while source is not None and not _delivers(source, found):
+        source.worth = judge_zone(source.presence, source.hold, source.memory)
+        source = _best(found)
+    reached = source is not None and source.tail is not None and source.tail.end >= floor
+    count, lost, hurt = (_count(found, worth) for worth in (Worth.COUNT, Worth.LOST, Worth.HURT))
+    return judge_log(Tally(len(found), count, lost, hurt, reached)), source
+
+
+def _made_ours(source: Survey, epoch: int, floor: int, found: Sequence[Survey]) -> bool:
+    """Write the end of what is adopted again (`joining.write_again`). False: the zone could not; its facts say why.
+
+    From here on nobody but a higher claim can change what was adopted. Raises Changed: a fenced writer was faster.
+    """
+    tail = source.tail
+    assert tail is not None
+    synced = remembered(found, source.place.index, tail.writer_epoch)
+
+    def write(place: Place) -> None:
+        write_again(place.ops, place.directory, place.name, epoch, synced, tail.end, floor=floor, last=_mark(tail))
+
+    return _done(source, write, WRITE_S_MAX)
+
+
+def _done(source: Survey, work: Callable[[Place], None], wait_s: float = ANSWER_S_MAX) -> bool:
+    """Whether the zone could do that with its history; if not, its facts say why. Raises Changed."""
+    tail = source.tail
+    assert tail is not None
+
+    def tried(place: Place) -> None:
+        try:
+            work(place)
+        except Damage:
+            there = _tail_of(place)[0]
+            if (there.end, _mark(there)) != (tail.end, _mark(tail)):  # no loss: what came late leaves a gap
+                raise Changed(place.name, tail.end - 1) from None
+            raise
+
+    answer = ask_each([source.place], tried, 1, wait_s).get(source.place.index, OSError("no answer"))
+    if isinstance(answer, Damage):
+        source.memory, source.why = Memory.DAMAGED, f"{answer}"
+    elif isinstance(answer, OSError):
+        source.presence, source.why = Presence.UNREACHABLE, f"{answer}"
+    elif isinstance(answer, Exception):
+        raise answer
+    return answer is None
+
+
+def _mark(tail: Tail) -> Mark | None:
+    return mark_of(tail.last) if tail.last is not None else None
+
+
 def _best(found: Sequence[Survey]) -> Survey | None:
     best: Survey | None = None
     for facts in found:
@@ -376,14 +433,7 @@ def _delivers(source: Survey, found: Sequence[Survey]) -> bool:
         finally:
             view.close()
 
-    answer = ask_each([source.place], read, 1).get(source.place.index, OSError("no answer"))
-    if isinstance(answer, Damage):
-        source.memory, source.why = Memory.DAMAGED, f"{answer}"
-    elif isinstance(answer, OSError):
-        source.presence, source.why = Presence.UNREACHABLE, f"{answer}"
-    elif isinstance(answer, Exception):
-        raise answer
-    return answer is None
+    return _done(source, read)
 
 
 def _floor(found: Sequence[Survey]) -> int:

@@ -9,10 +9,22 @@ from __future__ import annotations
 
 import os
 
+from eventdb.backends.quorum.align import Mark, mark_of
 from eventdb.backends.quorum.files import FileOps, sync_directory, write_all
 from eventdb.backends.quorum.promise import Promise
-from eventdb.backends.quorum.segment import CHUNK_BYTES, segment_name
+from eventdb.backends.quorum.segment import CHUNK_BYTES, NO_STOP, segment_name
 from eventdb.backends.quorum.view import Damage, Tail, ZoneView
+
+
+class NotYet(Exception):  # noqa: N818
+    """The zone cannot join now, for want of others; said in `Log.info`."""
+
+
+class Changed(NotYet):
+    """A zone does not show any more what was adopted of it: a file of a fenced writer came late."""
+
+    def __init__(self, zone: str, position: int) -> None:
+        super().__init__(f"{zone}: position {position} is no longer what it was: a fenced writer's file came late")
 
 
 class Source:
@@ -54,22 +66,40 @@ def cut_short(end: int, tail: Tail, *, hollow: bool) -> str:
     return ""
 
 
-def write_again(ops: FileOps, directory: str, zone: str, epoch: int, synced: int, end: int) -> None:
-    """Write and sync again what an earlier writer may have left in the page cache alone. Raises OSError, Damage.
+def write_again(
+    ops: FileOps,
+    directory: str,
+    zone: str,
+    epoch: int,
+    synced: int,
+    end: int,
+    *,
+    floor: int = NO_STOP,
+    last: Mark | None = None,
+) -> None:
+    """Write the end of what was adopted once more, in a segment of this epoch, synced. Raises OSError, Damage, Changed.
 
-    After a failed sync the kernel shows bytes that are on no disk, and calls them clean. A zone begins a new segment
-    after every error and at every roll, so only its last segment can hold such bytes; `synced` says up to where a hint
-    knows better. The copy takes its name when it is whole and synced: before that, the old segment is history.
+    For two reasons. After a failed sync the kernel shows bytes that are on no disk, and calls them clean. A zone begins
+    a new segment after every error and at every roll, so only its last segment can hold such bytes; `synced` says up to
+    where a hint knows better.
+    And a fenced writer whose thread was held up may still give its segment a name. Where that begins before `end`, it
+    would replace what was adopted with what the fenced writer made of it. It cannot begin before `floor` with anything
+    else than is here, because what is durable is the same in all histories; and from `floor` on this epoch's segment
+    has the say. last: the frame before `end` as it was adopted. What was read is compared with it before it is named.
+
+    The copy takes its name when it is whole and synced: before that, the old segment is history.
     """
     view = ZoneView(ops, directory, zone)
     try:
         view.refresh()
         segments = [segment for segment in view.segments if segment.first < end]
-        first = max(segments[-1].first, synced) if segments else end
+        first = min(max(segments[-1].first, synced), max(floor, view.first_position)) if segments else end
         if first >= end:
+            _compare(view, end, last)
             return
         aside = os.path.join(directory, f".{segment_name(first, epoch)}.again")
         fd = ops.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        found: Mark | None = None
         try:
             position, byte = first, 0
             while position < end:
@@ -79,6 +109,9 @@ def write_again(ops: FileOps, directory: str, zone: str, epoch: int, synced: int
                 write_all(ops, fd, chunk.raw, byte)
                 byte += len(chunk.raw)
                 position = chunk.next_position
+                found = mark_of(chunk.frames[-1])
+            if last is not None and found != last:
+                raise Changed(zone, end - 1)
             ops.fsync(fd)
         except BaseException:
             ops.unlink(aside)
@@ -89,3 +122,10 @@ def write_again(ops: FileOps, directory: str, zone: str, epoch: int, synced: int
         sync_directory(ops, directory)
     finally:
         view.close()
+
+
+def _compare(view: ZoneView, end: int, last: Mark | None) -> None:
+    """Raise Changed if the frame before `end` is not the one that was adopted."""
+    frame = view.frame_at(end - 1) if end and last is not None else None
+    if last is not None and (frame is None or mark_of(frame) != last):
+        raise Changed(view.name, end - 1)

@@ -99,7 +99,7 @@ class QuorumWriter:
             member = facts.worth in (Worth.COUNT, Worth.ABSENT, Worth.LOST)
             known = remembered(claimed.facts, place.index, facts.tail.writer_epoch) if facts.tail is not None else 0
             true = place.index == claimed.source
-            zone.adopt(facts.promise, facts.tail, true=true, member=member, known_synced=known)
+            zone.adopt(facts.promise, facts.tail, true=true, member=member, floor=claimed.floor, known_synced=known)
             # Not all at once: a new segment takes some milliseconds, in one zone at a time nobody waits for it.
             zone.segment_bytes = segment_bytes - place.index * (segment_bytes // 16)
             zones.append(zone)

@@ -23,11 +23,11 @@ from eventdb.backends.quorum import hint as hints
 from eventdb.backends.quorum import identity as identities
 from eventdb.backends.quorum import promise as promises
 from eventdb.backends.quorum import zone_loops
-from eventdb.backends.quorum.align import compare, seal_before
+from eventdb.backends.quorum.align import Mark, compare, mark_of, seal_before
 from eventdb.backends.quorum.claim import Place
 from eventdb.backends.quorum.hint_file import HintFile
 from eventdb.backends.quorum.identity import DamagedIdentity, Identity
-from eventdb.backends.quorum.joining import Source, cut_short, holds, write_again
+from eventdb.backends.quorum.joining import Changed, NotYet, Source, cut_short, holds, write_again
 from eventdb.backends.quorum.promise import LostPromise, Outbid, Promise
 from eventdb.backends.quorum.repair import repair_segment
 from eventdb.backends.quorum.runtime import Wake
@@ -62,10 +62,6 @@ CATCHING_UP: Final = "catching-up"
 DOWN: Final = "down"
 
 
-class NotYet(Exception):  # noqa: N818
-    """The zone cannot join now, for want of others; said in `Log.info`."""
-
-
 class Zone:
     def __init__(self, place: Place, quorum: Quorum, identity: Identity) -> None:
         runtime = place.runtime
@@ -91,7 +87,8 @@ class Zone:
         self._trusted = False  # was a member in this writer's life; a whole copy of it may become one again
         # The highest end that was counted on its directory, and the epoch before it, should that come back; -1: none.
         self._counted = (-1, 0)
-        self._copied_epoch = 0  # of the record before `end`, while that lies before this writer's own
+        self._copied: Mark | None = None  # of the record before `end`, while that lies before this writer's own
+        self._floor = 0  # the claim knew that what lies before it is durable: the same in every history
         # From here to `end` an earlier writer's sync may have failed, so it is written again first. None: it was.
         self._unsynced_from: int | None = 0
         self._hollow_from = NO_STOP  # a hole was found there, in what looks whole by its end
@@ -113,16 +110,20 @@ class Zone:
         self._runner.start()
 
     def adopt(
-        self, promise: Promise | None, tail: Tail | None, *, true: bool, member: bool, known_synced: int = 0
+        self, promise: Promise | None, tail: Tail | None, *, true: bool, member: bool, floor: int, known_synced: int = 0
     ) -> None:
-        """What the claim found out. `true`: this is the tail that was adopted. known_synced: a hint says so of it."""
-        self._unsynced_from = known_synced
+        """What the claim found out. known_synced: a hint says so of it.
+
+        true: this is the tail that was adopted, and the claim has written it again.
+        """
+        self._unsynced_from = known_synced if not true else None
+        self._floor = floor
         self.promise = promise
         self._member = self._trusted = member
         if true and tail is not None:
             self.true = True
             self.end = tail.end
-            self._copied_epoch = tail.last.epoch if tail.last is not None else 0
+            self._copied = mark_of(tail.last) if tail.last is not None else None
 
     def stop(self, *, abandon: bool = False) -> None:
         """End the thread when all is written; or at once, leaving the files as they are."""
@@ -352,8 +353,15 @@ class Zone:
 
         That is `Worth.HURT`: no member, rebuilt from the hole on; once a majority without it has the end of history.
         """
+        own = self.end >= self._quorum.claim_end  # a fenced writer's files have no say in it
         try:
-            write_again(self.ops, self.directory, self.name, self._quorum.epoch, synced, self.end)
+            write_again(
+                self.ops, self.directory, self.name, self._quorum.epoch, synced, self.end,
+                floor=NO_STOP if own else self._floor, last=None if own else self._copied,
+            )  # fmt: skip
+        except Changed:
+            self.true = False
+            raise
         except Damage as damage:
             if self._quorum.durable_end:
                 self._hollow_from = damage.position
@@ -400,28 +408,33 @@ class Zone:
 
     def _epoch_before(self, end: int) -> int:
         """The epoch of the record before `end`: our own from the claim record on, else as it was adopted or copied."""
-        return self._quorum.epoch if end >= self._quorum.claim_end else self._copied_epoch
+        if end >= self._quorum.claim_end:
+            return self._quorum.epoch
+        return self._copied[0] if self._copied is not None else 0
 
     def _align(self) -> None:
         """Set `end` to where this zone's history is still the true one; drop what cannot be joined to it."""
         ops = self.ops
         # A source that lags would have what a majority holds cut off here.
         source = self._source(self._quorum.durable_end - 1).as_source()
-        end, first, tail, epoch = compare(
+        end, first, tail, last = compare(
             ZoneView(ops, self.directory, self.name), source.view, min(source.end, self._hollow_from)
         )
         if not source.is_sound():
             raise NotYet(f"{source.view.name} was replaced while it was read")
         if end is None:
             for segment in list_segments(ops, self.directory):
-                ops.unlink(segment.path)
+                if segment.epoch <= self._quorum.epoch:  # or this thread was held up here, and another is the writer
+                    ops.unlink(segment.path)
             end = first
         elif why := cut_short(end, tail, hollow=self._hollow_from != NO_STOP):
             logger.warning("%s: cut at position %d: %s", self.name, end, why)
         if self._quorum.synced[self.index] > end:
             self._quorum.unmark(self.index)  # a vote is never for more than the zone holds
         self.end = end
-        self._copied_epoch = epoch
+        self._copied = last
+        if self._unsynced_from is None and end < self._quorum.claim_end:
+            self._unsynced_from = end  # it was synced; but a fenced writer may have a say in it yet
 
     def _become_member(self) -> None:
         """Count again after a rebuild. It forgot its promises: only a majority of the others knows them all."""
@@ -481,7 +494,7 @@ class Zone:
                         raise NotYet(f"{view.name} was replaced while it was read")
                     if not follows(chunk.frames[0], before):
                         raise Damage(view.name, "-", self.end, 0, unlinked(self.end))
-                    self._copied_epoch = chunk.frames[-1].epoch
+                    self._copied = mark_of(chunk.frames[-1])
                     self._write(chunk.raw, chunk.next_position)
                     if self.state == DOWN:
                         self._state(CATCHING_UP, f"to position {self.end} so far")

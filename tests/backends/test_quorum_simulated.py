@@ -13,8 +13,9 @@ import pytest
 from eventdb.backends.quorum.claim import Place
 from eventdb.backends.quorum.files import FileOps
 from eventdb.backends.quorum.identity import Identity
+from eventdb.backends.quorum.joining import NotYet
 from eventdb.backends.quorum.window import Quorum
-from eventdb.backends.quorum.zone import NotYet, Zone
+from eventdb.backends.quorum.zone import Zone
 from tests.kit.faults import WRITING, Bench, append, crash, data_of, read_all, until, until_up
 
 

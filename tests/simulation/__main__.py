@@ -11,6 +11,7 @@ from functools import partial
 import pytest
 
 from tests.simulation import mutations
+from tests.simulation.contest import contest
 from tests.simulation.simulation import FILES, KAFKA, Result, simulate
 
 
@@ -29,6 +30,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="one seed, twice, with its story")
     parser.add_argument("--long", type=int, default=0, help="commands that keep the primary busy, in each seed")
     parser.add_argument("--scripts", type=int, default=0, help="scripts that keep the primary busy, in each seed")
+    parser.add_argument("--contest", action="store_true", help="claims only, all the time and at once (files only)")
     parser.add_argument("--snapshots", action="store_true", help="snapshotters trim the log (files only)")
     parser.add_argument("--backend", choices=(FILES, KAFKA), default=FILES)
     parser.add_argument(
@@ -38,6 +40,13 @@ def main() -> int:
     if options.mutation and options.seed is None:
         return noticed(options.mutation)
     with mutations.applied(options.mutation):
+        if options.contest:
+            run: Callable[..., Result] = contest
+            return (
+                one(options.seed, run)
+                if options.seed is not None
+                else many(options.first, options.seeds, run, "--contest")
+            )
         run = partial(
             simulate,
             log=options.backend,

@@ -59,6 +59,16 @@ MUTATIONS: dict[str, Mutation] = {
         zones.trust_the_page_cache,
         test=PLAIN + "test_quorum_replaced.py::test_a_claim_writes_the_tail_again_in_its_own_source_too",
     ),
+    "late-files-have-a-say": Mutation(
+        "what a claim adopted cannot be changed by files of a fenced writer",
+        zones.late_files_have_a_say,
+        test=PLAIN + "test_late_files.py::test_what_a_zone_had_synced_alone_is_no_more_settled_than_the_rest",
+    ),
+    "adopt-unlooked": Mutation(
+        "what was adopted is still there when it is written again",
+        zones.adopt_unlooked,
+        test=PLAIN + "test_late_files.py::test_a_claim_that_finds_another_end_than_it_has_read_is_made_anew[begun]",
+    ),
     "try-a-hole-again": Mutation(
         "a zone with a hole is rebuilt from the others",
         zones.try_a_hole_again,

@@ -7,10 +7,12 @@ import os
 from collections.abc import Iterator, Sequence
 from functools import partial
 from types import SimpleNamespace
+from typing import Any
 from unittest.mock import patch
 
 from eventdb.backends.assembler import Assembler
 from eventdb.backends.quorum import claim, hint, joining, promise, reader, segment, squeezing, successor, zone
+from eventdb.backends.quorum.align import Mark
 from eventdb.backends.quorum.claim import Survey
 from eventdb.backends.quorum.files import FileOps, write_all
 from eventdb.backends.quorum.promise import LostPromise, Promise
@@ -90,7 +92,32 @@ def try_a_failed_sync_again() -> Iterator[None]:
 @contextlib.contextmanager
 def trust_the_page_cache() -> Iterator[None]:
     """What a claim has read is taken for what the disk holds."""
-    with patch.object(zone, "write_again", lambda *facts: None):
+
+    def nothing(*facts: Any, **more: Any) -> None: ...
+
+    with patch.object(zone, "write_again", nothing), patch.object(claim, "write_again", nothing):
+        yield
+
+
+@contextlib.contextmanager
+def late_files_have_a_say() -> Iterator[None]:
+    """What was adopted is written again only as far as it may not be synced."""
+
+    def again(*facts: Any, floor: int = 0, last: Mark | None = None) -> None:
+        joining.write_again(*facts, last=last)
+
+    with patch.object(zone, "write_again", again), patch.object(claim, "write_again", again):
+        yield
+
+
+@contextlib.contextmanager
+def adopt_unlooked() -> Iterator[None]:
+    """Nobody looks whether what was adopted is still there when it is written again."""
+
+    def again(*facts: Any, floor: int = 0, last: Mark | None = None) -> None:
+        joining.write_again(*facts, floor=floor)
+
+    with patch.object(zone, "write_again", again), patch.object(claim, "write_again", again):
         yield
 
 

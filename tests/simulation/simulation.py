@@ -61,18 +61,24 @@ def simulate(
     scripts: how often the primary runs a script that keeps its loop for up to 3 s and beats for it meanwhile.
     snapshots: two snapshotters trim the log, and nodes begin with what they made (FILES only).
     """
+    with uncollected(), taken_apart():
+        return _simulated(seed, log, story, seconds, long_commands, snapshots, scripts)
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Inside, nothing is garbage collected: what is collected when would depend on what ran before."""
     collecting = gc.isenabled()
     if not gc.get_freeze_count():
         gc.freeze()  # the modules: nothing of theirs is ever garbage
-    gc.disable()  # what is collected when would depend on what ran before
+    gc.disable()
     try:
-        with taken_apart():
-            result = _simulated(seed, log, story, seconds, long_commands, snapshots, scripts)
-            gc.collect()
+        yield
     finally:
+        with taken_apart():
+            gc.collect()
         if collecting:
             gc.enable()
-    return result
 
 
 def _simulated(

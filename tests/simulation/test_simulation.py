@@ -60,6 +60,11 @@ def test_everything_holds(tree: Path, part: int, backend: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_claims_at_once_leave_one_history(tree: Path) -> None:
+    done = simulation(tree, "--contest", "--seeds", "40")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("backend", ["files", "kafka"])
 def test_everything_holds_with_commands_that_outlast_the_lease(tree: Path, backend: str) -> None:
     done = simulation(tree, "--backend", backend, "--long", "4", "--seeds", "8")
