@@ -17,7 +17,7 @@ from tests.simulation.cluster import Cluster
 from tests.simulation.simulation import Result, taken_apart, uncollected
 from tests.simulation.world import Process, World
 
-SECONDS = 0.3  # of claims
+SECONDS = 0.5  # of claims
 REST_S = 30.0
 ANSWER_S = 0.5  # how long a contender waits for an append
 
@@ -65,6 +65,8 @@ class Contest:
             segment_bytes=rng.choice((600, 1500, 1 << 20)),
             partition=None,
         )
+        for zone in self.cluster.zones:
+            zone.held = rng.choice((0.0, 0.02, 0.05))
         self.contenders = [self._contender(number) for number in range(rng.randint(2, 5))]
 
     async def main(self) -> None:
@@ -75,6 +77,7 @@ class Contest:
         self.over = True
         for zone in self.cluster.zones:
             zone.heal()
+            zone.held = 0.0
         for process in self.contenders:
             process.resume()
         await reading

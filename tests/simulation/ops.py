@@ -17,6 +17,7 @@ from tests.simulation.threads import Waiter, is_thread
 from tests.simulation.world import Process, World
 
 SHORT = 0.01  # of writes take a first part only, which the caller is told
+HELD_S = 0.03
 SWITCH = 0.08  # of quick calls take noticeable time, so that others get in between
 HANG_S_MIN = 0.002  # between two tries of a message to a zone that cannot be reached
 
@@ -31,6 +32,7 @@ class ZoneState:
         self.disk = Disk(directory, lambda: int((1_000_000 + world.now) * 1e9))
         self.sync_s = 0.0003  # what a sync takes, about
         self.slow = 0.0  # seconds on top of every call
+        self.held = 0.0  # chance that a call arrives late, by up to HELD_S
         self.read_error = 0.0  # chance of EIO, by kind of call
         self.write_error = 0.0
         self.sync_error = 0.0
@@ -84,12 +86,14 @@ class SimOps(FileOps):
             raise fail(errno.EIO)  # what is left of a process that is being taken apart
         rng = world.rng
         quick = not seconds and rng.random() >= SWITCH
-        if quick and not (zone.slow or zone.down or zone.cut):
+        if quick and not (zone.slow or zone.held or zone.down or zone.cut):
             if error and rng.random() < error:
                 raise fail(errno.EIO)
             return effect()
         waiter = Waiter(process)
         there = rng.random() * 100e-6 + (zone.slow * rng.random() if zone.slow else 0.0)
+        if zone.held and rng.random() < zone.held:
+            there += rng.random() * HELD_S
         world.after(there, self._arrive, waiter, effect, error, seconds)
         ok, result = waiter.wait()
         if ok:

@@ -61,7 +61,7 @@ def test_everything_holds(tree: Path, part: int, backend: str) -> None:
 
 
 def test_claims_at_once_leave_one_history(tree: Path) -> None:
-    done = simulation(tree, "--contest", "--seeds", "40")
+    done = simulation(tree, "--contest", "--seeds", "60")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
