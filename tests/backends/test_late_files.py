@@ -20,7 +20,7 @@ from eventdb.backends.quorum.claim import claim_epoch
 from eventdb.backends.quorum.segment import segment_name
 from eventdb.backends.quorum.view import ZoneView
 from eventdb.backends.record import Encoder, Frame
-from tests.kit.faults import Bench, FaultyOps, findings, until_up
+from tests.kit.faults import Bench, FaultyOps, findings, until, until_up
 
 LEFT, LATE = 3, 4  # epochs
 
@@ -186,5 +186,6 @@ async def test_a_zone_that_is_held_up_while_it_removes_segments_takes_none_of_a_
     log = bench.open()
     writer = await log.claim("next")
     await bench.append(writer, b"after")
+    await until(lambda: not stranger.exists())
     assert later.exists()
     await bench.close()

@@ -27,7 +27,7 @@ from eventdb.backends.quorum.view import ZoneView
 from eventdb.backends.record import NOTHING, UNKNOWN, BadFrame, Encoder, Frame, decode, follows, seal_of
 from eventdb.replay.follower import Follower
 from tests.golden.make import batch_of, values_of, write, writer_of
-from tests.kit.faults import WRITING, Bench, append, crash, data_of, findings, read_all, until, until_up
+from tests.kit.faults import WRITING, Bench, append, copy_living, crash, data_of, findings, read_all, until, until_up
 from tests.kit.kafka_partition import Partition, SimulatedLink
 from tests.kit.machines import Notebook, Scribe, set_transaction
 
@@ -143,7 +143,7 @@ async def two_histories(bench: Bench) -> tuple[QuorumLog, Path]:
     await bench.append(writer, *(b"both-%d" % number for number in range(5)))
     await bench._logs[-1].close()
     kept = bench.root.parent / "kept"
-    shutil.copytree(bench.root, kept)
+    copy_living(bench.root, kept)
     for body in (b"other", b"this"):
         log = bench.open()
         writer = await log.claim("node")
@@ -200,7 +200,7 @@ async def test_a_follower_that_goes_on_later_notices_that_the_log_is_another_one
     for number in range(4):
         await scribe.write([set_transaction(f"k{number}", "both")])
     await bench._logs[-1].close()
-    shutil.copytree(bench.root, bench.root.parent / "other")
+    copy_living(bench.root, bench.root.parent / "other")
     for turn in range(2):
         scribe = await Scribe.claim(bench.open())
         for number in range(4):
@@ -318,7 +318,7 @@ async def test_a_zone_that_catches_up_takes_nothing_from_a_directory_that_was_pu
     await until(lambda: writer.zones[0].reached() == writer.durable_end + 4)
     crash(writer)
     backup = bench.root / "backup"
-    shutil.copytree(bench.zones[0], backup)
+    copy_living(bench.zones[0], backup)
     for index in range(1, 5):
         bench.ops[index].heal()
     bench.ops[0].fail(errno.EIO)

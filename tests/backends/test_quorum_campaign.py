@@ -15,7 +15,7 @@ import pytest
 
 from eventdb.backends import Fenced, LogError
 from eventdb.backends.quorum import QuorumLog, QuorumWriter
-from tests.kit.faults import EVERYTHING, Bench, append, crash, data_of, findings, read_all, until_up
+from tests.kit.faults import EVERYTHING, Bench, append, copy_living, crash, data_of, findings, read_all, until_up
 
 STEPS = 60
 
@@ -92,7 +92,7 @@ class Campaign:
             await self.heal()
             self.copies[zone] = self.bench.root.with_name(f"copy-{zone}")
             shutil.rmtree(self.copies[zone], ignore_errors=True)
-            shutil.copytree(self.bench.zones[zone], self.copies[zone])
+            copy_living(self.bench.zones[zone], self.copies[zone])
         elif action == "roll back" and self.bad < 0 and self.copies:
             await self.roll_back(*self.copies.popitem())
 

@@ -15,7 +15,7 @@ from eventdb.backends import BadLogURL, Corrupt, Trimmed, Unavailable, open_log
 from eventdb.backends.quorum import QuorumWriter
 from eventdb.backends.quorum import promise as promises
 from eventdb.backends.quorum.address import zone_directories
-from tests.kit.faults import Bench, append, crash, data_of, findings, read_all, until, until_up
+from tests.kit.faults import Bench, append, copy_living, crash, data_of, findings, read_all, until, until_up
 
 ZONES = pytest.mark.parametrize("zone", [0, 1, 2])
 
@@ -212,7 +212,7 @@ async def test_an_older_copy_put_back_while_the_log_is_closed(bench: Bench, zone
     writer = await filled(bench, 30)
     await writer.close()
     old = bench.root.with_name("old")
-    shutil.copytree(bench.zones[zone], old)
+    copy_living(bench.zones[zone], old)
     for number in range(claims_between + 1):
         writer = await bench.open().claim(f"node-{number}")
         await bench.append(writer, *(b"later-%d-%d" % (number, n) for n in range(10)))
@@ -236,7 +236,7 @@ async def test_an_older_copy_put_back_under_a_running_writer(bench: Bench, zone:
     await bench.append(writer, *(b"early-%d" % n for n in range(10)))
     await until_up(log, writer)
     old = bench.root.with_name("old")
-    shutil.copytree(bench.zones[zone], old)
+    copy_living(bench.zones[zone], old)
     await bench.append(writer, *(b"later-%d" % n for n in range(10)))
     bench.zones[zone].rename(bench.root.with_name("gone"))
     old.rename(bench.zones[zone])
@@ -260,7 +260,7 @@ async def test_an_older_copy_is_not_counted_when_the_zone_that_knows_is_away(ben
     await bench.append(writer, b"early")
     await until_up(log, writer)
     old = bench.root.with_name("old")
-    shutil.copytree(bench.zones[1], old)
+    copy_living(bench.zones[1], old)
     await bench.append(writer, *(b"middle-%d" % n for n in range(5)))
     await until_up(log, writer)
     await until(lambda: all(zone._hint.published == writer._quorum.votes for zone in writer.zones))

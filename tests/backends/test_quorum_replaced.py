@@ -19,7 +19,19 @@ from eventdb.backends.quorum import window
 from eventdb.backends.quorum.files import FileOps
 from eventdb.backends.quorum.joining import write_again
 from eventdb.backends.quorum.view import ZoneView
-from tests.kit.faults import WRITING, Bench, FaultyOps, append, crash, data_of, findings, read_all, until, until_up
+from tests.kit.faults import (
+    WRITING,
+    Bench,
+    FaultyOps,
+    append,
+    copy_living,
+    crash,
+    data_of,
+    findings,
+    read_all,
+    until,
+    until_up,
+)
 
 PWRITE = frozenset({"pwrite"})
 
@@ -257,7 +269,7 @@ async def test_nothing_is_copied_from_a_directory_that_is_not_the_one_it_was(
     await until(lambda: first.zones[0].reached() == first.durable_end + 4)
     crash(first)
     backup = bench.root / "backup-of-a"
-    shutil.copytree(bench.zones[0], backup)
+    copy_living(bench.zones[0], backup)
     bench.ops[0].fail(errno.EIO)
     for index in range(1, 5):
         bench.ops[index].heal()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from eventdb.backends import Unavailable
-from tests.kit.faults import Bench, append, crash, data_of, findings, read_all, until, until_up
+from tests.kit.faults import Bench, append, copy_living, crash, data_of, findings, read_all, until, until_up
 
 AWAY = ["nothing", "a blank zone", "a file"]  # what stands in a zone's place meanwhile
 
@@ -78,7 +78,7 @@ async def test_an_older_copy_that_comes_back_in_place_of_a_blank_zone_does_not_c
     await bench.append(writer, b"early")
     await until_up(log, writer)
     old = bench.root.with_name("old")
-    shutil.copytree(bench.zones[zone], old)
+    copy_living(bench.zones[zone], old)
     await bench.append(writer, *(b"later-%d" % n for n in range(5)))
     await until_up(log, writer)
     others = [other for other in range(3) if other != zone]

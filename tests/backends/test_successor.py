@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from eventdb.backends.quorum import QuorumWriter, successor
-from tests.kit.faults import Bench, FaultyOps, append, crash, data_of, findings, read_all, until, until_up
+from tests.kit.faults import Bench, FaultyOps, append, copy_living, crash, data_of, findings, read_all, until, until_up
 
 SEGMENT_BYTES = 200_000
 BODY = 2000
@@ -325,7 +325,7 @@ async def test_a_directory_that_is_replaced_meanwhile_loses_nothing(tmp_path: Pa
     await fill(bench, writer, 0.7 if step == "ready" else 1.2)
     await until(lambda: of(bench)[1].held.is_set() if step == "naming" else len(ahead(bench)) == 3)
     zone = bench.zones[1]
-    shutil.copytree(zone, zone.with_name("copy"))
+    copy_living(zone, zone.with_name("copy"))
     zone.rename(zone.with_name("away"))
     zone.with_name("copy").rename(zone)
     await bench.append(writer, b"meanwhile")

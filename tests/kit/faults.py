@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -142,6 +144,16 @@ class Bench:
 
 def append(writer: QuorumWriter, body: bytes) -> asyncio.Future[int]:
     return writer.append(body, first_offset=writer.next_offset, count=1, time_ms=writer.last_time_ms)
+
+
+def copy_living(zone: Path, to: Path) -> None:
+    """Copy a directory that a writer may be changing, as rsync does: what goes away meanwhile is left out."""
+
+    def copy(source: str, target: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copy2(source, target)
+
+    shutil.copytree(zone, to, copy_function=copy)
 
 
 def crash(writer: QuorumWriter) -> None:
