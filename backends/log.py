@@ -246,6 +246,31 @@ class Foreseeing(Protocol):
 
 
 @runtime_checkable
+class Refillable(Protocol):
+    """A Log that whoever fills it can empty again, where an earlier copy ended half-way.
+
+    No server ever served such a copy, and its source has all of it: it is for the caller to know that
+    (replay/filling.py).
+    """
+
+    async def hold(self) -> None:
+        """Keep others from filling it, until `let_go`. Raises Unavailable: another process fills it at this moment."""
+        ...
+
+    async def let_go(self) -> None:
+        """Take back `hold`, as `close` does, and the end of the process."""
+        ...
+
+    async def half_emptied(self) -> bool:
+        """`empty` was called, and ended before all was removed."""
+        ...
+
+    async def empty(self) -> None:
+        """Remove every record; epochs go on. After `hold`, without a writer. Raises Unavailable."""
+        ...
+
+
+@runtime_checkable
 class Pushing(Protocol):
     """A Writer whose records go out through its event loop, and so stay here while something else keeps that loop."""
 

@@ -25,7 +25,14 @@ _ADDRESS: Final = re.compile(r".*:\d{1,5}")
 
 
 class Incomplete(LogError):  # noqa: N818 - named as the errors of log.py are
-    """The log holds part of a restore or an import that did not finish: nothing may be served from it."""
+    """The log holds part of a restore or an import that did not finish: nothing may be served from it.
+
+    source: where that copy came from, as its claim states it; "" where it is not known.
+    """
+
+    def __init__(self, text: str, source: str = "") -> None:
+        super().__init__(text)
+        self.source = source
 
 
 class Completeness:
@@ -34,12 +41,14 @@ class Completeness:
     def __init__(self, url: str) -> None:
         self.url = url
         self.restoring = False  # after RESTORING, before RESTORED
+        self._source = ""
 
     def claimed(self, record: Record) -> None:
         """Take a CLAIM record. Raises Incomplete when another node claimed half a restore."""
         node = claimant(record)
         if node == RESTORING:
             self.restoring = True
+            self._source = record.body.decode("utf-8", "replace").partition(" ")[2]
         elif self.restoring and node != RESTORED:
             raise incomplete(self.url)
         else:
@@ -48,7 +57,7 @@ class Completeness:
     def check(self) -> None:
         """Call at the end of what is durable. Raises Incomplete."""
         if self.restoring:
-            raise incomplete(self.url)
+            raise incomplete(self.url, self._source)
 
 
 async def check_complete(log: Log) -> None:
@@ -96,8 +105,11 @@ def claimant(record: Record) -> str:
     return node
 
 
-def incomplete(url: str) -> Incomplete:
+def incomplete(url: str, source: str = "") -> Incomplete:
+    """source: of a copy that nobody has claimed since, so that the same command may begin it anew."""
+    again = f"Run that again ({source}), or delete it and begin again" if source else "Delete it and begin again"
     return Incomplete(
         f"{url} holds part of a restore or an import that did not finish (it was stopped, or is still running):"
-        " nothing can be served from it. Delete it and begin again; the source is untouched"
+        f" nothing can be served from it. {again}; the source is untouched",
+        source,
     )

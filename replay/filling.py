@@ -3,7 +3,8 @@
     claim the target as RESTORING -> append -> read it back and compare -> claim it as RESTORED
 
 Until the last claim the target is half a copy, which every rebuild refuses (completeness.py): killing this at any
-moment is safe. A target that holds anything is never added to.
+moment is safe, and the same copy begins anew in what it left, where the backend can remove that (`log.Refillable`).
+A target that holds anything else is never added to.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from eventdb.backends.log import Fenced, Log, LogError, Record, RecordKind, Writer
-from eventdb.replay.completeness import RESTORED, RESTORING, check_complete
+from eventdb.backends.log import Fenced, Log, LogError, Record, RecordKind, Refillable, Writer
+from eventdb.replay.completeness import RESTORED, RESTORING, Incomplete, check_complete
 from eventdb.replay.follower import Follower, Progress
 from eventdb.replay.machine import Machine, MachineFactory
 
@@ -36,11 +37,22 @@ class Mismatch(LogError):  # noqa: N818 - named as the errors of log.py are
     """The target read back gives another state than the source gave: the copy must not be used."""
 
 
-async def check_empty(target: Log) -> None:
-    """Raises NotEmpty, or Incomplete for what an earlier restore left."""
+async def check_empty(target: Log, source_url: str) -> bool:
+    """Whether nothing has to be removed before `target` is filled from that source.
+
+    False: an earlier copy from there ended half-way, and can be removed. Raises Incomplete for what another copy left,
+    NotEmpty.
+    """
+    if isinstance(target, Refillable) and await target.half_emptied():
+        return False
     if await target.is_empty():
-        return
-    await check_complete(target)
+        return True
+    try:
+        await check_complete(target)
+    except Incomplete as found:
+        if isinstance(target, Refillable) and found.source == _stated(source_url):
+            return False
+        raise
     info = await target.info()
     what = f"transactions up to offset {info.last_offset}" if info.last_offset else f"{info.epoch} claims"
     raise NotEmpty(f"{target.url} is not empty (it holds {what}): it takes a log that does not exist yet")
@@ -138,13 +150,26 @@ class Filling:
             self.target, RESTORED, self.source_url, (self.writer.epoch + 1, self.writer.next_offset)
         )
         await finished.close()
+        if isinstance(self.target, Refillable):
+            await self.target.let_go()
         return found[2]
 
 
 async def begin(target: Log, source_url: str) -> Filling:
-    """Claim an empty log, to fill it from `source_url`. Raises NotEmpty, Incomplete, Fenced."""
-    await check_empty(target)
-    return Filling(target, await _claim(target, RESTORING, source_url, (1, 1)), source_url)
+    """Claim an empty log, to fill it from `source_url`; what an earlier attempt has left there is removed first.
+
+    Raises NotEmpty, Incomplete, Fenced, Unavailable (another process fills it at this moment).
+    """
+    epoch: int | None = 1
+    await check_empty(target, source_url)
+    if isinstance(target, Refillable):
+        await target.hold()
+    if not await check_empty(target, source_url):
+        assert isinstance(target, Refillable)
+        logger.warning("%s holds part of an earlier attempt that did not finish: it is removed", target.url)
+        await target.empty()
+        epoch = None
+    return Filling(target, await _claim(target, RESTORING, source_url, (epoch, 1)), source_url)
 
 
 async def resume(target: Log, source_url: str) -> Filling:
@@ -152,19 +177,26 @@ async def resume(target: Log, source_url: str) -> Filling:
 
     Only for a source that says itself where it goes on; the caller has met Incomplete, and reads what is there.
     """
+    if isinstance(target, Refillable):
+        await target.hold()
     info = await target.info()
     return Filling(
         target, await _claim(target, RESTORING, source_url, (info.epoch + 1, info.last_offset + 1)), source_url
     )
 
 
-async def _claim(target: Log, node: str, source_url: str, expected: tuple[int, int]) -> Writer:
+def _stated(source_url: str) -> str:
+    """As the claim has it: without what ends a word there."""
+    return source_url.replace(" ", "%20")
+
+
+async def _claim(target: Log, node: str, source_url: str, expected: tuple[int | None, int]) -> Writer:
     """Claim the target and make sure that nobody came in between. The address states where the copy comes from.
 
-    expected: the epoch and the first offset that the claim must be given.
+    expected: the epoch (None: any) and the first offset that the claim must be given.
     """
-    writer = await target.claim(node, source_url.replace(" ", "%20"))
-    if (writer.epoch, writer.next_offset) != expected:
+    writer = await target.claim(node, _stated(source_url))
+    if (expected[0] or writer.epoch, writer.next_offset) != (writer.epoch, expected[1]):
         await writer.close()
         raise taken_over(target.url)
     return writer

@@ -17,6 +17,7 @@ from eventdb.backends.log import (
 from eventdb.backends.quorum import identity as identities
 from eventdb.backends.quorum.address import zone_directories, zone_names
 from eventdb.backends.quorum.claim import Place, claim_epoch, is_new, survey_all
+from eventdb.backends.quorum.emptying import Hold, half_emptied
 from eventdb.backends.quorum.files import FileOps
 from eventdb.backends.quorum.horizon import horizon_of
 from eventdb.backends.quorum.info import end_of_history, first_of_history, zone_infos
@@ -63,6 +64,7 @@ class QuorumLog:
         self._damaged: set[tuple[int, str]] = set()
         self._foresee = False
         self.keys: Keyring | None = None
+        self._hold: Hold | None = None
 
     def foresee(self) -> None:
         """See `log.Foreseeing`."""
@@ -236,9 +238,32 @@ class QuorumLog:
             raise Unavailable(f"cannot tell whether the log is empty: {away}")
         return True
 
+    async def hold(self) -> None:
+        """See `log.Refillable`."""
+        if self._hold is None:
+            hold = Hold(self.url, self._places)
+            await asyncio.to_thread(hold.take)
+            self._hold = hold
+
+    async def let_go(self) -> None:
+        """See `log.Refillable`."""
+        hold, self._hold = self._hold, None
+        if hold is not None:
+            await asyncio.to_thread(hold.let_go)
+
+    async def half_emptied(self) -> bool:
+        """See `log.Refillable`."""
+        return await asyncio.to_thread(half_emptied, self._places)
+
+    async def empty(self) -> None:
+        """See `log.Refillable`."""
+        assert self._hold is not None
+        await asyncio.to_thread(self._hold.empty)
+
     async def close(self) -> None:
         writers, self._writers = self._writers, []
         await asyncio.gather(*(writer.close() for writer in writers))
+        await self.let_go()
 
 
 def open_quorum(url: str) -> QuorumLog:

@@ -71,7 +71,8 @@ def import_(
     """Make a new log from what Redis or Valkey has written, or from a running server, and prove it.
 
     The log must not exist yet. It is read back and compared before it counts: an import that was interrupted leaves
-    a log that every server refuses. Delete it and import again; only that of a running server goes on where it was.
+    a log that every server refuses. Run it again: it begins anew (a Kafka topic has to be deleted first); that of a
+    running server goes on where it was, once the server's file was copied.
     """
     live = source.startswith(SCHEMES)
     if cutover is not None and (not live or cutover not in ("pause", "zero")):

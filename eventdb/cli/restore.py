@@ -32,7 +32,7 @@ async def dry(source: Log, target: Log | None, to: To, *, full: bool, store_url:
     async with terminal.opened_store(store_url) as store:
         cut = await find_cut(source, to, [] if store is None else await newest(store, info.log_id))
     if target is not None:
-        await check_empty(target)
+        await check_empty(target, source.url)
     before = min(SHOWN_BEFORE, cut.offset - info.first_offset + 1)
     entries = await around(source, cut.offset, before, SHOWN_AFTER) if before > 0 else []
     typer.echo(f"would restore offsets 1 to {cut.offset} of {source.url}, committed up to {format_ms(cut.time_ms)}")
@@ -108,7 +108,7 @@ async def real(source: Log, target: Log, to: To, *, store_url: str | None = None
 async def part(source: Log, target: Log, to: To, choice: Choice, *, store_url: str | None = None) -> None:
     """Fill a new log with the chosen keys alone, as they were at `to`, and print what it holds."""
     info = await terminal.existing(source)
-    await check_empty(target)
+    await check_empty(target, source.url)
     async with terminal.opened_store(store_url) as store:
         known = [] if store is None else await newest(store, info.log_id)
         cut = await find_cut(source, to, known)
@@ -120,7 +120,9 @@ async def part(source: Log, target: Log, to: To, choice: Choice, *, store_url: s
                     choice=choice,
                 )  # fmt: skip
                 file.flush()
-            done = await import_file(cast("BinaryIO", file), target, terminal.make_view, on_progress=display.report)
+            done = await import_file(
+                cast("BinaryIO", file), target, terminal.make_view, source_url=source.url, on_progress=display.report
+            )
     typer.echo(f"restored {choice.describe()} of {source.url} into {target.url}, read back and compared")
     terminal.facts(
         [("cut", cut.offset), ("time", format_ms(cut.time_ms)), ("keys", done.key_count), ("digest", done.digest)]

@@ -125,7 +125,7 @@ def restore(
     snapshot, and the new log counts its offsets anew. Into a store it makes a snapshot of that state of this log.
 
     The target is read back and compared before it counts: a restore that was interrupted leaves a target that every
-    server refuses. Delete it and restore again.
+    server refuses. Run it again: it begins anew (a Kafka topic has to be deleted first).
     """
     from eventdb.keyspace.choice import Choice
 

@@ -235,7 +235,7 @@ async def import_appended(
     Raises BadRdb and Unkept for the files, and what filling a log raises.
     """
     began = time.monotonic()
-    await check_empty(target)
+    await check_empty(target, f"aof:{name}")
     size = sum(path.stat().st_size for path in paths)
     filling = await begin(target, f"aof:{name}")
     work = _Import(filling, skip, to_ms, check_user, FileProgress(size))

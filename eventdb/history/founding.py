@@ -58,7 +58,7 @@ async def restore_from_snapshot(
     half a restore, or untouched.
     """
     began = time.monotonic()
-    await check_empty(target)
+    await check_empty(target, source.url)
     known = await newest(store, (await source.info()).log_id)
     cut = await find_cut(source, to, known)
     with tempfile.TemporaryFile() as file:

@@ -70,20 +70,23 @@ async def import_file(
     target: Log,
     make_machine: MachineFactory,
     *,
+    source_url: str = "",
     skip: bool = False,
     on_progress: OnPhase | None = None,
     check_user: CheckUser | None = None,
 ) -> Imported:
     """Fill the empty log `target` from a file. skip: pass over what eventdb cannot keep.
 
+    source_url: what the log says it was made from, if not from a file of that name.
     check_user: raises ValueError for rules that no server could follow.
     Raises BadRdb and Unkept for the file, and what filling a log raises.
     """
     began = time.monotonic()
-    await check_empty(target)
+    source_url = source_url or f"rdb:{os.path.basename(str(file.name))}"
+    await check_empty(target, source_url)
     size = check_file(file)
     reader = FileReader(Source(b"", file.read), skip)
-    filling = await begin(target, f"rdb:{os.path.basename(str(file.name))}")
+    filling = await begin(target, source_url)
     copy = FileCopy(reader, filling, make_machine(), FileProgress(size), check_user)
     try:
         with collector_paused():

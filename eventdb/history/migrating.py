@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from eventdb.backends.log import Log, LogError
+from eventdb.backends.log import Log, LogError, Refillable
 from eventdb.engine.engine import Engine
 from eventdb.history.importing import CheckUser, FileCopy, FileProgress, check_file
 from eventdb.history.incoming import RECORD_BYTES, Incoming, make_engine
@@ -156,21 +156,31 @@ class Migration:
             await asyncio.to_thread(self.feed.end)
 
     async def _go_on(self, on_progress: OnPhase | None) -> tuple[Filling | None, tuple[str, int] | None]:
-        """What an interrupted migration has left in the log, built up again; (None, None) for an empty log."""
-        try:
-            await check_empty(self.target)
+        """What an interrupted migration has left in the log, built up again; (None, None) to begin with the file."""
+        target = self.target
+        if isinstance(target, Refillable) and await target.half_emptied():
             return None, None
-        except Incomplete:
-            filling = await resume(self.target, self.address.shown)
+        anew = False
+        try:
+            if await check_empty(target, self.address.shown):
+                return None, None
+            anew = True
+        except Incomplete:  # another name of the same source, or nothing can be removed here: see what there is
+            pass
+        filling = await resume(target, self.address.shown)
         try:
             rebuilt = _Rebuilt(self.engine)
             follower = Follower(self.target, rebuilt, allow_incomplete=True)
             report = None if on_progress is None else lambda progress: on_progress("replay", progress)
             await follower.rebuild(on_progress=report)
             found = ORIGIN.fullmatch(rebuilt.origin)
+            if found is None and anew:
+                await filling.close()
+                self.engine = make_engine()
+                return None, None
             if found is None:
                 raise Incomplete(
-                    f"{self.target.url} holds part of an import that cannot go on: it ended before the source's file"
+                    f"{target.url} holds part of an import that cannot go on: it ended before the source's file"
                     " was whole. Delete it and begin again; the source is untouched"
                 )
         except BaseException:
@@ -218,9 +228,10 @@ class Migration:
             self.status.received, self.status.offset = reader.source.position(), copy.offset
             self._say("copy", 0.0)
             if self.stop.is_set():
+                again = "Run this again" if isinstance(self.target, Refillable) else "Delete it and run this again"
                 raise Stopped(
-                    f"stopped while the source's file was copied: {self.target.url} cannot go on from there. Delete it"
-                    " and begin again; the source is untouched"
+                    f"stopped while the source's file was copied: {self.target.url} cannot go on from there. {again}"
+                    " to begin with the file anew; the source is untouched"
                 )
 
         await copy.run(report)

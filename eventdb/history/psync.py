@@ -222,6 +222,7 @@ class Feed(threading.Thread):
         self.trouble = ""  # why it is not connected
         self.error: Exception | None = None  # it has given up
         self._ending = False
+        self._met = False  # it has answered, so that what fails from here on is tried again
         self._link: Link | None = None
 
     def acknowledge(self, offset: int, at_once: bool) -> None:
@@ -242,7 +243,6 @@ class Feed(threading.Thread):
         self.file.close()
 
     def run(self) -> None:
-        first = True
         while not self._ending:
             try:
                 self._session()
@@ -250,14 +250,13 @@ class Feed(threading.Thread):
                 self.error = refused
                 break
             except (OSError, ValueError) as lost:
-                if first and not self.connected:
+                if not self._met:
                     self.error = SourceError(f"{self.address.shown} cannot be reached: {lost}")
                     break
                 self.trouble = str(lost) or type(lost).__name__
             except Exception as unexpected:
                 self.error = unexpected
                 break
-            first = False
             self.connected = False
             self.reconnects += 1
             self.notify()
@@ -271,6 +270,7 @@ class Feed(threading.Thread):
         link = self._link = Link(self.address)
         try:
             link.call(b"PING")
+            self._met = True
             link.call(b"REPLCONF", b"capa", b"eof", b"capa", b"psync2")
             if self.replication_id:
                 link.send(b"PSYNC", self.replication_id.encode(), b"%d" % (self.received + 1))
@@ -289,7 +289,7 @@ class Feed(threading.Thread):
                     raise SourceError(
                         f"{self.address.shown} no longer has what comes after offset {self.received} of its stream"
                         f" {self.replication_id[:8]} (its repl-backlog-size is too small, or it was started anew):"
-                        " begin again in a new log"
+                        " set repl-backlog-size to what it writes in an hour, and migrate into a new log"
                     )
                 self._receive_file(link, words[1].decode("ascii", "replace"), _number(words[2]))
             else:

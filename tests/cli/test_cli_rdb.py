@@ -167,7 +167,9 @@ def test_what_cannot_be_kept_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_an_import_that_is_killed_leaves_a_log_that_nobody_serves(tmp_path: Path) -> None:
+def test_an_import_that_is_killed_leaves_a_log_that_nobody_serves_and_finishes_when_it_is_run_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     from tests.cli.test_cli import finish, run_offset, start
 
     file, into = tmp_path / "dump.rdb", f"quorum:{tmp_path / 'new'}"
@@ -175,11 +177,24 @@ def test_an_import_that_is_killed_leaves_a_log_that_nobody_serves(tmp_path: Path
     file.write_bytes(b"REDIS0010" + pairs + b"\xff" + bytes(8))
     process = start("import", str(file), "--log", into)
     wait_until(lambda: run_offset(into) > 5, 60, "the import has written something")
+    code, _, err = run("import", str(file), "--log", into)
+    assert code == 1 and "is being filled by another process at this moment" in err
     process.kill()
     assert finish(process).code == -signal.SIGKILL
     code, _, err = run("log", "digest", "--log", into)
     assert code == 1 and "holds part of a restore or an import that did not finish" in err
-    assert run("import", str(file), "--log", into)[0] == 1
+    other = tmp_path / "other.rdb"
+    other.write_bytes(b"REDIS0010\xff" + bytes(8))
+    code, _, err = run("import", str(other), "--log", into)
+    assert code == 1 and "Run that again (rdb:dump.rdb), or delete it" in err
+    code, out, err = run("import", str(file), "--log", into)
+    assert (code, facts(out)["keys"]) == (0, "60000"), err
+    assert "holds part of an earlier attempt that did not finish: it is removed" in caplog.text
+    fresh = f"quorum:{tmp_path / 'fresh'}"
+    assert run("import", str(file), "--log", fresh)[0] == 0
+    assert digest(into) == digest(fresh)
+    assert run("log", "verify", "--log", into)[0] == 0
+    assert not list((tmp_path / "new").glob("*/filling")), "nothing is left of the lock"
 
 
 def test_a_server_serves_what_was_imported(eventdb_server: StartServer, tmp_path: Path) -> None:

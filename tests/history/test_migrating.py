@@ -123,6 +123,22 @@ def test_broken_connections_and_kills_lose_and_double_nothing(redis: StartRedis,
     same(server, url, redis, tmp_path, steps)
 
 
+def test_a_kill_in_the_middle_of_the_file_begins_with_the_file_anew(redis: StartRedis, tmp_path: Path) -> None:
+    server, url = redis("--repl-backlog-size", "64mb"), f"quorum:{tmp_path / 'data'}"
+    with server.wire() as wire:
+        assert wire("DEBUG", "POPULATE", 100_000, "key", 1000) == b"OK"
+    process = migrate(server, url)
+    wait_until(lambda: run_offset(url) > 2, 60, "some of the file is there")
+    process.kill()
+    finish(process)
+    with server.wire() as wire:
+        assert wire("SET", "new", "1") == b"OK"
+    done = finish(migrate(server, url, "--cutover", "zero"))
+    assert done.code == 0, done.err
+    assert "holds part of an earlier attempt that did not finish: it is removed" in done.err
+    assert facts(run("log", "digest", "--log", url)[1])["keys"] == "100001"
+
+
 def test_a_source_that_has_forgotten_is_named(redis: StartRedis, tmp_path: Path) -> None:
     server, url = redis("--repl-backlog-size", "16kb"), f"quorum:{tmp_path / 'data'}"
     process = migrate(server, url)

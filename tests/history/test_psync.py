@@ -13,6 +13,7 @@ import pytest
 from eventdb.history.psync import Address, Feed, SourceError
 from eventdb.rdb.writer import write
 from tests.cli.test_cli import finish, start
+from tests.conftest import wait_until
 from tests.kit.harness import Local
 
 ID = b"a" * 40
@@ -98,6 +99,21 @@ def test_a_source_that_makes_no_sense_is_named_and_not_asked_again(
     feed.join(20)
     assert isinstance(feed.error, SourceError) and text in str(feed.error)
     assert sources[0].asked == [b"PSYNC"]
+    feed.end()
+
+
+def test_a_source_that_breaks_off_before_its_file_is_asked_again(sources: list[Source]) -> None:
+    """As a busy server does that has just begun to fork; one that never answered is not waited for."""
+    sources.append(Source(b""))
+    wake = threading.Event()
+    feed = Feed(Address("127.0.0.1", sources[0].port), None, wake.set)
+    feed.start()
+    wait_until(lambda: sources[0].stream is not None, what="it asks for the stream")
+    assert sources[0].stream is not None
+    sources[0].answer = b"+FULLRESYNC %b 5\r\n$3\r\nabc" % ID
+    sources[0].stream.shutdown(socket.SHUT_RDWR)
+    wait_until(lambda: feed.file_offset >= 0, what="the file is there")
+    assert feed.error is None and sources[0].asked == [b"PSYNC", b"PSYNC"]
     feed.end()
 
 

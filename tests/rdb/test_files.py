@@ -378,10 +378,12 @@ async def test_half_an_import_is_never_a_database(tmp_path: Path, again: bytes) 
     with pytest.raises(Incomplete, match="restore or an import that did not finish"):
         await check_complete(log)
     with pytest.raises(Incomplete):
-        await import_file(Named(by_hand(PAIR)), log, View)  # type: ignore[arg-type]
-    await log.close()
+        await import_file(Named(by_hand(PAIR)), log, View, source_url="rdb:other")  # type: ignore[arg-type]
     with pytest.raises(Incomplete):
         await rebuilt(url)
+    await import_file(Named(by_hand(PAIR)), log, View)  # type: ignore[arg-type]
+    await log.close()
+    assert (await rebuilt(url))[1].key_count() == 1
 
 
 async def test_a_log_that_holds_something_is_not_added_to(tmp_path: Path) -> None:
