@@ -119,12 +119,17 @@ def pytest_runtest_makereport(
     return report
 
 
-def free_port() -> int:
-    """A loopback port nobody listens on now, and none of those that the system gives to the next connection."""
+def free_port(*, bus: bool = False) -> int:
+    """A loopback port nobody listens on now, and none of those that the system gives to the next connection.
+
+    bus: the same of the port 10,000 above.
+    """
+    chance = random.SystemRandom()  # Hypothesis makes the usual one repeat itself
     while True:
-        port = random.SystemRandom().randrange(10_000, 32_000)  # Hypothesis makes the usual chance repeat itself
-        with contextlib.suppress(OSError), socket.socket() as probe:
-            probe.bind(("127.0.0.1", port))
+        port = chance.randrange(10_000, 22_000 if bus else 32_000)
+        with contextlib.ExitStack() as probes, contextlib.suppress(OSError):
+            for number in (port, port + 10_000) if bus else (port,):
+                probes.enter_context(socket.socket()).bind(("127.0.0.1", number))
             return port
 
 
@@ -138,23 +143,33 @@ def wait_until(condition: Callable[[], bool], seconds: float = 10, what: str = "
 
 
 def answers_ping(port: int) -> bool:
+    """A server is there and has loaded; it may ask for a password."""
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1) as conn:
         conn.sendall(b"PING\r\n")
-        return conn.recv(16).startswith(b"+PONG")
+        return conn.recv(16).startswith((b"+PONG", b"-NOAUTH"))
     return False
+
+
+def start_redis(folder: Path, *options: str, bus: bool = False) -> tuple[subprocess.Popen[bytes], int]:
+    """A real redis-server without persistence that answers, and its port. bus: it needs the port 10,000 above, too."""
+    binary = shutil.which("redis-server")
+    if binary is None:
+        pytest.skip("redis-server is not installed")
+    for _ in range(5):  # somebody else may take a free port before it is bound
+        port = free_port(bus=bus)
+        command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder), *options]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder)
+        wait_until(lambda: process.poll() is not None or answers_ping(port), 30, "redis-server answers")  # noqa: B023
+        if process.poll() is None:
+            return process, port
+    pytest.fail("redis-server does not start")
 
 
 @contextlib.contextmanager
 def _redis(*options: str) -> Iterator[tuple[str, int]]:
-    binary = shutil.which("redis-server")
-    if binary is None:
-        pytest.skip("redis-server is not installed")
-    port = free_port()
     with tempfile.TemporaryDirectory(prefix="redis-") as folder:
-        command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder, *options]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder)
+        process, port = start_redis(Path(folder), *options)
         try:
-            wait_until(lambda: answers_ping(port), 30, "redis-server answers")
             yield "127.0.0.1", port
         finally:
             process.kill()
@@ -189,7 +204,7 @@ class Server:
         self._command = [sys.executable, "-m", "eventdb", "serve", "--log", log, *options]
         self._env = {**os.environ, "PYTHONUNBUFFERED": "1", **env}
         self._cwd = folder
-        self.process = self._start(0)
+        self.process = self._start(free_port())  # which no connection takes before it is started again
 
     def _start(self, port: int) -> subprocess.Popen[bytes]:
         with self.output.open("wb") as sink:

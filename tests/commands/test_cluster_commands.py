@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -24,7 +22,7 @@ from eventdb.cluster.slots import SLOTS, Shard, key_slot
 from eventdb.cluster.topology import Member, Topology
 from eventdb.engine.client import CLUSTERED, FOLLOWING
 from eventdb.engine.settings import Config
-from tests.conftest import StartServer, answers_ping, free_port, wait_until
+from tests.conftest import StartServer, start_redis, wait_until
 from tests.kit.differential import Address, Wire, examples, sequences
 from tests.kit.harness import Local
 from tests.kit.nodes import Nodes
@@ -45,29 +43,17 @@ class RealCluster:
             member.id = name
 
 
-def cluster_port() -> int:
-    """One whose cluster bus has a valid port too: 10,000 above."""
-    while (port := free_port()) > 55_000:
-        pass
-    return port
-
-
 @pytest.fixture(scope="module")
 def real() -> Iterator[RealCluster]:
-    binary = shutil.which("redis-server")
-    if binary is None:
-        pytest.skip("redis-server is not installed")
-    ports = [cluster_port(), cluster_port()]
+    ports: list[int] = []
     with ExitStack() as stack:
-        for port in ports:
+        for _ in range(2):
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="redis-"))
-            command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
-            command += ["--cluster-enabled", "yes", "--cluster-node-timeout", "500", "--repl-diskless-sync-delay", "0"]
-            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder)
+            options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "500", "--repl-diskless-sync-delay", "0")
+            process, port = start_redis(Path(folder), *options, bus=True)
             stack.callback(process.wait)
             stack.callback(process.kill)
-        for port in ports:
-            wait_until(lambda: answers_ping(port), 30, "redis-server answers")  # noqa: B023
+            ports.append(port)
         primary, replica = (stack.enter_context(Plain(port)) for port in ports)
         ids = [bytes(wire("CLUSTER", "MYID")).decode() for wire in (primary, replica)]  # type: ignore[call-overload]
         assert primary("CLUSTER", "ADDSLOTSRANGE", "0", "16383") == b"OK"

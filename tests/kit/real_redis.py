@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import random
-import shutil
-import subprocess
 import threading
 from pathlib import Path
 
 import hiredis
-import pytest
 
-from tests.conftest import free_port, wait_until
+from tests.conftest import start_redis
 from tests.kit.wire import Wire, encode
 
 SCRIPT = (
@@ -24,31 +21,10 @@ class RealRedis:
     """One process; its files lie in `folder`."""
 
     def __init__(self, folder: Path, *options: str) -> None:
-        binary = shutil.which("redis-server")
-        if binary is None:
-            pytest.skip("redis-server is not installed")
         folder.mkdir(exist_ok=True)
         self.folder = folder
-        for _ in range(3):  # somebody else may take a free port before it is bound
-            self.port = free_port()
-            self.process = subprocess.Popen(
-                [
-                    binary, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder),
-                    "--enable-debug-command", "yes", "--repl-diskless-sync-delay", "0", *options,
-                ],
-                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder,
-            )  # fmt: skip
-            wait_until(lambda: self.process.poll() is not None or self._answers(), 30, "redis-server answers")
-            if self.process.poll() is None:
-                return
-        pytest.fail("redis-server did not start")
-
-    def _answers(self) -> bool:
-        """It has loaded its file; a password may be asked for."""
-        with contextlib.suppress(OSError), Wire(self.port) as wire:
-            reply = wire("PING")
-            return reply == "PONG" or reply == b"PONG" or "NOAUTH" in str(reply)
-        return False
+        settings = ("--enable-debug-command", "yes", "--repl-diskless-sync-delay", "0")
+        self.process, self.port = start_redis(folder, *settings, *options)
 
     @property
     def url(self) -> str:
