@@ -77,6 +77,13 @@ class SlotMap:
         """How many slots have an owner."""
         return SLOTS - self.owners.count(None)
 
+    def redirection(self) -> str:
+        """Where the primary of this node is, as Valkey tells clients outside cluster mode; "" while nobody knows."""
+        primary = self.mine.topology.primary
+        if primary is None or primary is self.mine.topology.me or not primary.port:
+            return ""
+        return f"REDIRECT {primary.address}"
+
     def refusal(self, keys: list[bytes], writes: bool, may_read: bool) -> str:
         """Why this node does not run a command on these keys: the text of MOVED, CROSSSLOT or CLUSTERDOWN, or "".
 

@@ -107,6 +107,7 @@ class Client(Outbox):
         self.no_touch = False  # its commands do not count as uses of keys
         self.sync_options = 0  # what REPLCONF has said of a SYNC to come
         self.readonly_mode = False  # READONLY of Redis Cluster
+        self.redirects = False  # CLIENT CAPA redirect: a replica names the primary in place of answering
         self.fresh_left = 0  # commands that had come when the primary was asked: what they read is fresh
         self.set_origin()
 

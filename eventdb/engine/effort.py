@@ -57,7 +57,7 @@ ELEMENT_USEC: Final[dict[str, float]] = {
     "lpop": 8.0, "rpop": 8.0, "lmpop": 8.0, "zpopmin": 20.0, "zpopmax": 20.0, "zmpop": 20.0,
     "blmpop": 8.0, "bzpopmin": 20.0, "bzpopmax": 20.0, "bzmpop": 20.0,
     "zrank": TOUCHED_USEC, "zrevrank": TOUCHED_USEC, "zcount": TOUCHED_USEC, "zlexcount": TOUCHED_USEC,
-    "cluster|countkeysinslot": 10.0, "cluster|getkeysinslot": 10.0, "memory|usage": 0.5,
+    "cluster|countkeysinslot": 10.0, "cluster|getkeysinslot": 10.0, "cluster|slot-stats": 10.0, "memory|usage": 0.5,
     "lcs": CELL_USEC,
     "getrange": 1.0, "substr": 1.0, "digest": 60.0, "delex": 60.0,
     "dump": 6.0, "restore": RESTORED_USEC, "restore-asking": RESTORED_USEC,
@@ -70,7 +70,9 @@ _OPTIONS: Final = {  # COUNT, and without it
     "lmpop": 1, "zmpop": 1, "blmpop": 1, "bzmpop": 1, "scan": 10, "hscan": 10, "sscan": 10, "zscan": 10,
 }  # fmt: skip
 _FIRST: Final = frozenset(("bzpopmin", "bzpopmax"))  # one element
-_ALL_KEYS: Final = frozenset(("keys", "scan", "cluster|countkeysinslot", "cluster|getkeysinslot"))  # of one database
+_ALL_KEYS: Final = frozenset(
+    ("keys", "scan", "cluster|countkeysinslot", "cluster|getkeysinslot", "cluster|slot-stats")
+)  # of one database
 _EVERYTHING: Final = frozenset(("eventdb.digest", "eventdb.mark", "flushall", "flushdb"))
 _PAYLOADS: Final = frozenset(("restore", "restore-asking"))
 _MORE: Final = _PAYLOADS | _EVERYTHING | _ALL_KEYS | {"sort", "sort_ro", "lcs"}  # what does not depend on one key alone

@@ -90,6 +90,9 @@ class Gates:
             return REDIRECT
         elif node_gate & OUT_OF_MEMORY and _needs_memory(node_gate, client, command):
             text = NO_MEMORY
+        elif client.redirects and node_gate & FOLLOWING and (elsewhere := self._at_the_primary(client, command, argv)):
+            self.text = elsewhere
+            return REDIRECT
         elif node_gate and refuses(node_gate, command):
             text = node_error
         elif gate & SUBSCRIBED and command.name not in SUBSCRIBER_COMMANDS:
@@ -130,17 +133,16 @@ class Gates:
 
     def _elsewhere(self, client: Client, command: Command, argv: list[bytes]) -> str:
         """Why another node has to run the command, or ""; that of an EXEC is decided by all that is queued."""
-        writes = command.bits & WRITE
-        keys: list[bytes] = []
-        if command.has_keys:
-            keys = command.keys(argv)
-        elif command.name == "exec" and client.gate & IN_MULTI:
-            for queued, args in client.queue:
-                writes |= queued.bits & WRITE
-                if queued.has_keys:
-                    keys += queued.keys(args)
+        writes, keys = _touched(client, command, argv)
         may_read = client.readonly_mode or command.name in SHARD_CHANNELS
-        return self.slots.refusal(keys, writes != 0, may_read)
+        return self.slots.refusal(keys, writes, may_read)
+
+    def _at_the_primary(self, client: Client, command: Command, argv: list[bytes]) -> str:
+        """The text of REDIRECT, of Valkey 8: for a client that can follow it, outside cluster mode; or ""."""
+        writes, keys = _touched(client, command, argv)
+        if not writes and (client.readonly_mode or not keys):
+            return ""
+        return self.slots.redirection()
 
     def _waits(self, node_gate: int, client: Client, command: Command, argv: list[bytes]) -> bool:
         """A pause or a lapsed lease keeps it; a client that is not authenticated may go on, it can change nothing."""
@@ -158,6 +160,20 @@ class Gates:
         if client.gate & IN_MULTI:  # what is queued reads and writes when EXEC runs
             return command.name == "exec"
         return command.bits & (WRITE | WHOLE) != 0 or command.has_keys
+
+
+def _touched(client: Client, command: Command, argv: list[bytes]) -> tuple[bool, list[bytes]]:
+    """Whether the command writes, and the keys it names; of EXEC: what all do that are queued."""
+    writes = command.bits & WRITE
+    keys: list[bytes] = []
+    if command.has_keys:
+        keys = command.keys(argv)
+    elif command.name == "exec" and client.gate & IN_MULTI:
+        for queued, args in client.queue:
+            writes |= queued.bits & WRITE
+            if queued.has_keys:
+                keys += queued.keys(args)
+    return writes != 0, keys
 
 
 def _must_be_fresh(client: Client, command: Command) -> bool:

@@ -154,6 +154,15 @@ _CONSTANT: Final = (
         aof-disable-auto-gc yes_no no
         """,
     ),
+    (
+        "of large requests and replies COMMANDLOG keeps nothing: measuring them would cost every command",
+        """
+        commandlog-request-larger-than number -1 -1 9223372036854775807
+        commandlog-reply-larger-than number -1 -1 9223372036854775807
+        commandlog-large-request-max-len number 0
+        commandlog-large-reply-max-len number 0
+        """,
+    ),
     ("a payload is always checked before it is used", "sanitize-dump-payload one_of yes no yes clients"),
     ("a client's memory is bounded by flow control", "maxmemory-clients memory 0"),
     (

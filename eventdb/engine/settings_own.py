@@ -351,6 +351,14 @@ OWN: Final[tuple[Setting, ...]] = (
     ),
     Setting("slowlog-max-len", NUMBER, 128, "slowlog_entries_max", note="entries of SLOWLOG"),
     Setting(
+        "commandlog-execution-slower-than", NUMBER, 10_000, "slowlog_usec", -1,
+        note="slowlog-log-slower-than by its name in Valkey 8.1",
+    ),
+    Setting(
+        "commandlog-slow-execution-max-len", NUMBER, 128, "slowlog_entries_max",
+        note="slowlog-max-len by its name in Valkey 8.1",
+    ),
+    Setting(
         "latency-monitor-threshold", NUMBER, 0, "latency_threshold_ms",
         note="milliseconds from which on LATENCY keeps an event; 0: it keeps none",
     ),

@@ -59,7 +59,7 @@ debug
 QUIET = ("acl|deluser", "eventdb.restore")  # writes whose calls change nothing: nobody is no user, no log no past
 # These take arguments of any kind, or none.
 ANYTHING = """
-acl|deluser acl|getuser eventdb.marks eventdb.outcome
+acl|deluser acl|getuser client|capa eventdb.marks eventdb.outcome
 set setnx getset append mset msetnx mget echo ping publish spublish sadd srem sismember smismember lpush rpush
 lpushx rpushx hset hmset hdel hget hmget hexists hstrlen hsetnx hgetall pfadd zrem zscore zmscore zrank zrevrank
 lrem linsert smove geohash geopos keys command command|info command|docs pfcount pfmerge sinter sinterstore sunion

@@ -24,6 +24,7 @@ NOT_BY_VALUES = """
 cluster|slots cluster|shards cluster|nodes cluster|keyslot sentinel|replicas sentinel|slaves sentinel|sentinels
 mget mset msetnx append setrange hmset hmget hdel lpush rpush lpushx rpushx blpop brpop srem smismember zadd zincrby
 zrem zmscore exists touch swapdb slowlog|get slowlog|reset debug config|get config|set command command|info command|docs
+commandlog|get commandlog|reset
 command|list command|getkeys command|getkeysandflags auth client|list client|kill client|unpause client|unblock
 subscribe unsubscribe psubscribe punsubscribe ssubscribe sunsubscribe publish spublish pubsub|channels
 pubsub|shardchannels pubsub|numsub pubsub|shardnumsub discard

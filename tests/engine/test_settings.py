@@ -93,6 +93,8 @@ def test_every_name_of_redis_is_known_and_may_be_set_to_what_it_is(redis_server:
     assert len(names) > 190 and not set(names) - SETTINGS.keys()
     own = {
         "atomic-errors", "client-allow-list", "client-deny-list", "client-query-buffer-total-limit", "commit-timeout",
+        "commandlog-execution-slower-than", "commandlog-slow-execution-max-len", "commandlog-request-larger-than",
+        "commandlog-large-request-max-len", "commandlog-reply-larger-than", "commandlog-large-reply-max-len",
         "encryption-keys", "iam-cluster-name", "iam-key-command", "iam-key-file", "iam-region", "iam-session-seconds",
         "maxclients-per-address", "maxclients-unauthenticated", "metrics-bind", "metrics-port",
         "metrics-ready-lag",

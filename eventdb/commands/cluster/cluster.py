@@ -15,7 +15,7 @@ from eventdb.commands.shared.roles import durable_offset, log_id
 from eventdb.engine.client import Client
 from eventdb.engine.engine import Engine
 from eventdb.engine.registry import container, server_command
-from eventdb.protocol.errors import ReplyError
+from eventdb.protocol.errors import ReplyError, syntax_error
 from eventdb.protocol.numbers import parse_int
 from eventdb.protocol.replies import EMPTY_ARRAY, OK, array, bulk, bulks, integer, lines, mapping, verbatim
 
@@ -45,6 +45,8 @@ NODES
     <id> <ip:port> <flags> <master> <pings> <pongs> <epoch> <link> <slot> ...
 REPLICAS <node-id>
     Return <node-id> replicas.
+SLOT-STATS (SLOTSRANGE <first> <last> | ORDERBY <metric> [LIMIT <limit>] [ASC|DESC])
+    Return how many keys slots hold (key-count, the one metric there is).
 SHARDS
     Return information about slot range mappings and the nodes associated with them.
 SLOTS
@@ -216,6 +218,55 @@ def cluster_countkeysinslot(engine: Engine, client: Client, argv: list[bytes]) -
 
 
 @server_command(
+    "CLUSTER SLOT-STATS", arity=-4, flags="stale loading", whole=True, since="8.0.0", group="cluster", tips=UNSTABLE,
+    complexity="O(N) where N is the number of all keys", summary="Counts the keys of slots (Valkey 8).",
+)  # fmt: skip
+def cluster_slot_stats(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    _slots(engine, client)
+    counts = [0] * SLOTS
+    for key in client.db.values:
+        counts[key_slot(key)] += 1
+    found = [(slot, [bulk(b"key-count"), integer(counts[slot])]) for slot in _wanted_slots(argv, counts)]
+    return array([array([integer(slot), mapping(stats, client.resp3)]) for slot, stats in found])
+
+
+def _wanted_slots(argv: list[bytes], counts: list[int]) -> list[int]:
+    kind = argv[2].upper()
+    if kind == b"SLOTSRANGE" and len(argv) == 5:
+        first, last = (_slot(text) for text in argv[3:5])
+        if first > last:
+            raise ReplyError(f"ERR Start slot number {first} is greater than end slot number {last}")
+        return list(range(first, last + 1))
+    if kind != b"ORDERBY":
+        raise syntax_error()
+    if argv[3].lower() != b"key-count":
+        raise ReplyError("ERR Unrecognized sort metric for ORDERBY.")
+    limit, falling, at = SLOTS, True, 4
+    while at < len(argv):
+        word = argv[at].upper()
+        if word == b"LIMIT" and at + 1 < len(argv):
+            at += 1
+            message = f"ERR Limit has to lie in between 1 and {SLOTS} (maximum number of slots)."
+            limit = parse_int(argv[at], message)
+            if not 1 <= limit <= SLOTS:
+                raise ReplyError(message)
+        elif word in (b"ASC", b"DESC"):
+            falling = word == b"DESC"
+        else:
+            raise syntax_error()
+        at += 1
+    return sorted(range(SLOTS), key=lambda slot: -counts[slot] if falling else counts[slot])[:limit]
+
+
+def _slot(text: bytes) -> int:
+    message = "ERR Invalid or out of range slot"
+    slot = parse_int(text, message)
+    if not 0 <= slot < SLOTS:
+        raise ReplyError(message)
+    return slot
+
+
+@server_command(
     "CLUSTER GETKEYSINSLOT", arity=4, flags="stale", whole=True, since="3.0.0", group="cluster", tips=UNSTABLE,
     complexity="O(N) where N is the number of all keys", summary="Returns keys in a slot, at most N.",
 )  # fmt: skip
@@ -297,12 +348,18 @@ for _name, _arity, _flags, _tips in (
     )(refused)  # fmt: skip
 
 
+def _reads_at_replicas(engine: Engine, client: Client) -> None:
+    """READONLY means something in cluster mode, and to a client that replicas redirect."""
+    if not client.redirects:
+        _slots(engine, client)
+
+
 @server_command(
     "READONLY", arity=1, flags="loading stale fast", acl="connection", since="3.0.0", group="cluster",
     summary="Lets this connection read from a replica.",
 )  # fmt: skip
 def readonly(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
-    _slots(engine, client)
+    _reads_at_replicas(engine, client)
     client.readonly_mode = True
     return OK
 
@@ -312,7 +369,7 @@ def readonly(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     summary="Takes back READONLY.",
 )  # fmt: skip
 def readwrite(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
-    _slots(engine, client)
+    _reads_at_replicas(engine, client)
     client.readonly_mode = False
     return OK
 

@@ -30,6 +30,8 @@ KILL
     End the script that runs, unless it has written.
 LOAD <script>
     Compile a script and keep it without running it.
+SHOW <sha1>
+    Print a script that is known.
 HELP
     Print this help."""
 
@@ -106,6 +108,18 @@ def script_load(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
 def script_exists(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     known = lua_of(engine).scripts
     return array([integer(int(digest in known)) for digest in argv[2:]])
+
+
+@server_command(
+    "SCRIPT SHOW", arity=3, flags="noscript", acl="scripting", since="8.0.0", group="scripting",
+    summary="Returns the source of a script that is known (Valkey 8)",
+)  # fmt: skip
+def script_show(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
+    known = lua_of(engine).scripts
+    script = known.get(argv[2]) or known.get(argv[2].lower())
+    if script is None:
+        raise ReplyError(NO_SCRIPT)
+    return bulk(script.source)
 
 
 @server_command(

@@ -1,6 +1,6 @@
-"""What operators ask of a server: time, durability, role, slow commands, the end.
+"""What operators ask of a server: time, durability, role, the end.
 
-Source: redis src/server.c, src/replication.c, src/slowlog.c, src/rdb.c, src/commands/*.json (groups server, generic).
+Source: redis src/server.c, src/replication.c, src/rdb.c, src/commands/*.json (groups server, generic).
 A write is answered when the log has it. So without a store for snapshots SAVE waits for what is on its way, LASTSAVE is
 the moment up to which all is durable; and WAIT counts replicas, of which none answers to the primary.
 """
@@ -16,27 +16,14 @@ from eventdb.engine.busy import SHUT_DOWN
 from eventdb.engine.client import FOLLOWING, Blocked, Client
 from eventdb.engine.engine import Engine
 from eventdb.engine.registry import command, container, server_command
-from eventdb.metrics.slowlog import SlowCommand
-from eventdb.protocol.errors import NOT_POSITIVE, ReplyError, syntax_error, wrong_subcommand
+from eventdb.protocol.errors import NOT_POSITIVE, ReplyError, syntax_error
 from eventdb.protocol.numbers import parse_int
-from eventdb.protocol.replies import EMPTY_ARRAY, NO_REPLY, OK, ZERO, array, bulk, bulks, error, integer, lines, simple
+from eventdb.protocol.replies import EMPTY_ARRAY, NO_REPLY, OK, ZERO, array, bulks, error, integer, lines, simple
 
 ADMIN: Final = "admin noscript loading stale"
 ALL_NODES: Final = "request_policy:all_nodes response_policy:all_succeeded"
 ON_A_REPLICA: Final = "ERR WAIT cannot be used with replica instances."
 NO_REWRITE: Final = b"There is no append only file to rewrite: the log of eventdb is never rewritten"
-SLOWLOG_HELP: Final = """
-SLOWLOG <subcommand> [<arg> ...]. Subcommands are:
-GET [<count>]
-    The newest slow commands (default: 10; -1: all), each as
-    id, Unix time, microseconds, arguments, client address, client name
-LEN
-    How many are kept.
-RESET
-    Forget them.
-HELP
-    Print this help.
-"""
 MODULE_HELP: Final = """
 MODULE <subcommand>. eventdb loads no modules. Subcommands are:
 LIST
@@ -164,61 +151,6 @@ def shutdown(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     if not engine.host.shut_down():
         raise ReplyError("ERR eventdb runs inside a program here, which has to close it")
     return NO_REPLY
-
-
-container("SLOWLOG", since="2.2.12", summary="Reports which commands were slow.")
-
-
-@server_command(
-    "SLOWLOG GET", arity=-2, flags="admin loading stale", since="2.2.12", group="server",
-    complexity="O(N) where N is the number of entries", tips="request_policy:all_nodes nondeterministic_output",
-    summary="Reports the newest slow commands.",
-)  # fmt: skip
-def slowlog_get(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
-    if len(argv) > 3:
-        raise wrong_subcommand(argv)
-    message = "ERR count should be greater than or equal to -1"
-    count = parse_int(argv[2], message) if len(argv) == 3 else 10
-    if count < -1:
-        raise ReplyError(message)
-    entries = list(engine.accounting.slowlog.entries)
-    return array([_slow(entry) for entry in (entries if count == -1 else entries[:count])])
-
-
-def _slow(entry: SlowCommand) -> bytes:
-    return array(
-        [
-            integer(entry.id),
-            integer(entry.at),
-            integer(entry.usec),
-            bulks(entry.argv),
-            bulk(entry.address.encode()),
-            bulk(entry.name),
-        ]
-    )
-
-
-@server_command(
-    "SLOWLOG LEN", arity=2, flags="admin loading stale", since="2.2.12", group="server",
-    tips="request_policy:all_nodes response_policy:agg_sum nondeterministic_output",
-    summary="Counts the slow commands that are kept.",
-)  # fmt: skip
-def slowlog_len(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
-    return integer(len(engine.accounting.slowlog.entries))
-
-
-@server_command(
-    "SLOWLOG RESET", arity=2, flags="admin loading stale", since="2.2.12", group="server", tips=ALL_NODES,
-    complexity="O(N) where N is the number of entries", summary="Forgets the slow commands.",
-)  # fmt: skip
-def slowlog_reset(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
-    engine.accounting.slowlog.entries.clear()
-    return OK
-
-
-@command("SLOWLOG HELP", arity=2, flags="loading stale", since="6.2.0", group="server", summary="Explains SLOWLOG.")
-def slowlog_help(client: Client, argv: list[bytes]) -> bytes:
-    return lines(SLOWLOG_HELP)
 
 
 container("MODULE", since="4.0.0", summary="Reports which modules are loaded: none.")

@@ -38,6 +38,8 @@ HELP: Final = """
 CLIENT <subcommand> [<arg> ...]. Subcommands are:
 CACHING (YES|NO)
     Cache the keys of the next command, with OPTIN, or do not, with OPTOUT.
+CAPA <capability> [<capability> ...]
+    What this client can do. redirect: a replica that is asked for more than READONLY allows names the primary.
 GETREDIR
     The client that hears of changes in place of this one; 0: itself, -1: it does not track.
 GETNAME
@@ -341,6 +343,17 @@ def client_no_evict(client: Client, argv: list[bytes]) -> bytes:
 )  # fmt: skip
 def client_no_touch(client: Client, argv: list[bytes]) -> bytes:
     client.no_touch = _on_or_off(argv)
+    return OK
+
+
+@command(
+    "CLIENT CAPA", arity=-3, flags="noscript loading stale", acl="connection", since="8.0.0", group="connection",
+    summary="Takes note of what a client can do (Valkey 8): redirect.",
+)  # fmt: skip
+def client_capa(client: Client, argv: list[bytes]) -> bytes:
+    for capability in argv[2:]:
+        if capability.lower() == b"redirect":  # others are passed over, as in Valkey
+            client.redirects = True
     return OK
 
 

@@ -189,7 +189,7 @@ def reset(engine: Engine, client: Client, argv: list[bytes]) -> bytes:
     engine.gate = engine.news.leave(client, engine.gate)
     client.name = b""
     client.set_origin()
-    client.readonly_mode = False
+    client.readonly_mode = client.redirects = False
     client.atomic = None
     if client.reply_mode == REPLY_OFF:
         client.reply_mode = REPLY_ON
