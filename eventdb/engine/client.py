@@ -101,6 +101,7 @@ class Client(Outbox):
         self.shards: dict[bytes, None] = {}
         self.atomic: bool | None = None  # EVENTDB.ATOMIC; None: as the setting says
         self.is_monitor = False
+        self.is_script = False  # it runs the commands of scripts
         self.is_node = False  # another node, to which messages are passed on
         self.embedded = False  # inside this process: RESP3 and a reply to every command, no password, never idle
         self.no_evict = False

@@ -84,6 +84,7 @@ class Lua:
         self.scripts: dict[bytes, Script] = {}  # by SHA-1, in hexadecimal
         self._by_source: dict[bytes, Script] = {}
         self._client = Client(engine.store, engine.turn, 0, _Nowhere())
+        self._client.is_script = True
         self._caller = self._client  # whose script runs
         self._rules = OLD  # of what runs
         self._read_only = False

@@ -153,8 +153,8 @@ def sort_by_bytes(client: Client, elements: list[bytes], plan: Plan) -> list[byt
 def run(client: Client, value: object, plan: Plan) -> list[bytes]:
     """The elements to return, before GET."""
     elements = elements_of(value)
-    if plan.keep_order and isinstance(value, SetValue) and plan.store is not None:
-        elements.sort(reverse=plan.descending)  # a set has no order to keep, and what is stored should not vary
+    if plan.keep_order and isinstance(value, SetValue) and (plan.store is not None or client.is_script):
+        elements.sort(reverse=plan.descending)  # it has none to keep, and what comes should not vary
     elif plan.keep_order:
         if plan.descending and not isinstance(value, SetValue):
             elements.reverse()

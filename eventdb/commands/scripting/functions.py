@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 ALL_SHARDS: Final = "request_policy:all_shards response_policy:all_succeeded"
 
 HELP: Final = """FUNCTION <subcommand> [<arg> [value] [opt] ...]. Subcommands are:
-LOAD [REPLACE] <code>
+LOAD [REPLACE] <FUNCTION CODE>
     Compile a library, and keep it and its functions.
-DELETE <library>
+DELETE <LIBRARY NAME>
     Delete a library.
 FLUSH [ASYNC|SYNC]
     Delete every library.
-LIST [LIBRARYNAME <pattern>] [WITHCODE]
+LIST [LIBRARYNAME PATTERN] [WITHCODE]
     List libraries and their functions.
 DUMP
     Return every library, serialized.
-RESTORE <payload> [FLUSH|APPEND|REPLACE]
+RESTORE <PAYLOAD> [FLUSH|APPEND|REPLACE]
     Bring back what DUMP has returned, after deleting what is there (FLUSH), beside it (APPEND, unless a name is
     taken), or in place of libraries of the same name (REPLACE).
 STATS
