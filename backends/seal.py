@@ -349,14 +349,6 @@ def seal_stream(chunks: Iterable[bytes], keyring: Keyring, context: bytes = b"")
     yield sealer.end()
 
 
-def sealed_with(start: bytes) -> int:
-    """The id of the key that a stream with this beginning is sealed with; 0: it is no sealed stream."""
-    if len(start) < _STREAM.size or start[:4] != STREAM_MAGIC:
-        return 0
-    key_id: int = _STREAM.unpack_from(start)[3]
-    return key_id
-
-
 def open_stream(chunks: Iterable[bytes], keyring: Keyring, context: bytes = b"") -> Iterator[bytes]:
     """What `seal_stream` was given. Only when it has ended without an error was it all: use nothing before.
 

@@ -173,16 +173,14 @@ async def begin(target: Log, source_url: str) -> Filling:
 
 
 async def resume(target: Log, source_url: str) -> Filling:
-    """Claim a log again that an unfinished fill has left, to go on after what it holds. Raises Fenced.
+    """Claim a log again that an unfinished fill has left, to go on after what it holds. Raises Fenced, Unavailable.
 
-    Only for a source that says itself where it goes on; the caller has met Incomplete, and reads what is there.
+    Only for a source that says itself where it goes on; the caller has met Incomplete, and reads what is there: the
+    claim may have adopted more than could be read before it, and who else has claimed is found by reading, too.
     """
     if isinstance(target, Refillable):
         await target.hold()
-    info = await target.info()
-    return Filling(
-        target, await _claim(target, RESTORING, source_url, (info.epoch + 1, info.last_offset + 1)), source_url
-    )
+    return Filling(target, await target.claim(RESTORING, _stated(source_url)), source_url)
 
 
 def _stated(source_url: str) -> str:

@@ -25,7 +25,6 @@ from eventdb.replay.times import UNIT_MS, format_ms
 
 SIZES: Final = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 PART: Final = re.compile(r"(\d{1,9})\s*([a-z]+)")
-DEFAULT_WINDOW: Final = "7d"
 # Positions kept before the snapshot: the primary's statement is repeated every few seconds, and a node that begins with
 # the snapshot looks for it there (node/rebuilding.py). At full speed that many records take some seconds.
 SLACK: Final = 1 << 14

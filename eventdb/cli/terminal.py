@@ -161,7 +161,7 @@ def hint(text: str) -> None:
 
 
 class Display:
-    """Progress of one or more phases: `with Display() as display: …(on_progress=display.replayed)`."""
+    """Progress of one or more phases: `with Display() as display: …(on_progress=display.report)`."""
 
     def __init__(self) -> None:
         self.began = time.monotonic()
@@ -176,10 +176,6 @@ class Display:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self.bars is not None:
             self.bars.stop()
-
-    def replayed(self, progress: Progress) -> None:
-        """For `on_progress` of a rebuild."""
-        self.report("replay", progress)
 
     def report(self, phase: str, progress: Progress) -> None:
         """For `on_progress` of a restore."""

@@ -31,7 +31,6 @@ SERVICES: Final = ("memorydb", "elasticache")
 EXPIRES_S_MAX: Final = 900
 SKEW_S_MAX: Final = 300  # that a token may be made in what is the future here
 TOKEN_BYTES_MAX: Final = 8192
-SESSION_S: Final = 12 * 3600  # after which a connection has to authenticate again
 EMPTY_SHA256: Final = hashlib.sha256(b"").hexdigest()
 _DATE: Final = re.compile(r"\d{8}T\d{6}Z")
 _HEX: Final = re.compile(r"[0-9a-f]{64}")
