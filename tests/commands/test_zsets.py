@@ -301,3 +301,21 @@ def test_zscan_shows_a_whole_score_of_a_small_set_digit_by_digit(score: str, sho
     local = Local()
     local("ZADD", "z", score, "a")
     assert local("ZSCAN", "z", "0") == [b"0", [b"a", shown]]
+
+
+def test_a_rank_with_its_score_as_redis_7_2_gives_it() -> None:
+    local = Local()
+    local("ZADD", "z", "1", "a", "2.5", "b", "inf", "c")
+    assert local("ZRANK", "z", "b", "WITHSCORE") == [1, b"2.5"]
+    assert local("ZREVRANK", "z", "c", "withscore") == [0, b"inf"]
+    for missing in (("z", "x"), ("none", "x")):
+        assert local.raw("ZRANK", *missing, "WITHSCORE") == b"*-1\r\n"
+        assert local.raw("ZRANK", *missing) == b"$-1\r\n"
+    assert local.raw("ZRANK", "z", "b", "WITHSCORES") == b"-ERR syntax error\r\n"
+    wrong = b"-ERR wrong number of arguments for 'zrevrank' command\r\n"
+    assert local.raw("ZREVRANK", "z", "b", "WITHSCORE", "x") == local.raw("ZREVRANK", "z") == wrong
+    local("SET", "s", "v")
+    assert local.raw("ZRANK", "s", "b", "WITHSCORE").startswith(b"-WRONGTYPE ")
+    local("HELLO", "3")
+    assert local.raw("ZRANK", "z", "b", "WITHSCORE") == b"*2\r\n:1\r\n,2.5\r\n"
+    assert local.raw("ZREVRANK", "z", "x", "WITHSCORE") == b"_\r\n"

@@ -14,7 +14,7 @@ from eventdb.commands.shared.zset_changes import INCR, PopMany, add_members, pop
 from eventdb.engine.client import Client
 from eventdb.engine.registry import command, find_numkeys
 from eventdb.keyspace.types.zset import ZSetValue
-from eventdb.protocol.errors import VALUE_OUT_OF_RANGE, ReplyError, syntax_error, wrong_type
+from eventdb.protocol.errors import VALUE_OUT_OF_RANGE, ReplyError, syntax_error, wrong_arity, wrong_type
 from eventdb.protocol.glob import compile_glob
 from eventdb.protocol.numbers import INT64_MAX, format_double
 from eventdb.protocol.replies import (
@@ -192,30 +192,37 @@ def zmscore(client: Client, argv: list[bytes]) -> bytes:
     return array(items)
 
 
+def _rank(client: Client, argv: list[bytes], from_the_top: bool) -> bytes:
+    if len(argv) > 4:
+        raise wrong_arity("zrevrank" if from_the_top else "zrank")
+    with_score = len(argv) == 4
+    if with_score and argv[3].upper() != b"WITHSCORE":
+        raise syntax_error()
+    value = zset_to_read(client, argv[1])
+    score = None if value is None else value.scores.get(argv[2])
+    if value is None or score is None:
+        return null_array(client.resp3) if with_score else NULL3 if client.resp3 else NULL_BULK
+    rank = value.ranked().rank(score, argv[2])
+    place = integer(len(value.scores) - 1 - rank if from_the_top else rank)
+    return array([place, double(score, client.resp3)]) if with_score else place
+
+
 @command(
-    "ZRANK", arity=3, flags="readonly fast", keys=(1, 1, 1), acl="sortedset", since="2.0.0", group="sorted-set",
+    "ZRANK", arity=-3, flags="readonly fast", keys=(1, 1, 1), acl="sortedset", since="2.0.0", group="sorted-set",
     complexity="O(log(N)), N members in the sorted set",
-    summary="Returns the place of a member, counted from the lowest score",
+    summary="Returns the place of a member, counted from the lowest score, and its score if asked for",
 )  # fmt: skip
 def zrank(client: Client, argv: list[bytes]) -> bytes:
-    value = zset_to_read(client, argv[1])
-    score = None if value is None else value.scores.get(argv[2])
-    if value is None or score is None:
-        return NULL3 if client.resp3 else NULL_BULK
-    return integer(value.ranked().rank(score, argv[2]))
+    return _rank(client, argv, False)
 
 
 @command(
-    "ZREVRANK", arity=3, flags="readonly fast", keys=(1, 1, 1), acl="sortedset", since="2.0.0", group="sorted-set",
+    "ZREVRANK", arity=-3, flags="readonly fast", keys=(1, 1, 1), acl="sortedset", since="2.0.0", group="sorted-set",
     complexity="O(log(N)), N members in the sorted set",
-    summary="Returns the place of a member, counted from the highest score",
+    summary="Returns the place of a member, counted from the highest score, and its score if asked for",
 )  # fmt: skip
 def zrevrank(client: Client, argv: list[bytes]) -> bytes:
-    value = zset_to_read(client, argv[1])
-    score = None if value is None else value.scores.get(argv[2])
-    if value is None or score is None:
-        return NULL3 if client.resp3 else NULL_BULK
-    return integer(len(value.scores) - 1 - value.ranked().rank(score, argv[2]))
+    return _rank(client, argv, True)
 
 
 # -- sampling and scanning
