@@ -30,11 +30,11 @@ SUFFIX: Final = ".squeezed"
 class Squeezer:
     """One segment on its way. `begin` makes one where it is worth it."""
 
-    def __init__(self, zone: Zone, segment: Segment, inode: int, size: int) -> None:
+    def __init__(self, zone: Zone, segment: Segment, found: os.stat_result) -> None:
         self._zone = zone
         self._segment = segment
-        self._inode = inode
-        self._size = size
+        self._file = _mark(found)
+        self._size = found.st_size
         self._squeezing: Squeezing | None = Squeezing()
 
     @staticmethod
@@ -50,7 +50,7 @@ class Squeezer:
             return None
         fd = zone.ops.open(segment.path, os.O_RDONLY)
         try:
-            return None if is_squeezed(zone.ops, fd) else Squeezer(zone, segment, found.st_ino, found.st_size)
+            return None if is_squeezed(zone.ops, fd) else Squeezer(zone, segment, found)
         finally:
             zone.ops.close(fd)
 
@@ -97,13 +97,18 @@ class Squeezer:
         """In the zone's thread, between two writes. Raises OSError."""
         zone = self._zone
         with suppress(FileNotFoundError):  # trimmed meanwhile, or rebuilt
-            same = zone.ops.stat(self._segment.path).st_ino == self._inode
+            same = _mark(zone.ops.stat(self._segment.path)) == self._file
             if same and zone.promise is not None and zone.promise.holds(zone.ops):
                 zone.ops.replace(aside, self._segment.path)
                 sync_directory(zone.ops, zone.directory)
                 return
         with suppress(FileNotFoundError):
             zone.ops.unlink(aside)
+
+
+def _mark(found: os.stat_result) -> tuple[int, int]:
+    """What distinguishes a file from another one of its name: the number of one that was removed is given again."""
+    return found.st_ino, found.st_ctime_ns
 
 
 def drop_leftovers(ops: FileOps, directory: str) -> None:
