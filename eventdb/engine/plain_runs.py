@@ -82,7 +82,7 @@ class PlainRuns:
     def may_run(self, client: Client) -> bool:
         """Nothing wants to look at each of this client's commands before it runs, or at its time."""
         engine = self.engine
-        if client.gate & ~RESTRICTED or engine.gate & ~FOLLOWING or client.reply_mode != REPLY_ON:
+        if client.gate & ~RESTRICTED or engine.gate & ~FOLLOWING or client.reply_mode != REPLY_ON or client.redirects:
             return False
         if engine.store.heeded:  # by notifications or clients that cache
             return False

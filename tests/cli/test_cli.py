@@ -318,7 +318,7 @@ def test_output_that_nobody_reads_any_more_is_no_error(tmp_path: Path) -> None:
     process.stderr.close()
 
 
-def test_a_restore_killed_at_any_moment_leaves_nothing_that_could_be_served(tmp_path: Path) -> None:
+def test_a_restore_that_is_killed_leaves_nothing_to_be_served_and_finishes_when_it_is_run_again(tmp_path: Path) -> None:
     url = f"quorum:{tmp_path / 'data'}"
 
     async def make() -> None:
@@ -336,11 +336,13 @@ def test_a_restore_killed_at_any_moment_leaves_nothing_that_could_be_served(tmp_
     assert finish(process).code == -signal.SIGKILL
     text = "holds part of a restore or an import that did not finish"
     fails(run("log", "digest", "--log", f"quorum:{into}"), 1, text)
-    fails(run("restore", "--log", url, "--to-latest", "--into", f"quorum:{into}"), 1, text)
     for _ in range(2):
         served = finish(start("serve", "--log", f"quorum:{into}", "--port", "0"))
         assert served.code == 1
         assert text in served.err and "Traceback" not in served.err and "ready on" not in served.out
+    again = finish(start("restore", "--log", url, "--to-latest", "--into", f"quorum:{into}"))
+    assert again.code == 0 and "an earlier attempt that did not finish: it is removed" in again.err, again.err
+    assert run("log", "digest", "--log", f"quorum:{into}").out == run("log", "digest", "--log", url).out
 
 
 def run_offset(url: str) -> int:
