@@ -204,7 +204,9 @@ class Server:
         self._command = [sys.executable, "-m", "eventdb", "serve", "--log", log, *options]
         self._env = {**os.environ, "PYTHONUNBUFFERED": "1", **env}
         self._cwd = folder
-        self.process = self._start(free_port())  # which no connection takes before it is started again
+        # One that no connection takes before it is started again; beside a TLS port 0 means that there is no plain one.
+        tls = any("tls-port" in option or option == "--config-file" for option in options)
+        self.process = self._start(0 if tls else free_port())
 
     def _start(self, port: int) -> subprocess.Popen[bytes]:
         with self.output.open("wb") as sink:
