@@ -243,7 +243,10 @@ async def fenced_tail(bench: Bench, count: int = 4) -> QuorumWriter:
 async def test_a_repair_copies_only_what_fits_on_both_sides(tmp_path: Path) -> None:
     """A zone that shows a fenced writer's frames where others have true ones is asked first, and not believed."""
     bench = Bench(tmp_path, segment_bytes=400)
-    await fenced_tail(bench)
+    again = await fenced_tail(bench)
+    for number in range(12):  # past twice the size that a segment may grow to while the next one gets its name
+        await bench.append(again, b"more-%d" % number)
+        await until(lambda: all(zone.reached() == again.durable_end for zone in again.zones[1:]))
     await bench._logs[-1].close()
     zones = [ZoneView(FileOps(), str(zone), zone.name) for zone in bench.zones]
     name = "00000000000000000003-0000000002.seg"  # begins where the fenced writer's frames part from the true ones
